@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """State dicts on disk: safetensors files that carry their recipe and a digest of everything in them.
 
-The same tensors and recipe always give the same bytes. The header is a function of the content, so that one changed
-byte anywhere, padding included, is noticed.
+The same tensors and recipe always give the same bytes. The header is a function of the content, so that
+one changed byte anywhere, padding included, is noticed.
 """
 
 import hashlib
@@ -96,7 +96,7 @@ def digest(path: Path, remedy: str = REMEDY) -> str:
 
 
 def state_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of a state dict's names, dtypes, shapes and bytes, whatever the order of its keys."""
+    """Return the SHA-256 of the names, dtypes, shapes and bytes of a state dict in any key order."""
     entries = _entries(tensors)
     return _digest(entries, "", (_bytes(tensors[entry.key]) for entry in entries))
 
