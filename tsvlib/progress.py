@@ -3,18 +3,23 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 from tqdm import tqdm
 
 
-def track(total: int, label: str) -> "tqdm[None]":
-    """Return a bar over ``total`` steps that says what it does, how far it is and how long it will take.
+@contextmanager
+def track(total: int, label: str) -> Iterator["tqdm[None]"]:
+    """Show a bar over ``total`` steps that says what it does, how far it is and how long it will take.
 
-    Use it as a context manager and call ``update()`` after each step. It writes to the file named by
-    ``TSV_PROGRESS``, which the runner copies to the terminal, or to the standard error stream without a runner.
+    Call ``update()`` on the bar after each step. It writes to the file named by ``TSV_PROGRESS``, which the runner
+    copies to the terminal, or to the standard error stream when there is no runner.
     """
     file = os.environ.get("TSV_PROGRESS")
-    # Line buffering would hold back bars, which end in a carriage return; tqdm flushes after each of them.
-    stream = open(file, "a", encoding="utf-8") if file else sys.stderr  # noqa: SIM115
-    bar = "{desc}: {n_fmt}/{total_fmt} |{bar:24}| {elapsed} elapsed, {remaining} left"
-    return tqdm(total=total, desc=label, file=stream, bar_format=bar, mininterval=0.5, leave=True)
+    layout = "{desc}: {n_fmt}/{total_fmt} |{bar:24}| {elapsed} elapsed, {remaining} left"
+    with Path(file).open("a", encoding="utf-8") if file else nullcontext(sys.stderr) as stream:
+        bar: tqdm[None] = tqdm(total=total, desc=label, file=stream, bar_format=layout, mininterval=0.5)
+        with bar:
+            yield bar

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""The look of all figures, and the one way to save them."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from tsvlib import paths
+from tsvlib.files import replacing
+from tsvlib.results import write_text
+
+FORMATS = ("pdf", "svg", "png")
+
+
+class Style(NamedTuple):
+    """Two cues at least for every series, so that a figure survives greyscale."""
+
+    title: str
+    colour: str
+    marker: str
+    hatch: str
+
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; one colour per method, the same everywhere.
+METHOD_STYLE = {
+    "zero_shot": Style("Zero-shot", "#999999", "x", ""),
+    "individual": Style("Individual", "#000000", "D", "xx"),
+    "weight_averaging": Style("Weight averaging", "#56B4E9", "v", "//"),
+    "task_arithmetic": Style("Task arithmetic", "#E69F00", "s", "\\\\"),
+    "tsv_m": Style("TSV-M", "#D55E00", "o", ".."),
+    "tsv_c": Style("TSV-C", "#0072B2", "^", "--"),
+}
+BACKBONE_STYLE = {
+    "b32": Style("B/32", "#009E73", "o", ""),
+    "b16": Style("B/16", "#CC79A7", "s", "//"),
+    "l14": Style("L/14", "#0072B2", "^", ".."),
+}
+
+
+def use_style() -> None:
+    """Make this process draw in the project's style."""
+    plt.style.use(Path(__file__).with_name("tsv.mplstyle"))
+
+
+def backbone_style(backbone: str) -> Style:
+    """Return the style of a backbone by the size and patch in its name.
+
+    >>> backbone_style("mini-b32").title, backbone_style("ViT-L-14").title
+    ('B/32', 'L/14')
+    """
+    return BACKBONE_STYLE["".join(filter(str.isalnum, backbone)).lower()[-3:]]
+
+
+def save_figure(fig: Figure, stem: str, profile: str, *, alt: str, source: str) -> None:
+    """Write ``<figures>/<stem>`` as PDF for print, SVG for the web and PNG for pages, with its alternative text.
+
+    The text ``alt`` says what a reader sees; it goes into each file and into ``<stem>.txt``. ``source`` names the
+    notebook that drew the figure. The same figure gives the same bytes.
+
+    Raises:
+        ValueError: ``alt`` or ``source`` is empty.
+        InputError: the files cannot be written.
+    """
+    if not alt.strip() or not source.strip():
+        raise ValueError(f"{stem}: a figure needs an alternative text and the name of its notebook")
+    metadata = {
+        "pdf": {"Title": stem, "Subject": alt, "Keywords": source, "CreationDate": None},
+        "svg": {"Title": stem, "Description": alt, "Source": source, "Date": None},
+        "png": {"Title": stem, "Description": alt, "Source": source},
+    }
+    for suffix in FORMATS:
+        with replacing(paths.staged(paths.figures(profile) / f"{stem}.{suffix}")) as temporary:
+            fig.savefig(temporary, format=suffix, metadata=metadata[suffix])
+    write_text(paths.figures(profile) / f"{stem}.txt", alt + "\n")

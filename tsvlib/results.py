@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""Tidy result tables with a sidecar that says what is in them, where it comes from and how exact it is.
+
+``python -m tsvlib.results compare LEFT RIGHT`` compares two folders of tables, as ``make verify`` does.
+"""
+
+import argparse
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tsvlib import paths, provenance
+from tsvlib.errors import InputError
+from tsvlib.files import replacing
+
+FLOAT = "%.6g"
+TOLERANCE = 0.005
+"""Default tolerance of a number: half a point of accuracy, which machines may differ by."""
+
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "†": r"$^\dagger$"}
+
+
+def save(
+    name: str,
+    frame: pd.DataFrame,
+    profile: str,
+    columns: Mapping[str, str],
+    *,
+    inputs: Iterable[Path] = (),
+    parameters: Mapping[str, object] | None = None,
+    tolerances: Mapping[str, float] | None = None,
+) -> Path:
+    """Write ``frame`` as ``<results>/<name>.csv`` with the sidecar ``<name>.json`` and return the table's path.
+
+    Rows are sorted by the key columns, which are all that hold no floating-point numbers; no two rows may share
+    a key. ``columns`` describes every column, with its unit. ``inputs`` are files that the table was computed from.
+    ``tolerances`` are absolute, by column, or by metric for the column ``value``; the default is ``TOLERANCE``.
+
+    Raises:
+        ValueError: a column without description or the reverse, or two rows with one key.
+        InputError: the files cannot be written.
+    """
+    if set(columns) != set(frame.columns):
+        raise ValueError(f"{name}: described columns {sorted(columns)} are not the columns {sorted(frame.columns)}")
+    keys = [column for column in frame.columns if not pd.api.types.is_float_dtype(frame[column])]
+    if frame.duplicated(keys).any():
+        raise ValueError(f"{name}: two rows share one key of {', '.join(keys)}")
+    sidecar = {
+        "code": provenance.code_digest(),
+        "columns": dict(columns),
+        "environment": provenance.environment(),
+        "inputs": provenance.file_hashes(inputs),
+        "parameters": dict(parameters or {}),
+        "profile": profile,
+        "tolerances": dict(tolerances or {}),
+        "versions": provenance.versions(),
+    }
+    target = paths.results(profile) / f"{name}.csv"
+    write_text(target, frame.sort_values(keys).to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
+    write_text(target.with_suffix(".json"), json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    return target
+
+
+def load(name: str, profile: str) -> pd.DataFrame:
+    """Return the table ``name`` of a profile.
+
+    Raises:
+        InputError: the table or its sidecar is missing or unreadable, or the sidecar belongs to another profile.
+    """
+    table = paths.results(profile) / f"{name}.csv"
+    owner = _sidecar(table)["profile"]
+    if owner != profile:
+        raise InputError(f"{table}: the sidecar says profile {owner!r}; run `make paper PROFILE={profile}` again.")
+    return _read(table)
+
+
+def compare(left: Path, right: Path) -> pd.DataFrame:
+    """Return every difference between the tables of two folders: ``table, row, column, left, right, tolerance``.
+
+    Keys and text are compared exactly, numbers within the tolerances that the sidecars of ``left`` state; tables
+    and rows that only one folder has are differences.
+
+    Raises:
+        InputError: a folder without tables, or an unreadable table.
+    """
+    tables = {folder: {file.name for file in folder.glob("*.csv")} for folder in (left, right)}
+    if empty := [str(folder) for folder, names in tables.items() if not names]:
+        raise InputError(f"{empty[0]}: there are no result tables in this folder; run `make paper` or `make verify`.")
+    differences: list[tuple[object, ...]] = []
+    for name in sorted(tables[left] | tables[right]):
+        present = [name in tables[folder] for folder in (left, right)]
+        if all(present):
+            differences += [(name, *found) for found in _differences(left / name, right / name)]
+        else:
+            differences.append((name, "all", "all", *("present" if here else "missing" for here in present), ""))
+    return pd.DataFrame(differences, columns=["table", "row", "column", "left", "right", "tolerance"])
+
+
+def save_table(
+    stem: str, frame: pd.DataFrame, profile: str, caption: str, *, best: Collection[tuple[str, str]] = ()
+) -> None:
+    """Write ``frame`` as ``<figures>/<stem>.csv``, ``.md`` and ``.tex`` under ``caption``.
+
+    The cells are texts as a reader should see them, the index names the rows. ``best`` lists (row, column) pairs
+    that print bold with a dagger; the CSV stays plain.
+
+    Raises:
+        ValueError: no caption, or a cell of ``best`` that the frame does not have.
+        InputError: the files cannot be written.
+    """
+    if not caption.strip():
+        raise ValueError(f"{stem}: a table needs a caption")
+    if strays := [cell for cell in best if cell[0] not in frame.index or cell[1] not in frame.columns]:
+        raise ValueError(f"{stem}: no such cell {strays[0]}")
+    folder = paths.figures(profile)
+    write_text(folder / f"{stem}.csv", frame.to_csv(lineterminator="\n"))
+    marked = _marked(frame, best, "**{}**†")
+    write_text(folder / f"{stem}.md", f"{marked.to_markdown(disable_numparse=True)}\n\n{caption}\n")
+    escaped = frame.map(_escaped).rename(index=_escaped, columns=_escaped)
+    cells = [(_escaped(row), _escaped(column)) for row, column in best]
+    marked = _marked(escaped, cells, r"\textbf{{{}}}$^\dagger$")
+    layout = "l" + "r" * len(frame.columns)
+    text = marked.style.to_latex(
+        hrules=True, caption=_escaped(caption), label=f"tab:{stem}", column_format=layout, position_float="centering"
+    )
+    write_text(folder / f"{stem}.tex", text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to the staged place of ``path``, atomically, as UTF-8 with LF."""
+    with replacing(paths.staged(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _marked(frame: pd.DataFrame, cells: Collection[tuple[str, str]], pattern: str) -> pd.DataFrame:
+    marked = frame.copy()
+    for row, column in cells:
+        marked.loc[row, column] = pattern.format(marked.loc[row, column])
+    return marked
+
+
+def _escaped(text: str) -> str:
+    r"""Escape what LaTeX reads as commands.
+
+    >>> _escaped("90 % ± 0.1 of tsv_m")
+    '90 \\% $\\pm$ 0.1 of tsv\\_m'
+    """
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _differences(left: Path, right: Path) -> list[tuple[object, ...]]:
+    tolerances = _sidecar(left)["tolerances"]
+    old, new = _read(left), _read(right)
+    if list(old.columns) != list(new.columns):
+        return [("header", "all", ", ".join(old.columns), ", ".join(new.columns), "")]
+    numbers = [c for c in old.columns if pd.api.types.is_float_dtype(old[c]) or pd.api.types.is_float_dtype(new[c])]
+    keys = [column for column in old.columns if column not in numbers]
+    rows = [dict(zip(map(tuple, f[keys].astype(str).values), f[numbers].values, strict=True)) for f in (old, new)]
+    found: list[tuple[object, ...]] = []
+    for key in sorted(rows[0].keys() | rows[1].keys()):
+        label = ", ".join(key)
+        present = [key in side for side in rows]
+        if not all(present):
+            found.append((label, "all", *("present" if here else "missing" for here in present), ""))
+            continue
+        metric = dict(zip(keys, key, strict=True)).get("metric", "")
+        for column, a, b in zip(numbers, rows[0][key], rows[1][key], strict=True):
+            tolerance = tolerances.get(metric, tolerances.get(column, TOLERANCE))
+            if not (abs(a - b) <= tolerance or (pd.isna(a) and pd.isna(b))):
+                found.append((label, column, FLOAT % a, FLOAT % b, tolerance))
+    return found
+
+
+def _read(table: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(table, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise InputError(f"{table}: not a readable table ({error}); run `make paper` again.") from error
+
+
+def _sidecar(table: Path) -> dict[str, Any]:
+    file = table.with_suffix(".json")
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: missing or unreadable; run `make paper` again to compute the table.") from error
+    return content
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the differences between two folders of tables; exit code 1 when there are any, 2 for bad folders."""
+    parser = argparse.ArgumentParser(prog="python -m tsvlib.results", description="Compare two folders of tables.")
+    parser.add_argument("action", choices=["compare"])
+    parser.add_argument("left", type=Path, help="the tables to trust, for example data/results/mini")
+    parser.add_argument("right", type=Path, help="the tables to check")
+    options = parser.parse_args(arguments)
+    try:
+        differences = compare(options.left, options.right)
+    except InputError as error:
+        print(error)
+        return 2
+    if differences.empty:
+        print(f"{options.right} agrees with {options.left} within the tolerances of the sidecars.")
+        return 0
+    print(differences.to_markdown(index=False))
+    print(f"{len(differences)} differences; to accept the new tables, copy them over {options.left} and commit.")
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: MIT
+"""Run one notebook, all or nothing: ``python -m tsvlib.run notebooks/13_merge.py -p profile=smoke``.
+
+The notebook writes its results to a stage folder. When its last cell has succeeded, results and executed copy move
+into place together; after any failure earlier results are untouched and the draft keeps the traceback.
+"""
+
+import argparse
+import ast
+import json
+import os
+import resource
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import jupytext
+import nbformat
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from nbstripout import strip_output
+
+from tsvlib import paths, profiles
+from tsvlib.errors import InputError
+from tsvlib.files import replacing
+
+VOLATILE = ["metadata.papermill", "metadata.language_info", "metadata.jupytext"]
+VOLATILE += ["cell.metadata.papermill", "cell.metadata.execution"]
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+class CommandError(InputError):
+    """A command line that names something unknown."""
+
+
+class NotebookError(Exception):
+    """A cell failed for a reason that is not the user's; the text holds the traceback."""
+
+
+def run(source: Path, parameters: Mapping[str, str]) -> Path:
+    """Execute the notebook ``source`` and return the path of its executed copy.
+
+    Raises:
+        CommandError: unknown notebook, parameter or profile, or a value of the wrong type; nothing has been run.
+        InputError: no permission, a full disk, or an InputError raised inside the notebook.
+        NotebookError: any other failure of a cell.
+    """
+    if source.suffix != ".py" or not source.is_file():
+        known = ", ".join(sorted(file.stem for file in (paths.ROOT / "notebooks").glob("*.py")))
+        raise CommandError(f"{source}: there is no such notebook; choose one of {known}.")
+    notebook = jupytext.read(source)
+    notebook.metadata.kernelspec = KERNEL
+    changed, profile = _strict_parameters(source, notebook, parameters)
+    _check_writable(profile)
+    draft = paths.build() / profile / f"{source.stem}.ipynb"
+    stage = draft.with_suffix(".stage")
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    try:
+        executed = _execute(notebook, changed, draft, stage)
+        copy = stage / (paths.notebooks() / draft.name).relative_to(paths.output_root())
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(tidied(executed), copy)  # type: ignore[no-untyped-call]
+        _move_into_place(stage)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return paths.notebooks() / draft.name
+
+
+def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return the notebook with its outputs, but without counts, times and random ids: same run, same bytes."""
+    clean: nbformat.NotebookNode = strip_output(
+        notebook, keep_output=True, keep_count=False, keep_id=False, extra_keys=VOLATILE
+    )
+    return clean
+
+
+def _strict_parameters(
+    source: Path, notebook: nbformat.NotebookNode, given: Mapping[str, str]
+) -> tuple[dict[str, object], str]:
+    """Return the parameters that differ from the defaults, and the profile."""
+    cells = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    statements = [line for cell in cells for line in ast.parse(cell).body]
+    defaults = {line.targets[0].id: ast.literal_eval(line.value) for line in statements}
+    if unknown := sorted(given.keys() - defaults.keys()):
+        known = ", ".join(defaults)
+        raise CommandError(f"{source}: there is no parameter {unknown[0]!r}; the parameters are {known}.")
+    values = {name: _parse(source, name, text, defaults[name]) for name, text in given.items()}
+    profile = str({**defaults, **values}["profile"])
+    try:
+        profiles.load(profile)
+    except InputError as error:
+        raise CommandError(str(error)) from error
+    # A parameter that equals its default would add a cell to the copy that people read.
+    return {name: value for name, value in values.items() if value != defaults[name]}, profile
+
+
+def _parse(source: Path, name: str, text: str, default: object) -> object:
+    if isinstance(default, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        value = text
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if type(value) is not type(default):
+        kind = type(default).__name__
+        raise CommandError(f"{source}: parameter {name!r} must be of type {kind}, as {default!r} is, not {text!r}.")
+    return value
+
+
+def _check_writable(profile: str) -> None:
+    """Find out before hours of work that their result could not be written."""
+    folders = (paths.build(), paths.cache(profile), paths.results(profile), paths.figures(profile), paths.notebooks())
+    for folder in folders:
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise InputError(f"{existing}: cannot write there; give yourself permission or set OUT to another folder.")
+
+
+def _execute(
+    notebook: nbformat.NotebookNode, parameters: Mapping[str, object], draft: Path, stage: Path
+) -> nbformat.NotebookNode:
+    """Run the cells in a fresh kernel of this interpreter, saving the draft after each of them."""
+    # Imported here because it takes a second that a mistyped command need not wait for.
+    import papermill
+
+    nbformat.write(notebook, draft)  # type: ignore[no-untyped-call]
+    progress, log = draft.with_suffix(".progress"), draft.with_suffix(".log")
+    progress.write_bytes(b"")
+    surroundings = {**os.environ, "TSV_STAGE": str(stage), "TSV_PROGRESS": str(progress)}
+    with log.open("wb") as stderr, _copied_to_terminal(progress):
+        try:
+            executed: nbformat.NotebookNode = papermill.execute_notebook(
+                str(draft),
+                str(draft),
+                dict(parameters),
+                progress_bar=False,
+                cwd=str(paths.ROOT),
+                coalesce_streams=True,
+                kernel_manager_class=_kernel_manager(surroundings, stderr),
+            )
+            return executed
+        except papermill.PapermillExecutionError as error:
+            if error.ename == InputError.__name__:
+                raise InputError(error.evalue) from None
+            raise NotebookError(f"{error}\nThe draft {_shown(draft)} shows the whole notebook up to there.") from None
+        except DeadKernelError:
+            reason = "the Python process of the notebook died, perhaps for want of memory"
+            raise NotebookError(f"{_shown(draft)}: {reason}; {_shown(log)} may say more.") from None
+
+
+def _kernel_manager(surroundings: Mapping[str, str], log: IO[bytes]) -> type[AsyncKernelManager]:
+    """Return a manager whose kernels have an environment and a log of their own."""
+
+    class Kernel(AsyncKernelManager):
+        # The type stubs know only the synchronous method of the base class.
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            await super().start_kernel(env=dict(surroundings), stdout=log, stderr=log, **options)
+
+    return Kernel
+
+
+@contextmanager
+def _copied_to_terminal(progress: Path) -> Iterator[None]:
+    """Show what the notebook reports to ``progress`` while the block runs."""
+    done = threading.Event()
+    show = sys.stderr.write if sys.stderr.isatty() else _every_half_minute(sys.stderr.write)
+    thread = threading.Thread(target=_follow, args=(progress, done, show), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _follow(progress: Path, done: threading.Event, show: Callable[[str], object]) -> None:
+    with progress.open(encoding="utf-8", newline="") as file:
+        while True:
+            last = done.wait(0.2)
+            if text := file.read():
+                show(text)
+                sys.stderr.flush()
+            if last:
+                return
+
+
+def _every_half_minute(write: Callable[[str], object]) -> Callable[[str], object]:
+    """Thin bars out for logs: whole lines, and of a bar in motion its latest state twice a minute."""
+    shown = time.monotonic()
+
+    def show(text: str) -> None:
+        nonlocal shown
+        states = [state for state in text.replace("\r", "\n").split("\n") if state.strip()]
+        if states and (text.endswith("\n") or time.monotonic() - shown > 30):
+            shown = time.monotonic()
+            write(states[-1] + "\n")
+
+    return show
+
+
+def _move_into_place(stage: Path) -> None:
+    """Copy everything staged beside its destination, then rename all of it: a full disk changes nothing."""
+    with ExitStack() as stack:
+        for file in sorted(file for file in stage.rglob("*") if file.is_file()):
+            target = paths.output_root() / file.relative_to(stage)
+            shutil.copyfile(file, stack.enter_context(replacing(target)))
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+def _record(source: Path, profile_parameters: Sequence[str], seconds: float) -> None:
+    """Append time and memory to the log that the README's figures come from."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+    entry = {"notebook": source.stem, "parameters": list(profile_parameters), "seconds": round(seconds, 1)}
+    line = json.dumps({**entry, "largest_process_mb": round(peak)})
+    with (paths.build() / "runs.jsonl").open("a", encoding="utf-8") as log:
+        log.write(line + "\n")
+
+
+def _use_private_folders() -> None:
+    """Keep Jupyter's connection files and histories inside the build folder, out of the user's home."""
+    for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
+        folder = os.environ.setdefault(variable, str(paths.build() / "home" / variable))
+        Path(folder).mkdir(parents=True, exist_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one notebook from the command line; exit code 1 for a failure, 2 for a wrong command, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m tsvlib.run", description="Run one notebook, all or nothing.")
+    parser.add_argument("notebook", type=Path, help="source of the notebook, for example notebooks/13_merge.py")
+    parser.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[])
+    options = parser.parse_args(arguments)
+    source: Path = options.notebook
+    started = time.monotonic()
+    try:
+        if strays := [text for text in options.parameters if "=" not in text]:
+            raise CommandError(f"-p {strays[0]}: write a parameter as NAME=VALUE.")
+        _use_private_folders()
+        print(f"{source.stem}: running", *options.parameters, file=sys.stderr, flush=True)
+        run(source, dict(text.split("=", 1) for text in options.parameters))
+        _record(source, options.parameters, time.monotonic() - started)
+    except KeyboardInterrupt:
+        return _tell(f"{source.stem}: interrupted; the same command continues where it was.", 130)
+    except CommandError as error:
+        return _tell(str(error), 2)
+    except (InputError, NotebookError) as error:
+        return _tell(str(error), 1)
+    except OSError as error:
+        return _tell(f"{error.filename or source}: {error.strerror}; free space or give permission, then run again.", 1)
+    print(f"{source.stem}: done in {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return 0
+
+
+def _tell(sentence: str, code: int) -> int:
+    print(sentence, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
