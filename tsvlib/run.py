@@ -7,6 +7,7 @@ into place together; after any failure earlier results are untouched and the dra
 
 import argparse
 import ast
+import fcntl
 import json
 import os
 import resource
@@ -59,16 +60,12 @@ def run(source: Path, parameters: Mapping[str, str]) -> Path:
     _check_writable(profile)
     draft = paths.build() / profile / f"{source.stem}.ipynb"
     stage = draft.with_suffix(".stage")
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir(parents=True)
-    try:
+    with _staging(stage):
         executed = _execute(notebook, changed, draft, stage)
         copy = stage / (paths.notebooks() / draft.name).relative_to(paths.output_root())
         copy.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(tidied(executed), copy)  # type: ignore[no-untyped-call]
         _move_into_place(stage)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
     return paths.notebooks() / draft.name
 
 
@@ -122,6 +119,27 @@ def _check_writable(profile: str) -> None:
         existing = next(place for place in (folder, *folder.parents) if place.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise InputError(f"{existing}: cannot write there; give yourself permission or set OUT to another folder.")
+
+
+@contextmanager
+def _staging(stage: Path) -> Iterator[None]:
+    """Make an empty stage folder for the block; another run that uses it is waited for.
+
+    When ``make`` is killed, a notebook that it started may go on to its end, while the next ``make`` starts anew.
+    """
+    stage.parent.mkdir(parents=True, exist_ok=True)
+    with stage.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _tell(f"{stage.stem}: waiting for another run of this notebook to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(stage, ignore_errors=True)
+        stage.mkdir()
+        try:
+            yield
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
 
 
 def _execute(
@@ -246,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if strays := [text for text in options.parameters if "=" not in text]:
             raise CommandError(f"-p {strays[0]}: write a parameter as NAME=VALUE.")
         _use_private_folders()
-        print(f"{source.stem}: running", *options.parameters, file=sys.stderr, flush=True)
+        _tell(" ".join((f"{source.stem}: running", *options.parameters)))
         run(source, dict(text.split("=", 1) for text in options.parameters))
         _record(source, options.parameters, time.monotonic() - started)
     except KeyboardInterrupt:
@@ -257,12 +275,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(str(error), 1)
     except OSError as error:
         return _tell(f"{error.filename or source}: {error.strerror}; free space or give permission, then run again.", 1)
-    print(f"{source.stem}: done in {time.monotonic() - started:.0f} s", file=sys.stderr)
-    return 0
+    return _tell(f"{source.stem}: done in {time.monotonic() - started:.0f} s")
 
 
-def _tell(sentence: str, code: int) -> int:
-    print(sentence, file=sys.stderr)
+def _tell(sentence: str, code: int = 0) -> int:
+    # One write, so that notebooks running side by side do not mix their lines.
+    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.flush()
     return code
 
 

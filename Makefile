@@ -1,0 +1,139 @@
+# The paper's table of contents: which notebook makes which file from which.
+# PROFILE chooses the size (smoke, mini), OUT another folder for everything that is written.
+PROFILE ?= mini
+OUT ?= .
+VENV ?= .venv
+THREADS ?= 2
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+ifeq ($(filter grouped-target,$(.FEATURES)),)
+$(error This Makefile needs GNU make 4.3 or newer; on macOS install it with "brew install make" and call gmake)
+endif
+PROFILES := $(patsubst data/%/profile.toml,%,$(wildcard data/*/profile.toml))
+ifeq ($(filter $(PROFILE),$(PROFILES)),)
+$(error There is no profile "$(PROFILE)"; choose one of: $(PROFILES))
+endif
+
+R := $(OUT)/data/results/$(PROFILE)
+F := $(OUT)/figures/$(PROFILE)
+N := $(OUT)/notebooks
+EXPERTS := $(OUT)/data/cache/$(PROFILE)/experts.json
+PYTHON := $(VENV)/bin/python
+
+# One place for everything that could change a number, and for folders that tools would make in the home directory.
+export TSV_OUTPUT := $(OUT)
+export PYTHONPATH := $(CURDIR)
+export OMP_NUM_THREADS := $(THREADS)
+TOOL_FOLDERS := JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR IPYTHONDIR MPLCONFIGDIR HF_HOME TORCH_HOME \
+  SKIMAGE_DATADIR SCIKIT_LEARN_DATA HYPOTHESIS_STORAGE_DIRECTORY
+$(foreach folder,$(TOOL_FOLDERS),$(eval export $(folder) := $(CURDIR)/build/home/$(folder)))
+
+# What a notebook writes: a result table, a figure, a printed table; and its executed copy.
+table = $(R)/$(1).csv $(R)/$(1).json
+figure = $(addprefix $(F)/$(1).,pdf svg png txt)
+printed = $(addprefix $(F)/$(1).,csv md tex)
+run = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.run $< -p profile=$(PROFILE)
+train = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.experts train --profile $(PROFILE)
+
+COPIES := $(patsubst notebooks/%.py,$(N)/%.ipynb,$(wildcard notebooks/*.py))
+FIGURES := $(foreach stem,spectra scaling,$(call figure,$(stem)))
+TABLES := $(foreach stem,merge compress,$(call printed,$(stem)))
+RESULTS := $(foreach name,checkpoints spectra merge compress,$(call table,$(name)))
+
+DATA := $(wildcard tsvlib/datasets/*.py)
+BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
+DRAW := tsvlib/plotting.py tsvlib/tsv.mplstyle
+
+##@ The paper
+
+.PHONY: paper figures tables experts pretrain
+paper: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS)  ## everything: experts, results, figures, tables
+	@echo "$(if $(WORKED),Built,Nothing to do): every result, figure and table of profile $(PROFILE) is up to date."
+figures: $(FIGURES)  ## the figures and what they need
+tables: $(TABLES)  ## the printed tables and what they need
+experts: | intact-environment  ## train the experts that are missing or damaged
+	$(train)
+pretrain: | intact-environment  ## train the shipped base models anew (hours)
+	$(PYTHON) -m tsvlib.pretraining --profile $(PROFILE)
+
+# The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
+$(EXPERTS): tsvlib/training.py tsvlib/models.py $(DATA) $(BASES)
+	$(train)
+$(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) tsvlib/linalg.py tsvlib/taskvectors.py tsvlib/merging.py
+	$(run)
+$(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.py $(EXPERTS) tsvlib/evaluation.py
+	$(run)
+$(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(R)/checkpoints.csv tsvlib/compression.py tsvlib/linalg.py tsvlib/taskvectors.py
+	$(run)
+$(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(R)/checkpoints.csv tsvlib/merging.py tsvlib/linalg.py tsvlib/taskvectors.py
+	$(run)
+$(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(R)/checkpoints.csv tsvlib/compression.py tsvlib/linalg.py tsvlib/taskvectors.py
+	$(run)
+$(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(R)/spectra.csv $(DRAW)
+	$(run)
+$(call figure,scaling) $(N)/22_fig_scaling.ipynb &: notebooks/22_fig_scaling.py $(R)/merge.csv $(DRAW)
+	$(run)
+$(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(R)/merge.csv
+	$(run)
+$(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(R)/compress.csv
+	$(run)
+
+# The runner replaces files only when a notebook has succeeded, so an interrupt must not delete what was there before.
+.PRECIOUS: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(EXPERTS)
+$(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(EXPERTS): | intact-experts
+
+.PHONY: intact-experts intact-environment
+intact-experts: intact-environment
+	@$(PYTHON) -m tsvlib.experts check --profile $(PROFILE)
+
+##@ Checks
+
+.PHONY: smoke test lint check verify
+smoke:  ## run every notebook on the tiny profile, in build/smoke
+	@$(MAKE) --no-print-directory paper PROFILE=smoke OUT=build/smoke
+test: smoke  ## smoke, then all tests with coverage
+	$(PYTHON) -m pytest --cov --cov-report=term $(ARGS)
+lint: | intact-environment  ## ruff and mypy
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+check: lint  ## lint, then test
+	@$(MAKE) --no-print-directory test
+verify:  ## rebuild in build/verify and compare with the tables of this checkout
+	@$(MAKE) --no-print-directory paper OUT=build/verify
+	@$(PYTHON) -m tsvlib.results compare data/results/$(PROFILE) build/verify/data/results/$(PROFILE)
+
+##@ Workshop
+
+.PHONY: help env lab notebooks clean distclean
+help:  ## this list
+	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo; echo "  Profiles: $(PROFILES) (make paper PROFILE=mini is the default)"
+env: intact-environment  ## build or repair the environment in .venv
+lab: | intact-environment  ## open the notebooks in JupyterLab
+	$(PYTHON) -m jupyterlab --notebook-dir=notebooks
+notebooks: | intact-environment  ## bring changed prose into the executed copies without running them
+	$(PYTHON) -m jupytext --quiet --update --to notebook --update-metadata '{"jupytext": null}' notebooks/*.py
+clean:  ## delete drafts, logs and tool caches
+	rm -rf build
+distclean: clean  ## delete also .venv and the cache with the experts, never results
+	rm -rf .venv data/cache
+
+# The stamp is written last and lies in the environment, so an interrupted installation starts again.
+ifeq ($(VENV),.venv)
+intact-environment: .venv/complete
+.venv/complete: requirements.lock pyproject.toml
+	@command -v python3 >/dev/null || { echo "There is no python3; install Python 3.11 or newer." >&2; exit 1; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$(python3 --version) is too old; put Python 3.11 or newer first in PATH." >&2; exit 1; }
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "This python3 cannot make environments; install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@echo "Installing the environment into .venv: a few minutes, once."
+	@if [ -e $@ ]; then rm $@; else rm -rf .venv; fi
+	@[ -e .venv ] || python3 -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+	@echo "The environment is complete."
+endif
