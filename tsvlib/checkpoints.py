@@ -104,9 +104,7 @@ def state_digest(tensors: Mapping[str, Tensor]) -> str:
 def _entries(tensors: Mapping[str, Tensor]) -> tuple[_Entry, ...]:
     for key, tensor in tensors.items():
         if tensor.dtype not in _NAMES:
-            raise InputError(
-                f"`{key}`: checkpoints cannot hold type {tensor.dtype}; convert the tensor first."
-            )
+            raise InputError(f"`{key}`: checkpoints cannot hold type {tensor.dtype}; convert the tensor first.")
     return _ordered(_Entry(key, _NAMES[tensor.dtype], tuple(tensor.shape)) for key, tensor in tensors.items())
 
 

@@ -14,16 +14,14 @@ _PARTS = (".u", ".s", ".vh")
 def compress(task_vector: StateDict, fraction: float) -> dict[str, Tensor]:
     """Return factors ``key.u``, ``key.s``, ``key.vh`` of each task matrix, and all other tensors whole.
 
-    Each matrix keeps ``fraction`` of its singular components, at least one. The paper takes one over the number
-    of tasks, so that all compressed task vectors together need about twice the space of one model.
+    Each matrix keeps ``fraction`` of its singular components, at least one. The paper keeps one over the
+    number of tasks, so that all compressed task vectors together need about twice the space of one model.
     """
     compressed: dict[str, Tensor] = {}
     for key, tensor in task_vector.items():
         if is_task_matrix(key, tensor):
             factors = linalg.truncate(linalg.svd(tensor), linalg.kept_rank(min(tensor.shape), fraction))
-            compressed |= {
-                key + part: factor.contiguous() for part, factor in zip(_PARTS, factors, strict=True)
-            }
+            compressed |= {key + part: factor.contiguous() for part, factor in zip(_PARTS, factors, strict=True)}
         else:
             compressed[key] = tensor
     return compressed

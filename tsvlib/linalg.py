@@ -71,16 +71,17 @@ def numerical_rank(factors: Factors) -> int:
 def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """Return the closest matrix with orthonormal columns, or rows if x is wide (Procrustes).
 
-    This is the polar factor P Qᵀ of x = P D Qᵀ. It is unique when x has full rank, whatever the signs of the
-    SVD, and well behaved when columns nearly coincide.
+    This is the polar factor P Qᵀ of x = P D Qᵀ, whatever the signs of the SVD. When x lacks full rank, the
+    missing directions stay zero instead of being filled at random, so that the answer is always unique.
 
     >>> orthogonalise(torch.tensor([[2.0, 0.0], [0.0, 0.5], [0.0, 0.0]]))
     tensor([[1., 0.],
             [0., 1.],
             [0., 0.]])
     """
-    p, _, qh = svd(x)
-    return p @ qh
+    factors = svd(x)
+    k = numerical_rank(factors)
+    return factors.u[:, :k] @ factors.vh[:k]
 
 
 def whiten(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

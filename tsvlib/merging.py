@@ -85,14 +85,10 @@ def tsv_m(task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
     }
 
 
-def _orthogonalised_sum(
-    key: str, deltas: Float[Tensor, "tasks rows columns"]
-) -> Float[Tensor, "rows columns"]:
+def _orthogonalised_sum(key: str, deltas: Float[Tensor, "tasks rows columns"]) -> Float[Tensor, "rows columns"]:
     n_tasks, *shape = deltas.shape
     if min(shape) < n_tasks:
-        raise InputError(
-            f"`{key}` has rank {min(shape)}, too little for {n_tasks} experts; merge fewer of them."
-        )
+        raise InputError(f"`{key}` has rank {min(shape)}, too little for {n_tasks} experts; merge fewer of them.")
     k = linalg.kept_rank(min(shape), 1 / n_tasks)
     kept = [factors for delta in deltas if len((factors := _leading(delta, k)).s)]
     if not kept:
@@ -121,8 +117,6 @@ def _stacked(task_vectors: Sequence[StateDict], key: str) -> Float[Tensor, "task
 
 def _check(task_vectors: Sequence[StateDict]) -> None:
     if len(task_vectors) < 2:
-        raise InputError(
-            f"merging needs at least two experts, and there are {len(task_vectors)}; name more tasks."
-        )
+        raise InputError(f"merging needs at least two experts, and there are {len(task_vectors)}; name more tasks.")
     for number, task_vector in enumerate(task_vectors[1:], start=2):
         check_alike(task_vectors[0], task_vector, "task vector 1", f"task vector {number}")

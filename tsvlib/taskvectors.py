@@ -62,9 +62,7 @@ def check_finite(state: StateDict, name: str) -> None:
     """Raise InputError, naming the key, unless a state dict holds finite floating-point numbers only."""
     for key, tensor in state.items():
         if not tensor.is_floating_point():
-            raise InputError(
-                f"`{key}` of {name} is of type {tensor.dtype}; only floating-point weights can be merged."
-            )
+            raise InputError(f"`{key}` of {name} is of type {tensor.dtype}; only floating-point weights can be merged.")
         if not tensor.isfinite().all():
             raise InputError(f"`{key}` of {name} holds NaN or Inf; train or download that checkpoint again.")
 

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""Merging follows the paper's algorithm, whatever the order of tasks and the signs of singular vectors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tsvlib import linalg, merging
+from tsvlib.errors import InputError
+from tsvlib.taskvectors import StateDict
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+seeds = st.integers(0, 2**32 - 1)
+suites = st.integers(2, 6)
+SHAPES = {"in_proj_weight": (18, 7), "proj": (6, 9), "text_projection": (6, 6), "bias": (5,), "scale": ()}
+
+
+def algorithm_1(deltas: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Transcribe the paper's Algorithm 1 for one layer, line by line."""
+    n_tasks, k = len(deltas), min(deltas[0].shape) // len(deltas)
+    u_blocks, s_blocks, v_blocks = [], [], []
+    for delta in deltas:
+        u, s, vh = np.linalg.svd(delta, full_matrices=False)
+        u_blocks.append(u[:, :k])
+        s_blocks.append(s[:k])
+        v_blocks.append(vh[:k].T)
+    u, sigma, v = np.hstack(u_blocks), np.diag(np.concatenate(s_blocks)), np.hstack(v_blocks)
+    assert u.shape[1] == n_tasks * k
+    p_u, _, q_u = np.linalg.svd(u, full_matrices=False)
+    p_v, _, q_v = np.linalg.svd(v, full_matrices=False)
+    merged: npt.NDArray[np.float64] = (p_u @ q_u) @ sigma @ (p_v @ q_v).T
+    return merged
+
+
+def experts(n_tasks: int, seed: int, dtype: torch.dtype = torch.float64) -> list[dict[str, Tensor]]:
+    random = torch.Generator().manual_seed(seed)
+    return [
+        {key: torch.randn(shape, dtype=dtype, generator=random) for key, shape in SHAPES.items()}
+        for _ in range(n_tasks)
+    ]
+
+
+def mean(task_vectors: list[dict[str, Tensor]], key: str) -> Tensor:
+    return torch.tensor(np.mean([task_vector[key].numpy() for task_vector in task_vectors], axis=0))
+
+
+def assert_same(left: StateDict, right: StateDict) -> None:
+    assert left.keys() == right.keys()
+    for key in left:
+        torch.testing.assert_close(left[key], right[key], rtol=1e-6, atol=1e-8)
+
+
+@given(suites, seeds)
+def test_tsv_m_is_algorithm_1_on_matrices_and_the_mean_elsewhere(n_tasks: int, seed: int) -> None:
+    task_vectors = experts(n_tasks, seed)
+    expected = {
+        key: torch.from_numpy(algorithm_1([task_vector[key].numpy() for task_vector in task_vectors]))
+        if key in ("in_proj_weight", "proj")
+        else mean(task_vectors, key)
+        for key in SHAPES
+    }
+    assert_same(merging.tsv_m(task_vectors), expected)
+
+
+@given(suites, seeds)
+def test_float32_stays_near_the_float64_answer(n_tasks: int, seed: int) -> None:
+    exact = merging.tsv_m(experts(n_tasks, seed))
+    rounded = merging.tsv_m([{k: t.float() for k, t in expert.items()} for expert in experts(n_tasks, seed)])
+    for key in SHAPES:
+        assert rounded[key].dtype == torch.float32
+        assert (rounded[key] - exact[key]).norm() <= 1e-3 * exact[key].norm()
+
+
+@given(suites, seeds)
+def test_averaging_is_the_mean_and_task_arithmetic_the_sum(n_tasks: int, seed: int) -> None:
+    task_vectors = experts(n_tasks, seed)
+    average, total = merging.weight_averaging(task_vectors), merging.task_arithmetic(task_vectors)
+    assert_same(average, {key: mean(task_vectors, key) for key in SHAPES})
+    assert_same(total, {key: n_tasks * mean(task_vectors, key) for key in SHAPES})
+
+
+@pytest.mark.parametrize("name", merging.METHODS)
+@given(order=st.permutations(range(4)), seed=seeds)
+def test_order_of_tasks_does_not_matter(name: str, order: list[int], seed: int) -> None:
+    task_vectors = experts(4, seed)
+    merge = merging.METHODS[name].function
+    assert_same(merge([task_vectors[task] for task in order]), merge(task_vectors))
+
+
+def test_signs_of_singular_vectors_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    task_vectors = experts(3, 0)
+    expected = merging.tsv_m(task_vectors)
+    random, decompose = torch.Generator().manual_seed(1), linalg.svd
+
+    def other_signs(delta: Tensor) -> linalg.Factors:
+        u, s, vh = decompose(delta)
+        signs = torch.randn(1, len(s), dtype=s.dtype, generator=random).sign()
+        return linalg.Factors(u * signs, s, vh * signs.T)
+
+    monkeypatch.setattr(linalg, "svd", other_signs)
+    assert_same(merging.tsv_m(task_vectors), expected)
+
+
+def test_tasks_that_do_not_overlap_are_all_kept_whole() -> None:
+    deltas = [torch.zeros(6, 6, dtype=torch.float64) for _ in range(3)]
+    for task, delta in enumerate(deltas):
+        delta[2 * task, 2 * task + 1] = task + 1.0
+        delta[2 * task + 1, 2 * task] = -2.0
+    merged = merging.tsv_m([{"proj": delta} for delta in deltas])
+    torch.testing.assert_close(merged["proj"], torch.stack(deltas).sum(0))
+
+
+def test_singular_values_of_the_update_are_those_of_the_tasks() -> None:
+    task_vectors = experts(3, 0)
+    kept = torch.cat([torch.linalg.svdvals(task_vector["proj"])[:2] for task_vector in task_vectors])
+    found = torch.linalg.svdvals(merging.tsv_m(task_vectors)["proj"])
+    torch.testing.assert_close(found, kept.sort(descending=True).values)
+
+
+def test_identical_tasks_give_their_common_low_rank_matrix() -> None:
+    task_vector = experts(1, 0)[0]
+    merged = merging.tsv_m([task_vector] * 3)
+    torch.testing.assert_close(merged["proj"], linalg.low_rank(task_vector["proj"], 2))
+
+
+def test_untrained_layers_take_no_part() -> None:
+    task_vectors = experts(3, 0)
+    task_vectors[1]["proj"].zero_()
+    trained = [linalg.svd(task_vectors[task]["proj"]) for task in (0, 2)]
+    u = torch.cat([f.u[:, :2] for f in trained], 1)
+    v = torch.cat([f.vh[:2].T for f in trained], 1)
+    s = torch.cat([f.s[:2] for f in trained])
+    expected = linalg.orthogonalise(u) * s @ linalg.orthogonalise(v).T
+    torch.testing.assert_close(merging.tsv_m(task_vectors)["proj"], expected)
+    for task_vector in task_vectors:
+        task_vector["proj"].zero_()
+    assert not merging.tsv_m(task_vectors)["proj"].any()
+
+
+def test_directions_without_weight_do_not_disturb_other_tasks() -> None:
+    thin = torch.zeros(6, 6, dtype=torch.float64)
+    thin[0, 0] = 5.0
+    other = torch.diag(torch.tensor([0.0, 4.0, 3.0, 2.0, 1.0, 0.0], dtype=torch.float64))
+    merged = merging.tsv_m([{"proj": thin}, {"proj": other}])["proj"]
+    torch.testing.assert_close(merged.diagonal(), torch.tensor([5.0, 4.0, 3.0, 2.0, 0.0, 0.0]).double())
+
+
+def test_inputs_stay_as_they_were() -> None:
+    task_vectors = experts(3, 0)
+    for method in merging.METHODS.values():
+        method.function(task_vectors)
+    for before, after in zip(experts(3, 0), task_vectors, strict=True):
+        assert all(torch.equal(before[key], after[key]) for key in SHAPES)
+
+
+def test_grids_of_the_papers_code() -> None:
+    assert merging.alpha_grid("weight_averaging") == (1.0,)
+    assert merging.alpha_grid("tsv_m")[:3] == (0.1, 0.2, 0.3)
+    assert merging.alpha_grid("tsv_m")[-1] == 3.0
+    assert merging.alpha_grid("task_arithmetic")[::29] == (1 / 30, 1.0)
+    assert {name: len(method.alphas) for name, method in merging.METHODS.items()} == {
+        "weight_averaging": 1,
+        "task_arithmetic": 30,
+        "tsv_m": 30,
+    }
+    assert [method.searches_alpha for method in merging.METHODS.values()] == [False, True, True]
+
+
+def test_new_method_joins_by_decoration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "METHODS", dict(merging.METHODS))
+
+    @merging.method("first", title="The first", alphas=(0.5,))
+    def first(task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
+        """Return the first task vector."""
+        return dict(task_vectors[0])
+
+    assert merging.METHODS["first"].title == "The first"
+    assert merging.alpha_grid("first") == (0.5,)
+    assert_same(merging.METHODS["first"].function(experts(2, 0)), experts(2, 0)[0])
+    assert first.__doc__ == "Return the first task vector."
+
+
+def test_unknown_method_is_refused() -> None:
+    sentence = "no merging method `tsvm`; choose one of weight_averaging, task_arithmetic, tsv_m"
+    with pytest.raises(InputError, match=sentence):
+        merging.alpha_grid("tsvm")
+
+
+@pytest.mark.parametrize("name", merging.METHODS)
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_experts_are_refused(name: str, count: int) -> None:
+    with pytest.raises(InputError, match=f"at least two experts, and there are {count}"):
+        merging.METHODS[name].function(experts(count, 0))
+
+
+@pytest.mark.parametrize("name", merging.METHODS)
+def test_unlike_task_vectors_are_refused(name: str) -> None:
+    unlike = experts(3, 0)
+    unlike[2]["proj"] = torch.zeros(9, 6)
+    with pytest.raises(InputError, match=r"`proj` has shape \(6, 9\) in task vector 1 and \(9, 6\) in task vector 3"):
+        merging.METHODS[name].function(unlike)
+    del unlike[2]["proj"]
+    with pytest.raises(InputError, match="task vector 3 lacks `proj`"):
+        merging.METHODS[name].function(unlike)
+
+
+def test_more_experts_than_components_are_refused() -> None:
+    with pytest.raises(InputError, match="`proj` has rank 6, too little for 7 experts"):
+        merging.tsv_m(experts(7, 0))
