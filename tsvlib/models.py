@@ -9,12 +9,12 @@ from pathlib import Path
 import open_clip
 import torch
 from jaxtyping import Float, Int64, UInt8
+from open_clip.model import CLIP as CLIP
 from torch import Tensor
 
 from tsvlib import checkpoints, profiles
 from tsvlib.errors import InputError
 
-CLIP = open_clip.model.CLIP
 IMAGE_MEAN = 0.5
 IMAGE_STD = 0.25
 VOCABULARY_SIZE = 1024
@@ -33,9 +33,14 @@ def weights_file(profile: str, backbone: str) -> Path:
     return profiles.folder(profile) / "weights" / f"{backbone}.safetensors"
 
 
+def config_file(profile: str, backbone: str) -> Path:
+    """Return the JSON file that describes a backbone to open_clip."""
+    return profiles.folder(profile) / "models" / f"{backbone}.json"
+
+
 def create(profile: str, backbone: str, seed: int) -> CLIP:
     """Return a CLIP with the backbone's configuration and random weights that depend on ``seed`` alone."""
-    config = profiles.folder(profile) / "models" / f"{backbone}.json"
+    config = config_file(profile, backbone)
     if not config.is_file():
         raise InputError(f"{config}: there is no such model configuration; correct the backbone's name.")
     if backbone not in open_clip.list_models():
@@ -113,9 +118,7 @@ def tokenize(texts: Sequence[str]) -> Int64[Tensor, "n context"]:
 
 
 @torch.no_grad()
-def zero_shot_head(
-    model: CLIP, classes: Sequence[str], templates: Sequence[str]
-) -> Float[Tensor, "classes embed"]:
+def zero_shot_head(model: CLIP, classes: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "classes embed"]:
     """Return the frozen classifier that the text tower makes of class names.
 
     Each row is the mean of the class's normalised text embeddings over the templates (``{}`` stands for the
@@ -125,7 +128,8 @@ def zero_shot_head(
     texts = [template.format(name) for name in classes for template in templates]
     embeddings = model.encode_text(tokenize(texts), normalize=True)
     mean = embeddings.unflatten(0, (len(classes), len(templates))).mean(1)
-    return torch.nn.functional.normalize(mean, dim=-1) * model.logit_scale.exp()
+    head: Tensor = torch.nn.functional.normalize(mean, dim=-1) * model.logit_scale.exp()
+    return head
 
 
 def encoder_state(model: CLIP) -> dict[str, Tensor]:
@@ -145,6 +149,6 @@ def encode(
     with torch.inference_mode():
         features = [
             torch.func.functional_call(visual, own, (preprocess(part, size),), strict=True)
-            for part in images.split(batch)
+            for part in torch.split(images, batch)
         ]
         return torch.nn.functional.normalize(torch.cat(features), dim=-1)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Profiles are read strictly: whatever is unknown, missing or mistyped is told in one sentence."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tsvlib import paths, profiles
+from tsvlib.errors import InputError
+
+SMOKE = (paths.ROOT / "data" / "smoke" / "profile.toml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with one profile, ``draft``, whose file a test may change."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    file = tmp_path / "data" / "draft" / "profile.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(SMOKE, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("name", profiles.available())
+def test_committed_profiles_load(name: str) -> None:
+    profile = profiles.load(name)
+    assert profile.name == name
+    assert all((profiles.folder(name) / "models" / f"{b.name}.json").is_file() for b in profile.backbones)
+
+
+def test_mini_has_the_papers_suites_and_three_seeds_for_its_smallest_backbone() -> None:
+    profile = profiles.load("mini")
+    assert profile.suites == (8, 14, 20)
+    assert [len(backbone.seeds) for backbone in profile.backbones] == [3, 1, 1]
+
+
+def test_a_profile_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        profiles.load("smoke").tasks = 4  # type: ignore[misc]
+
+
+def test_unknown_profile_names_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"no profile 'huge'; choose one of .*mini.*smoke"):
+        profiles.load("huge")
+
+
+def test_unknown_backbone_names_the_known_ones() -> None:
+    with pytest.raises(InputError, match="no backbone 'ViT'; choose one of smoke-b32, smoke-l14"):
+        profiles.load("smoke").backbone("ViT")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("tasks = 3", "tasks = 3\ncolour = 1", "unknown key 'colour'"),
+        ("tasks = 3", 'tasks = 3\nname = "x"', "unknown key 'name'"),
+        ("tasks = 3", "", "missing key 'tasks'"),
+        ("tasks = 3", "tasks = true", "'tasks' must be of type int"),
+        ("tasks = 3", "tasks = 3.5", "'tasks' must be of type int"),
+        ("suites = [2, 3]", "suites = []", "'suites' must be a list with at least one entry"),
+        ("suites = [2, 3]", 'suites = [2, "3"]', r"'suites\[1\]' must be of type int"),
+        ("suites = [2, 3]", "suites = [1, 3]", "every suite needs 2 or more tasks"),
+        ("suites = [2, 3]", "suites = [2, 4]", "at most 'tasks' of them"),
+        ("suites = [2, 3]", "suites = [3, 2]", "rising order"),
+        ("train = 64", "train = 64\ntrian = 64", r"unknown key 'images.trian'"),
+        ("train = 64", "train = 0", "at least 1"),
+        ("seeds = [0, 1]", "seeds = 0", r"'backbones\[0\].seeds' must be a list"),
+        ("fractions = [0.1, 0.5]", "fractions = [0.0]", "fractions must lie above 0"),
+        ('name = "smoke-l14"', 'name = "smoke-b32"', "two backbones share a name"),
+        ("tasks = 3", "tasks = ", "not valid TOML"),
+    ],
+)
+def test_a_mistake_is_named(draft: Path, old: str, new: str, message: str) -> None:
+    draft.write_text(SMOKE.replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        profiles.load("draft")
+    assert str(caught.value).startswith(str(draft))
+
+
+def test_a_value_in_place_of_a_table_is_named(draft: Path) -> None:
+    head, tail = SMOKE.split("[images]")
+    draft.write_text("images = 3\n" + head + tail[tail.index("[finetuning]") :], encoding="utf-8")
+    with pytest.raises(InputError, match="'images' must be a table"):
+        profiles.load("draft")
+
+
+def test_whole_numbers_pass_as_floats(draft: Path) -> None:
+    draft.write_text(SMOKE.replace("clip_norm = 1.0", "clip_norm = 1"), encoding="utf-8")
+    clip_norm = profiles.load("draft").finetuning.clip_norm
+    assert clip_norm == 1.0
+    assert type(clip_norm) is float

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: MIT
+"""The inventory of experts: where each one lies, which recipe it must have, training of what is missing.
+
+``python -m tsvlib.experts check --profile mini`` runs before every build and must not pay for importing torch,
+so the modules that need it are imported inside the functions that use them.
+"""
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsvlib import files, paths, profiles, progress
+from tsvlib.errors import InputError
+from tsvlib.profiles import Profile
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REMEDY = 'run "make experts" to train it again'
+CONTINUE = "make sure that there is enough memory, then run the command again to continue"
+WORTH_A_POOL = 20_000
+"""Training images below which starting worker processes takes longer than they save."""
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Expert:
+    """One fine-tuned model: a backbone, the task it was trained on, the seed of its training."""
+
+    backbone: str
+    task: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The stem of the expert's file."""
+        return f"{self.backbone}__{self.task}__{self.seed}"
+
+
+Job = tuple[Expert, dict[str, Any]]
+"""An expert to train and its recipe: all that decides its bytes."""
+
+
+def folder(profile: Profile) -> Path:
+    """Return the folder of a profile's expert files."""
+    return paths.cache(profile.name) / "experts"
+
+
+def path(profile: Profile, expert: Expert) -> Path:
+    """Return the file of one expert."""
+    return folder(profile) / f"{expert.name}.safetensors"
+
+
+def manifest_file(profile: Profile) -> Path:
+    """Return the file that lists every finished expert with the sha256 of its file."""
+    return paths.cache(profile.name) / "experts.json"
+
+
+def inventory(profile: Profile, further_seeds: int = 0) -> tuple[Expert, ...]:
+    """Return every expert of the profile; ``further_seeds`` adds that many seeds to each backbone."""
+    from tsvlib import datasets
+
+    return tuple(
+        Expert(backbone.name, task, seed)
+        for backbone in profile.backbones
+        for seed in (*backbone.seeds, *range(max(backbone.seeds) + 1, max(backbone.seeds) + 1 + further_seeds))
+        for task in datasets.suite(profile.tasks)
+    )
+
+
+def load(profile: Profile, backbone: str, task: str, seed: int) -> "dict[str, Tensor]":
+    """Return an expert's parameters (``visual.*``, float32); a missing or broken file is an InputError."""
+    from tsvlib import checkpoints
+
+    return checkpoints.load(path(profile, Expert(backbone, task, seed)), REMEDY)
+
+
+def check(profile: Profile) -> None:
+    """Compare every file of the manifest with its sha256; the first missing or changed one is an InputError.
+
+    Without a manifest there is nothing to compare: the experts were never finished.
+    """
+    manifest = manifest_file(profile)
+    if not manifest.is_file():
+        return
+    try:
+        listed = json.loads(manifest.read_text(encoding="utf-8")).items()
+        expected = {folder(profile) / f"{name}.safetensors": digest for name, digest in listed}
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{manifest}: not a list of experts; delete it and run make again.") from error
+    for file in expected:
+        if not file.is_file():
+            raise InputError(f"{file}: this expert is missing; {REMEDY}.")
+    with ThreadPoolExecutor() as pool:
+        for file, digest in zip(expected, pool.map(files.sha256, expected), strict=True):
+            if digest != expected[file]:
+                raise InputError(f"{file}: this expert's file has changed since it was trained; {REMEDY}.")
+
+
+def train_all(profile: Profile, further_seeds: int = 0) -> tuple[Expert, ...]:
+    """Train every expert that is missing, broken or of another recipe, then write the manifest; return all.
+
+    Each finished expert is kept at once, so an interrupted call continues where it was. The manifest is removed
+    while experts are being replaced: its absence is what tells ``make`` that the work is not complete.
+    """
+    wanted = inventory(profile, further_seeds)
+    pending = [job for job in _recipes(profile, wanted) if not _is_current(path(profile, job[0]), job[1])]
+    if pending:
+        manifest_file(profile).unlink(missing_ok=True)
+        _train(profile, pending)
+    _write_manifest(profile, wanted)
+    return wanted
+
+
+def _write_manifest(profile: Profile, wanted: Sequence[Expert]) -> None:
+    """List the finished experts; an unchanged list keeps its time, since what was made from it is still current."""
+    manifest = manifest_file(profile)
+    digests = {expert.name: files.sha256(path(profile, expert)) for expert in wanted}
+    text = json.dumps(digests, indent=1, sort_keys=True) + "\n"
+    if not manifest.is_file() or manifest.read_text(encoding="utf-8") != text:
+        with files.replacing(manifest) as draft:
+            draft.write_text(text, encoding="utf-8")
+
+
+def _recipes(profile: Profile, wanted: Sequence[Expert]) -> Iterator[Job]:
+    """Yield each expert with all that decides its bytes: base, data, hyperparameters, seed and code."""
+    from tsvlib import checkpoints, datasets, models, training
+
+    code = files.sha256(Path(training.__file__))
+    bases = {
+        backbone: checkpoints.state_digest(models.load_base(profile.name, backbone).state_dict())
+        for backbone in {expert.backbone for expert in wanted}
+    }
+    data = {task: datasets.digest(profile, task) for task in {expert.task for expert in wanted}}
+    for expert in wanted:
+        yield (
+            expert,
+            {
+                "backbone": expert.backbone,
+                "base": bases[expert.backbone],
+                "task": expert.task,
+                "data": data[expert.task],
+                "seed": expert.seed,
+                "finetuning": dataclasses.asdict(profile.finetuning),
+                "training.py": code,
+            },
+        )
+
+
+def _is_current(file: Path, recipe: dict[str, Any]) -> bool:
+    """Tell whether an expert's file is complete, undamaged and of this recipe."""
+    from tsvlib import checkpoints
+
+    if not file.is_file():
+        return False
+    try:
+        if checkpoints.recipe(file) != recipe:
+            return False
+        checkpoints.verify(file)
+    except InputError:
+        return False
+    return True
+
+
+def _train(profile: Profile, pending: Sequence[Job]) -> None:
+    """Train experts, in worker processes of one thread each where that is worth starting them."""
+    images = len(pending) * profile.images.train * profile.finetuning.epochs
+    train = _train_in_pool if images > WORTH_A_POOL else _train_here
+    with progress.track(len(pending), f"fine-tuning {profile.name} experts") as bar:
+        for _ in train(profile, pending):
+            bar.update()
+
+
+def _train_here(profile: Profile, pending: Sequence[Job]) -> Iterator[None]:
+    for expert, recipe in pending:
+        _train_one(profile, expert, recipe)
+        yield
+
+
+def _train_in_pool(profile: Profile, pending: Sequence[Job]) -> Iterator[None]:
+    """Yield after each finished expert; leave no worker behind, whether by an error, Ctrl-C or SIGKILL."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_start_worker) as pool:
+        try:
+            for job in as_completed([pool.submit(_train_one, profile, *job) for job in pending]):
+                yield job.result()
+        except BrokenProcessPool as error:
+            raise InputError(f"a process that fine-tunes {profile.name} experts was killed; {CONTINUE}.") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+
+
+def _train_one(profile: Profile, expert: Expert, recipe: dict[str, Any]) -> None:
+    from tsvlib import checkpoints, datasets, models, training
+
+    base = models.load_base(profile.name, expert.backbone)
+    task = datasets.TASKS[expert.task]
+    data = datasets.cached(profile, expert.task, "train")
+    head = models.zero_shot_head(base, task.classes, task.templates)
+    state = training.finetune(base, head, data.images, data.labels, profile.finetuning, expert.seed)
+    checkpoints.save(path(profile, expert), state, recipe)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent process, and end with it however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check or train the experts of a profile; return the process's exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tsvlib.experts", description=__doc__.split("\n")[0])
+    parser.add_argument("command", choices=("check", "train"), help="compare files with the manifest, or train")
+    parser.add_argument("--profile", default="mini", help="which profile (mini)")
+    parser.add_argument("--further-seeds", type=int, default=0, help="train so many seeds more per backbone (0)")
+    options = parser.parse_args(arguments)
+    try:
+        profile = profiles.load(options.profile)
+        if options.command == "check":
+            check(profile)
+        else:
+            train_all(profile, options.further_seeds)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
