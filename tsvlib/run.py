@@ -245,7 +245,7 @@ def _record(source: Path, profile_parameters: Sequence[str], seconds: float) -> 
         log.write(line + "\n")
 
 
-def _use_private_folders() -> None:
+def use_private_folders() -> None:
     """Keep Jupyter's connection files and histories inside the build folder, out of the user's home."""
     for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
         folder = os.environ.setdefault(variable, str(paths.build() / "home" / variable))
@@ -263,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if strays := [text for text in options.parameters if "=" not in text]:
             raise CommandError(f"-p {strays[0]}: write a parameter as NAME=VALUE.")
-        _use_private_folders()
+        use_private_folders()
         _tell(" ".join((f"{source.stem}: running", *options.parameters)))
         run(source, dict(text.split("=", 1) for text in options.parameters))
         _record(source, options.parameters, time.monotonic() - started)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""What holds for every test: no network, fixed seeds, output in a temporary folder."""
+
+import ipaddress
+import os
+import socket
+
+import pytest
+
+os.environ["MPLBACKEND"] = "agg"
+# Processes that a test starts do not have the fixture below; no proxy listens on port 9.
+os.environ.update(dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_folders():
+    # Imported here because jaxtyping's hook must see the first import of tsvlib.
+    from tsvlib import run
+
+    run.use_private_folders()
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """Let a connection beyond this machine fail at once, with a message that names the fixture."""
+
+    def guarded(original):
+        def connect(self, address):
+            if self.family != socket.AF_UNIX and not ipaddress.ip_address(address[0]).is_loopback:
+                raise RuntimeError(f"tests must not use the network (tests/conftest.py blocked {address})")
+            return original(self, address)
+
+        return connect
+
+    def refuse(host, *args, **kwargs):
+        raise RuntimeError(f"tests must not use the network (tests/conftest.py blocked a look-up of {host})")
+
+    monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    import numpy as np
+    import torch
+
+    np.random.seed(0)  # noqa: NPY002  (code under test may call libraries that use the global generator)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def output(monkeypatch, tmp_path):
+    """Send results, figures, caches and executed notebooks of the test to a folder of its own."""
+    folder = tmp_path / "output"
+    monkeypatch.setenv("TSV_OUTPUT", str(folder))
+    monkeypatch.delenv("TSV_STAGE", raising=False)
+    monkeypatch.delenv("TSV_PROGRESS", raising=False)
+    return folder

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+import io
+import socket
+
+import pytest
+
+from tsvlib import paths, progress
+
+
+def test_folders_follow_the_output_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("TSV_OUTPUT", str(tmp_path))
+    assert paths.results("smoke") == tmp_path / "data" / "results" / "smoke"
+    assert paths.figures("smoke") == tmp_path / "figures" / "smoke"
+    assert paths.cache("smoke") == tmp_path / "data" / "cache" / "smoke"
+    monkeypatch.delenv("TSV_OUTPUT")
+    assert paths.notebooks() == paths.ROOT / "notebooks"
+
+
+def test_without_a_stage_files_go_where_they_belong():
+    target = paths.results("smoke") / "table.csv"
+    assert paths.staged(target) == target
+    assert target.parent.is_dir()
+
+
+def test_a_stage_mirrors_the_output_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("TSV_STAGE", str(tmp_path / "stage"))
+    staged = paths.staged(paths.results("smoke") / "table.csv")
+    assert staged == tmp_path / "stage" / "data" / "results" / "smoke" / "table.csv"
+    with pytest.raises(ValueError, match="subpath"):
+        paths.staged(tmp_path / "elsewhere.csv")
+
+
+def test_bars_go_to_the_named_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("TSV_PROGRESS", str(tmp_path / "bar"))
+    with progress.track(2, "training") as bar:
+        bar.update()
+        bar.update()
+    shown = (tmp_path / "bar").read_text(encoding="utf-8")
+    assert "training: 2/2" in shown
+    assert "left" in shown
+
+
+def test_bars_go_to_the_terminal_without_a_runner(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    with progress.track(1, "training") as bar:
+        bar.update()
+    assert "training: 1/1" in stream.getvalue()
+
+
+def test_the_network_is_blocked():
+    with pytest.raises(RuntimeError, match="must not use the network"):
+        socket.create_connection(("example.org", 80))
+    with socket.socket() as plain, pytest.raises(RuntimeError, match="must not use the network"):
+        plain.connect(("192.0.2.1", 80))

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+import matplotlib.pyplot as plt
+import pytest
+from PIL import Image
+
+from tsvlib import paths, plotting
+
+ALT = "One bar reaches twice as high as the other."
+
+
+@pytest.fixture
+def figure():
+    plotting.use_style()
+    fig, ax = plt.subplots()
+    ax.bar(["a", "b"], [1, 2], color=plotting.METHOD_STYLE["tsv_m"].colour)
+    yield fig
+    plt.close(fig)
+
+
+def test_saves_three_formats_and_the_alternative_text(figure):
+    plotting.save_figure(figure, "bars", "smoke", alt=ALT, source="22_fig_scaling")
+    folder = paths.figures("smoke")
+    assert (folder / "bars.txt").read_text(encoding="utf-8") == ALT + "\n"
+    assert ALT in (folder / "bars.svg").read_text(encoding="utf-8")
+    assert ALT.encode() in (folder / "bars.pdf").read_bytes()
+    with Image.open(folder / "bars.png") as image:
+        assert image.text["Description"] == ALT
+        assert image.text["Source"] == "22_fig_scaling"
+        assert image.size[0] == round(3.25 * 300)
+
+
+def test_same_figure_same_bytes(figure):
+    contents = []
+    for _ in range(2):
+        plotting.save_figure(figure, "bars", "smoke", alt=ALT, source="22_fig_scaling")
+        contents.append([(paths.figures("smoke") / f"bars.{suffix}").read_bytes() for suffix in plotting.FORMATS])
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(("alt", "source"), [(" ", "22_fig_scaling"), (ALT, "")])
+def test_refuses_a_figure_without_alternative_text_or_source(figure, alt, source):
+    with pytest.raises(ValueError, match="needs an alternative text"):
+        plotting.save_figure(figure, "bars", "smoke", alt=alt, source=source)
+    assert not paths.figures("smoke").exists()
+
+
+def test_every_series_has_two_cues():
+    for styles in (plotting.METHOD_STYLE, plotting.BACKBONE_STYLE):
+        for cue in ("title", "colour", "marker", "hatch"):
+            values = [getattr(style, cue) for style in styles.values()]
+            assert len(set(values)) == len(values), cue
+
+
+def test_every_merging_method_has_a_style():
+    from tsvlib import merging
+
+    assert set(merging.METHODS) <= set(plotting.METHOD_STYLE)
+
+
+def test_widths_of_the_style_are_the_documented_ones():
+    lines = (paths.ROOT / "tsvlib" / "tsv.mplstyle").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 40

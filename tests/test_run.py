@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: MIT
+import errno
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import nbformat
+import pytest
+
+from tsvlib import paths, run
+
+HEAD = """\
+# %% [markdown]
+# # A small notebook
+
+# %% tags=["parameters"]
+profile = "smoke"  # which size
+steps = 3  # how many
+share = 0.5  # of what
+
+# %%
+import os
+import time
+
+import pandas as pd
+
+from tsvlib import paths, progress, results
+from tsvlib.errors import InputError
+
+# %%
+frame = pd.DataFrame({"name": ["a"], "value": [share]})
+results.save("small", frame, profile, {"name": "key", "value": "share"})
+with progress.track(steps, "counting") as bar:
+    for _ in range(steps):
+        bar.update()
+print("counted", steps)
+
+# %%
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_build_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "build", lambda: tmp_path / "build")
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """Return a function that writes a notebook whose last cell is given."""
+
+    def write(last="steps"):
+        source = tmp_path / "90_small.py"
+        source.write_text(HEAD + last + "\n", encoding="utf-8")
+        return str(source)
+
+    return write
+
+
+@pytest.fixture
+def earlier():
+    """Results of an earlier run, which no failure may touch."""
+    folder = paths.results("smoke")
+    folder.mkdir(parents=True)
+    for name in ("small.csv", "small.json"):
+        (folder / name).write_text("earlier")
+    return lambda: (
+        {file.name: file.read_text() for file in folder.iterdir()}
+        == dict.fromkeys(("small.csv", "small.json"), "earlier")
+    )
+
+
+def test_success_puts_results_and_copy_in_place(notebook, earlier, capsys, tmp_path):
+    assert run.main([notebook()]) == 0
+    assert not earlier()
+    assert (paths.results("smoke") / "small.csv").read_text() == "name,value\na,0.5\n"
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "counting: 3/3" in shown.err
+    assert "90_small: done" in shown.err
+    assert "counted 3" in (paths.notebooks() / "90_small.ipynb").read_text()
+    assert not list((tmp_path / "build").rglob("*.stage"))
+    assert "90_small" in (tmp_path / "build" / "runs.jsonl").read_text()
+
+
+def test_the_same_run_gives_the_same_bytes(notebook):
+    contents = []
+    for _ in range(2):
+        assert run.main([notebook()]) == 0
+        contents.append([file.read_bytes() for file in sorted(paths.output_root().rglob("*.*"))])
+    assert contents[0] == contents[1]
+
+
+def test_the_copy_has_no_counts_times_ids_or_injected_defaults(notebook):
+    assert run.main([notebook(), "-p", "profile=smoke", "-p", "steps=3", "-p", "share=0.5"]) == 0
+    copy = nbformat.read(paths.notebooks() / "90_small.ipynb", as_version=4)
+    assert not copy.metadata.keys() - {"kernelspec"}
+    assert [cell.id for cell in copy.cells] == [str(i) for i in range(len(copy.cells))]
+    assert all(cell.get("execution_count") is None for cell in copy.cells)
+    assert not [cell for cell in copy.cells if "injected-parameters" in cell.metadata.tags]
+
+
+def test_parameters_reach_the_notebook(notebook):
+    assert run.main([notebook(), "-p", "steps=5", "-p", "share=1"]) == 0
+    assert "counted 5" in (paths.notebooks() / "90_small.ipynb").read_text()
+    assert (paths.results("smoke") / "small.csv").read_text() == "name,value\na,1\n"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "sentence"),
+    [
+        ("profile=smok", "there is no profile 'smok'"),
+        ("stepz=1", "there is no parameter 'stepz'; the parameters are profile, steps, share."),
+        ("steps=many", "'steps' must be of type int"),
+        ("steps=1.5", "'steps' must be of type int"),
+        ("steps", "write a parameter as NAME=VALUE"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(notebook, earlier, capsys, parameter, sentence):
+    assert run.main([notebook(), "-p", parameter]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert sentence in said[-1]
+    assert "Traceback" not in "".join(said)
+    assert earlier()
+
+
+def test_an_unknown_notebook_is_one_sentence(capsys):
+    assert run.main(["notebooks/99_nothing.py"]) == 2
+    assert "there is no such notebook" in capsys.readouterr().err
+
+
+def test_a_users_mistake_inside_the_notebook_is_one_sentence(notebook, earlier, capsys):
+    assert run.main([notebook('raise InputError("expert.safetensors: it is missing; run make experts.")')]) == 1
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1] == "expert.safetensors: it is missing; run make experts."
+    assert "Traceback" not in said
+    assert earlier()
+
+
+def test_another_failure_shows_the_traceback_and_keeps_the_draft(notebook, earlier, capsys, tmp_path):
+    assert run.main([notebook("1 / 0")]) == 1
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert "90_small.ipynb shows the whole notebook" in said
+    assert "ZeroDivisionError" in (tmp_path / "build" / "smoke" / "90_small.ipynb").read_text()
+    assert earlier()
+    assert not (paths.notebooks() / "90_small.ipynb").exists()
+
+
+def test_a_dead_kernel_is_told(notebook, earlier, capsys):
+    assert run.main([notebook("os._exit(1)")]) == 1
+    assert "the Python process of the notebook died" in capsys.readouterr().err
+    assert earlier()
+
+
+def test_a_full_disk_changes_nothing(notebook, earlier, capsys, monkeypatch):
+    copied, copy = [], shutil.copyfile
+
+    def fills_up(source, target):
+        copied.append(source)
+        if len(copied) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", fills_up)
+    assert run.main([notebook()]) == 1
+    assert "disk is full" in capsys.readouterr().err.splitlines()[-1]
+    assert len(copied) == 2
+    assert earlier()
+
+
+def test_a_full_disk_under_the_draft_is_one_sentence(notebook, earlier, capsys, monkeypatch):
+    def fails(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "draft")
+
+    monkeypatch.setattr(nbformat, "write", fails)
+    assert run.main([notebook()]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("draft: No space left on device;")
+    assert earlier()
+
+
+@pytest.mark.parametrize("obstacle", ["permission", "file"])
+def test_an_unwritable_folder_is_found_before_the_work(notebook, earlier, capsys, monkeypatch, obstacle):
+    if obstacle == "permission":  # simulated, because root may write everywhere
+        monkeypatch.setattr(os, "access", lambda path, mode: path != paths.results("smoke"))
+    else:
+        (paths.output_root() / "figures").write_text("in the way")
+    started = time.monotonic()
+    assert run.main([notebook("time.sleep(600)")]) == 1
+    assert time.monotonic() - started < 10
+    assert "cannot write there" in capsys.readouterr().err.splitlines()[-1]
+    assert earlier()
+
+
+@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupt_leaves_nothing_half_made(notebook, earlier, tmp_path, interrupt):
+    mark = tmp_path / "kernel"
+    source = notebook(f'open({str(mark)!r}, "w").write(str(os.getpid()))\ntime.sleep(600)')
+    code = "import sys; from pathlib import Path; from tsvlib import paths, run\n"
+    code += f"paths.build = lambda: Path({str(tmp_path / 'build')!r}); sys.exit(run.main({[source]!r}))"
+    # A process that a shell starts in the background ignores SIGINT and hands that down; a terminal's does not.
+    child = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + code
+    process = subprocess.Popen([sys.executable, "-c", child], stderr=subprocess.PIPE, text=True, cwd=paths.ROOT)
+    wait_until(lambda: mark.exists() and mark.read_text())
+    process.send_signal(interrupt)
+    said = process.communicate(timeout=30)[1]
+    wait_until(lambda: not is_running(int(mark.read_text())))
+    assert earlier()
+    if interrupt == signal.SIGINT:
+        assert process.returncode == 130
+        assert said.splitlines()[-1] == "90_small: interrupted; the same command continues where it was."
+    assert run.main([notebook()]) == 0
+    assert not list((tmp_path / "build").rglob("*.stage"))
+
+
+def wait_until(true, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def is_running(process):
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True).stdout
+    return bool(state.strip()) and not state.startswith("Z")
+
+
+def test_a_second_run_of_a_notebook_waits_for_the_first(tmp_path, capsys):
+    stage, order = tmp_path / "90_small.stage", []
+
+    def second():
+        with run._staging(stage):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with run._staging(stage):
+        thread.start()
+        time.sleep(0.3)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert "90_small: waiting" in capsys.readouterr().err
+
+
+def test_logs_get_whole_lines_and_few_of_them(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    log = io.StringIO()
+    show = run._every_half_minute(log.write)
+    for now, text in ((1, "\r1/9"), (31, "\r2/9\r3/9"), (32, "\r4/9"), (40, "\r9/9\n"), (80, "\r")):
+        clock[0] = now
+        show(text)
+    assert log.getvalue() == "3/9\n9/9\n"
