@@ -64,6 +64,12 @@ def test_stored_bytes_count_values_in_their_own_type() -> None:
     assert compression.stored_bytes({"w": torch.zeros(3, dtype=torch.float16)}) == 6
 
 
+def test_factors_take_no_more_memory_than_they_say() -> None:
+    compressed = compression.compress(task_vector(0), 1 / 4)
+    held = sum(tensor.untyped_storage().nbytes() for tensor in compressed.values())
+    assert held == compression.stored_bytes(compressed)
+
+
 def test_factors_survive_a_file(tmp_path: Path) -> None:
     compressed = compression.compress(task_vector(0), 1 / 4)
     checkpoints.save(tmp_path / "factors", compressed, {})

@@ -21,7 +21,8 @@ def compress(task_vector: StateDict, fraction: float) -> dict[str, Tensor]:
     for key, tensor in task_vector.items():
         if is_task_matrix(key, tensor):
             factors = linalg.truncate(linalg.svd(tensor), linalg.kept_rank(min(tensor.shape), fraction))
-            compressed |= {key + part: factor.contiguous() for part, factor in zip(_PARTS, factors, strict=True)}
+            # Copies, since slices would keep the whole factors in memory.
+            compressed |= {key + part: factor.clone() for part, factor in zip(_PARTS, factors, strict=True)}
         else:
             compressed[key] = tensor
     return compressed
