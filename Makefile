@@ -62,6 +62,7 @@ pretrain: | intact-environment  ## train the shipped base models anew (hours)
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
 $(EXPERTS): tsvlib/training.py tsvlib/models.py $(DATA) $(BASES)
 	$(train)
+	@touch $@
 $(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) tsvlib/linalg.py tsvlib/taskvectors.py tsvlib/merging.py
 	$(run)
 $(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.py $(EXPERTS) tsvlib/evaluation.py

@@ -141,7 +141,12 @@ def _recipes(profile: Profile, wanted: Sequence[Expert]) -> Iterator[Job]:
         backbone: checkpoints.state_digest(models.load_base(profile.name, backbone).state_dict())
         for backbone in {expert.backbone for expert in wanted}
     }
-    data = {task: datasets.digest(profile, task) for task in {expert.task for expert in wanted}}
+    data = {}
+    tasks = sorted({expert.task for expert in wanted})
+    with progress.track(len(tasks), f"drawing {profile.name} tasks") as bar:
+        for task in tasks:
+            data[task] = datasets.digest(profile, task)
+            bar.update()
     for expert in wanted:
         yield (
             expert,

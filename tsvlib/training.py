@@ -46,11 +46,11 @@ def finetune(
             logits = torch.nn.functional.normalize(features, dim=-1) @ head.T
             loss = torch.nn.functional.cross_entropy(logits, labels[chosen])
             torch.autograd.backward(loss)
-            norm = torch.nn.utils.clip_grad_norm_(visual.parameters(), settings.clip_norm)
-            if not torch.isfinite(norm):
-                raise InputError(f"fine-tuning diverged in step {step + 1} of {steps}; lower 'learning_rate'.")
+            torch.nn.utils.clip_grad_norm_(visual.parameters(), settings.clip_norm)
             optimiser.step()
             optimiser.zero_grad()
+    if not all(parameter.isfinite().all() for parameter in visual.parameters()):
+        raise InputError("fine-tuning diverged: weights are infinite or not numbers; lower 'learning_rate'.")
     return {f"visual.{key}": tensor.detach() for key, tensor in visual.state_dict().items()}
 
 

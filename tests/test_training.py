@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""Fine-tuning learns its task, depends on its arguments alone and touches nothing else."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tsvlib import checkpoints, models, training
+from tsvlib.errors import InputError
+from tsvlib.profiles import Finetuning
+
+SETTINGS = Finetuning(epochs=8, batch_size=16, learning_rate=3e-3, weight_decay=0.1, warmup_steps=2, clip_norm=1.0)
+SHORT = dataclasses.replace(SETTINGS, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def base() -> models.CLIP:
+    return models.load_base("smoke", "smoke-b32")
+
+
+@pytest.fixture(scope="module")
+def head(base: models.CLIP) -> torch.Tensor:
+    return models.zero_shot_head(base, ("black", "blue"), ("a {}",))
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    """Dark images of class 0, bright ones of class 1."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(64) % 2
+    noise = torch.randint(0, 100, (64, 3, 32, 32), generator=generator)
+    return (noise + 150 * labels[:, None, None, None]).to(torch.uint8), labels
+
+
+def test_an_expert_learns_its_task(base, head, data) -> None:
+    state = training.finetune(base, head, *data, SETTINGS, 0)
+    predicted = (models.encode(base, data[0], state) @ head.T).argmax(1)
+    assert (predicted == data[1]).float().mean() > 0.95
+
+
+def test_same_arguments_give_the_same_bytes_whatever_the_thread_count(base, head, data) -> None:
+    threads = torch.get_num_threads()
+    digests = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        digests.append(checkpoints.state_digest(training.finetune(base, head, *data, SHORT, 0)))
+        assert torch.get_num_threads() == count
+    torch.set_num_threads(threads)
+    assert digests[0] == digests[1]
+
+
+def test_seeds_differ(base, head, data) -> None:
+    first, second = (training.finetune(base, head, *data, SHORT, seed) for seed in (0, 1))
+    assert not torch.equal(first["visual.proj"], second["visual.proj"])
+
+
+def test_base_and_random_state_stay_as_they_are(base, head, data) -> None:
+    before, randomness = checkpoints.state_digest(base.state_dict()), torch.random.get_rng_state()
+    state = training.finetune(base, head, *data, SHORT, 0)
+    assert checkpoints.state_digest(base.state_dict()) == before
+    assert torch.equal(torch.random.get_rng_state(), randomness)
+    assert state.keys() == models.encoder_state(base).keys()
+    assert all(tensor.dtype == torch.float32 and not tensor.requires_grad for tensor in state.values())
+
+
+def test_divergence_is_told(base, head, data) -> None:
+    endless = dataclasses.replace(SHORT, learning_rate=math.inf)
+    with pytest.raises(InputError, match=r"diverged: .* lower 'learning_rate'"):
+        training.finetune(base, head, *data, endless, 0)
+
+
+@given(st.integers(0, 50), st.integers(1, 200))
+def test_schedule_rises_to_one_and_falls_without_ever_reaching_zero(warmup: int, rest: int) -> None:
+    rates = [training.schedule(step, warmup + rest, warmup) for step in range(warmup + rest)]
+    assert rates[: warmup + 1] == sorted(rates[: warmup + 1])
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+    assert rates[warmup] == max(rates) == 1
+    assert min(rates) > 0
+
+
+def test_shifts_stay_within_a_pixel_and_repeat_the_border() -> None:
+    grid = torch.arange(16, dtype=torch.uint8).reshape(4, 4).expand(200, 3, 4, 4)
+    shifted = training.shift(grid, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(grid[:1].float(), (1, 1, 1, 1), mode="replicate").to(torch.uint8)[0]
+    options = [padded[:, down : down + 4, right : right + 4] for down in range(3) for right in range(3)]
+    found = [[torch.equal(image, option) for option in options].index(True) for image in shifted]
+    assert set(found) == set(range(9))
