@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""Drawn splits on disk: each is drawn once per profile and version of the drawing code."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from tsvlib import checkpoints, files, paths
+from tsvlib.datasets.tasks import SPLITS, Split, SplitName, load, split_digest
+from tsvlib.errors import InputError
+from tsvlib.profiles import Profile
+
+
+@cache
+def _code_digest() -> str:
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256("".join(files.sha256(source) for source in sources).encode()).hexdigest()
+
+
+def cached(profile: Profile, task: str, split: SplitName) -> Split:
+    """Return a split of the profile's size, from the profile's cache if the same code drew it before."""
+    count = int(getattr(profile.images, split))
+    file = paths.cache(profile.name) / "datasets" / f"{task}__{split}.safetensors"
+    recipe = {"task": task, "split": split, "count": count, "code": _code_digest()}
+    try:
+        if file.exists() and checkpoints.recipe(file).get("code") == recipe["code"]:
+            kept, tensors = checkpoints.recipe(file), checkpoints.load(file)
+            if kept["count"] == count:
+                return Split(tensors["images"], tensors["labels"], tuple(kept["sources"]))
+    except InputError:
+        pass  # a broken cache entry is drawn again
+    drawn = load(task, split, count)
+    tensors = {"images": drawn.images, "labels": drawn.labels}
+    checkpoints.save(file, tensors, {**recipe, "sources": list(drawn.sources)})
+    return drawn
+
+
+def digest(profile: Profile, task: str) -> str:
+    """Return the sha256 of a task's three splits in a profile."""
+    parts = (split_digest(cached(profile, task, split)) for split in SPLITS)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
