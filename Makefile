@@ -67,19 +67,19 @@ $(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) tsvlib/linalg.py tsvlib/task
 	$(run)
 $(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.py $(EXPERTS) tsvlib/evaluation.py
 	$(run)
-$(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(R)/checkpoints.csv tsvlib/compression.py tsvlib/linalg.py tsvlib/taskvectors.py
+$(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(call table,checkpoints) tsvlib/compression.py tsvlib/linalg.py tsvlib/taskvectors.py
 	$(run)
-$(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(R)/checkpoints.csv tsvlib/merging.py tsvlib/linalg.py tsvlib/taskvectors.py
+$(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,checkpoints) tsvlib/merging.py tsvlib/linalg.py tsvlib/taskvectors.py
 	$(run)
-$(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(R)/checkpoints.csv tsvlib/compression.py tsvlib/linalg.py tsvlib/taskvectors.py
+$(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call table,checkpoints) tsvlib/compression.py tsvlib/linalg.py tsvlib/taskvectors.py
 	$(run)
-$(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(R)/spectra.csv $(DRAW)
+$(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) $(DRAW)
 	$(run)
-$(call figure,scaling) $(N)/22_fig_scaling.ipynb &: notebooks/22_fig_scaling.py $(R)/merge.csv $(DRAW)
+$(call figure,scaling) $(N)/22_fig_scaling.ipynb &: notebooks/22_fig_scaling.py $(call table,merge) $(DRAW)
 	$(run)
-$(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(R)/merge.csv
+$(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge)
 	$(run)
-$(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(R)/compress.csv
+$(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(call table,compress)
 	$(run)
 
 # The runner replaces files only when a notebook has succeeded, so an interrupt must not delete what was there before.

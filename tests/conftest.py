@@ -4,10 +4,14 @@
 import ipaddress
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
+
 os.environ["MPLBACKEND"] = "agg"
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build" / "home" / "hypothesis"))
 # Processes that a test starts do not have the fixture below; no proxy listens on port 9.
 os.environ.update(dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"))
 

@@ -84,7 +84,7 @@ def folders(monkeypatch, tmp_path):
 
     def save_to(side, frame=FRAME, name="merge", **options):
         monkeypatch.setenv("TSV_OUTPUT", str(tmp_path / side))
-        return results.save(name, frame, "smoke", {c: "described" for c in frame.columns}, **options).parent
+        return results.save(name, frame, "smoke", dict.fromkeys(frame.columns, "described"), **options).parent
 
     return save_to
 

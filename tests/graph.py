@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""The Makefile as make itself understands it, and the notebooks' calls that it has to agree with."""
+
+import ast
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tsvlib import paths
+
+Rules = Mapping[str, list[str]]
+
+
+def rules(profile: str = "mini", folder: Path = paths.ROOT) -> Rules:
+    """Return the prerequisites of every target that a notebook or the training makes, order-only ones left out."""
+    command = ["make", "--print-data-base", "--question", "--no-builtin-rules", f"PROFILE={profile}", "help"]
+    database = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+    found = {}
+    for line in database.splitlines():
+        target, colon, rest = line.partition(": ")
+        if colon and target.startswith(("data/", "figures/", "notebooks/")) and (needs := rest.split("|")[0].split()):
+            found[target] = needs
+    return found
+
+
+def closure(target: str, graph: Rules) -> set[str]:
+    """Return everything that ``target`` depends on."""
+    needs = set(graph.get(target, []))
+    return needs.union(*(closure(need, graph) for need in needs))
+
+
+def calls(source: Path, module: str, function: str, position: int = 0) -> set[str]:
+    """Return the literal names that a notebook passes to ``module.function`` as the argument at ``position``."""
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in (function, f"{module}.{function}"):
+            argument = node.args[position]
+            assert isinstance(argument, ast.Constant), f"{source.name}: {function} needs a literal name"
+            names.add(argument.value)
+    return names
+
+
+def imported_modules(source: Path) -> set[str]:
+    """Return the modules of ``tsvlib`` that a notebook imports."""
+    modules = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tsvlib":
+            below = (node.module or "").split(".")[1:]
+            modules |= {below[0]} if below else {alias.name for alias in node.names}
+    return modules

