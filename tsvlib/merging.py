@@ -75,20 +75,21 @@ def task_arithmetic(task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
 def tsv_m(task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
     """Return TSV-Merge (Algorithm 1): orthogonalised sums of task matrices, and the mean of everything else.
 
-    As in the paper's code, and unlike Eq. 1-2, the sum is not divided by the number of tasks.
+    As in the paper's code, and unlike Eq. 1-2, the sum is not divided by the number of tasks. A matrix with fewer
+    components than tasks, such as the position embedding of a model with few patches, cannot give each task one;
+    it is averaged too. (The paper's models have no such matrix.)
     """
+    n_tasks = len(task_vectors)
     return {
-        key: _orthogonalised_sum(key, _stacked(task_vectors, key))
-        if is_task_matrix(key, tensor)
+        key: _orthogonalised_sum(_stacked(task_vectors, key))
+        if is_task_matrix(key, tensor) and min(tensor.shape) >= n_tasks
         else _stacked(task_vectors, key).mean(0)
         for key, tensor in task_vectors[0].items()
     }
 
 
-def _orthogonalised_sum(key: str, deltas: Float[Tensor, "tasks rows columns"]) -> Float[Tensor, "rows columns"]:
+def _orthogonalised_sum(deltas: Float[Tensor, "tasks rows columns"]) -> Float[Tensor, "rows columns"]:
     n_tasks, *shape = deltas.shape
-    if min(shape) < n_tasks:
-        raise InputError(f"`{key}` has rank {min(shape)}, too little for {n_tasks} experts; merge fewer of them.")
     k = linalg.kept_rank(min(shape), 1 / n_tasks)
     kept = [factors for delta in deltas if len((factors := _leading(delta, k)).s)]
     if not kept:
