@@ -133,8 +133,8 @@ intact-environment: .venv/complete
 	@echo "Installing the environment into .venv: a few minutes, once."
 	@if [ -e $@ ]; then rm $@; else rm -rf .venv; fi
 	@[ -e .venv ] || python3 -m venv .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile --requirement requirements.lock
+	@.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 	@echo "The environment is complete."
 endif
