@@ -49,16 +49,16 @@ def _semicircle() -> list[Point]:
 
 
 _CROSS = [
-    (-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3),
-    (0.3, 1), (-0.3, 1), (-0.3, 0.3), (-1, 0.3), (-1, -0.3), (-0.3, -0.3),
+    (-0.3, -1.0), (0.3, -1.0), (0.3, -0.3), (1.0, -0.3), (1.0, 0.3), (0.3, 0.3),
+    (0.3, 1.0), (-0.3, 1.0), (-0.3, 0.3), (-1.0, 0.3), (-1.0, -0.3), (-0.3, -0.3),
 ]  # fmt: skip
-_ARROW = [(-1, -0.25), (0.1, -0.25), (0.1, -0.7), (1, 0), (0.1, 0.7), (0.1, 0.25), (-1, 0.25)]
+_ARROW = [(-1.0, -0.25), (0.1, -0.25), (0.1, -0.7), (1.0, 0.0), (0.1, 0.7), (0.1, 0.25), (-1.0, 0.25)]
 
 OUTLINES: dict[str, Sequence[Point]] = {
     "circle": regular(40), "triangle": regular(3), "square": regular(4, -np.pi / 4), "pentagon": regular(5),
     "hexagon": regular(6), "star": star(5, 0.42), "cross": _CROSS, "ring": regular(40), "heart": _heart(),
-    "crescent": _crescent(), "diamond": [(0, -1), (0.55, 0), (0, 1), (-0.55, 0)], "pointer": _ARROW,
-    "semicircle": _semicircle(), "trapezoid": [(-0.5, -0.6), (0.5, -0.6), (1, 0.6), (-1, 0.6)],
+    "crescent": _crescent(), "diamond": [(0.0, -1.0), (0.55, 0.0), (0.0, 1.0), (-0.55, 0.0)], "pointer": _ARROW,
+    "semicircle": _semicircle(), "trapezoid": [(-0.5, -0.6), (0.5, -0.6), (1.0, 0.6), (-1.0, 0.6)],
 }  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def draw_clock(name: str, rng: np.random.Generator, pool: Pool) -> Picture:
     sheet, centre = Sheet(), jittered_centre(rng, 0.03)
     sheet.disc(centre, radius)
     sheet.disc(centre, radius - 0.06, fill=0)
-    sheet.disc(turned([(0, -1)], centre, radius * 0.98, 0)[0], 0.06)
+    sheet.disc(turned([(0.0, -1.0)], centre, radius * 0.98, 0.0)[0], 0.06)
     angle = 2 * np.pi * (HOURS.index(name) + 1) / 12 + float(rng.uniform(-0.06, 0.06))
-    sheet.line([centre, turned([(0, -1)], centre, radius * 0.78, angle)[0]], width=0.09)
+    sheet.line([centre, turned([(0.0, -1.0)], centre, radius * 0.78, angle)[0]], width=0.09)
     return paint(sheet.mask(), rng, pool, cell)

@@ -156,12 +156,12 @@ _PLATES = {
 def _emblem(sheet: Sheet, kind: str, centre: tuple[float, float], r: float, ink: tuple[int, int, int]) -> None:
     if kind in ("bar", "post", "slash"):
         angle = {"bar": 0.0, "post": np.pi / 2, "slash": -np.pi / 4}[kind]
-        sheet.line(turned([(-0.55, 0), (0.55, 0)], centre, r, angle), width=0.32 * r, fill=ink)
+        sheet.line(turned([(-0.55, 0.0), (0.55, 0.0)], centre, r, angle), width=0.32 * r, fill=ink)
     elif kind == "ring":
         sheet.disc(centre, 0.5 * r, fill=ink)
         sheet.disc(centre, 0.25 * r, fill=COLOURS["blue"])
     elif kind == "star":
-        sheet.polygon(turned(star(5, 0.42), centre, 0.6 * r, 0), fill=ink)
+        sheet.polygon(turned(star(5, 0.42), centre, 0.6 * r, 0.0), fill=ink)
     elif kind:
         outline, angle = (OUTLINES["pointer"], -np.pi / 2) if kind == "arrow" else (OUTLINES["cross"], 0.0)
         sheet.polygon(turned(outline, centre, 0.5 * r, angle), fill=ink)
