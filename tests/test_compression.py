@@ -45,6 +45,20 @@ def test_everything_kept_is_everything_restored() -> None:
         torch.testing.assert_close(restored[key], tensor, rtol=1e-4, atol=1e-5)
 
 
+@given(st.sampled_from([0.01, 1 / 8, 0.5]), seeds)
+def test_shortening_is_compressing_to_less(fraction: float, seed: int) -> None:
+    original = task_vector(seed)
+    direct, shortened = compression.compress(original, fraction), compression.compress(original, 1.0)
+    shortened = compression.shorten(shortened, fraction)
+    assert shortened.keys() == direct.keys()
+    assert all(torch.equal(shortened[key], tensor) for key, tensor in direct.items())
+
+
+def test_components_that_are_gone_cannot_be_kept() -> None:
+    with pytest.raises(InputError, match="has only 2 components left, not 4; compress it anew"):
+        compression.shorten(compression.compress(task_vector(0), 0.25), 0.5)
+
+
 def test_names_and_shapes_of_the_factors() -> None:
     compressed = compression.compress(task_vector(0), 1 / 4)
     shapes = {key: tuple(tensor.shape) for key, tensor in compressed.items()}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from tsvlib import linalg
+from tsvlib.errors import InputError
 from tsvlib.taskvectors import StateDict, is_task_matrix
 
 _PARTS = (".u", ".s", ".vh")
@@ -31,14 +32,31 @@ def compress(task_vector: StateDict, fraction: float) -> dict[str, Tensor]:
 def expand(compressed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the task vector that the output of ``compress`` stands for, whatever the order of its keys."""
     expanded = dict(compressed)
-    for key in compressed:
-        names = [key.removesuffix(_PARTS[0]) + part for part in _PARTS]
-        if key == names[0] and all(name in compressed for name in names):
-            factors = linalg.Factors(*(expanded.pop(name) for name in names))
-            expanded[key.removesuffix(_PARTS[0])] = factors.product()
+    for key in _factorised(compressed):
+        factors = linalg.Factors(*(expanded.pop(key + part) for part in _PARTS))
+        expanded[key] = factors.product()
     return expanded
+
+
+def shorten(compressed: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor]:
+    """Return what ``compress`` would with a smaller ``fraction``, without decomposing anything again."""
+    shortened = dict(compressed)
+    for key in _factorised(compressed):
+        factors = linalg.Factors(*(compressed[key + part] for part in _PARTS))
+        k = linalg.kept_rank(min(len(factors.u), factors.vh.shape[1]), fraction)
+        if k > len(factors.s):
+            raise InputError(f"`{key}` has only {len(factors.s)} components left, not {k}; compress it anew.")
+        leading = linalg.truncate(factors, k)
+        shortened |= {key + part: factor for part, factor in zip(_PARTS, leading, strict=True)}
+    return shortened
 
 
 def stored_bytes(tensors: Mapping[str, Tensor]) -> int:
     """Return how many bytes the values of some tensors take."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _factorised(compressed: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the matrices that are there as factors."""
+    stems = [key.removesuffix(_PARTS[0]) for key in compressed if key.endswith(_PARTS[0])]
+    return [stem for stem in stems if all(stem + part in compressed for part in _PARTS)]

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""The paper's experiments, one small step each; notebooks loop over them and keep the rows.
+
+A row is one observation: ``backbone, n_tasks, method, seed, task, metric, value``; ``COLUMNS`` says what
+they hold.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from torch import Tensor
+
+from tsvlib import datasets, experts, merging, taskvectors
+from tsvlib.compression import compress, expand, shorten, stored_bytes
+from tsvlib.evaluation import Evaluator, normalised_accuracy, search_alpha
+from tsvlib.profiles import Profile
+
+Row = dict[str, str | int | float]
+ALL_TASKS = "all"
+COLUMNS = {
+    "backbone": "model that was fine-tuned",
+    "n_tasks": "number of tasks that were merged or stored together, the first ones of the fixed order",
+    "method": "what the encoder's weights are",
+    "seed": "seed of the experts' fine-tuning",
+    "task": "task that was measured; 'all' for values of the whole suite",
+    "metric": "kind of the value",
+    "value": "accuracy: share of correct test images in [0, 1]; normalised_accuracy: mean over tasks of accuracy / "
+    "accuracy of the expert; alpha: chosen on validation images; validation_score: its normalised accuracy there; "
+    "evaluations: alphas scored; bytes: float32 values of all task vectors",
+}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All experts of one backbone and seed, with the evaluator that measures them."""
+
+    profile: Profile
+    evaluator: Evaluator
+    seed: int
+
+    @cached_property
+    def experts(self) -> dict[str, dict[str, Tensor]]:
+        """Encoder weights by task, in the order of the tasks."""
+        tasks, backbone = datasets.suite(self.profile.tasks), self.evaluator.backbone.name
+        return {task: experts.load(self.profile, backbone, task, self.seed) for task in tasks}
+
+    @cached_property
+    def task_vectors(self) -> dict[str, dict[str, Tensor]]:
+        """What fine-tuning changed, by task."""
+        base = self.evaluator.base
+        return {task: taskvectors.task_vector(base, expert, task) for task, expert in self.experts.items()}
+
+    @cached_property
+    def factors(self) -> dict[str, dict[str, Tensor]]:
+        """Task vectors with every task matrix as its full singular value decomposition, by task."""
+        return {task: compress(vector, 1.0) for task, vector in self.task_vectors.items()}
+
+    def individual(self, split: Literal["validation", "test"], n_tasks: int) -> dict[str, float]:
+        """Return the accuracy of each expert on its own task, for the first ``n_tasks`` tasks."""
+        first = datasets.suite(n_tasks)
+        return {task: self.evaluator.accuracy(self.experts[task], task, split) for task in first}
+
+    def truncated(self, task: str, fraction: float) -> tuple[float, int]:
+        """Return the test accuracy of an expert rebuilt from a share of its components, and their bytes."""
+        kept = shorten(self.factors[task], fraction)
+        state = taskvectors.apply(self.evaluator.base, expand(kept), 1.0)
+        return self.evaluator.accuracy(state, task, "test"), stored_bytes(kept)
+
+
+def runs(profile: Profile) -> Iterator[Runs]:
+    """Yield the experts of each backbone and seed of the profile; only one backbone is in memory at a time."""
+    for backbone in profile.backbones:
+        evaluator = Evaluator(profile, backbone.name)
+        for seed in backbone.seeds:
+            yield Runs(profile, evaluator, seed)
+
+
+def references(run: Runs, n_tasks: int) -> list[Row]:
+    """Return the rows between which a merged model lies: the zero-shot model and the individual experts."""
+    zero_shot = run.evaluator.accuracies(run.evaluator.base, datasets.suite(n_tasks), "test")
+    individual = run.individual("test", n_tasks)
+    return [*_measured(run, "zero_shot", zero_shot), *_measured(run, "individual", individual)]
+
+
+def merge(run: Runs, n_tasks: int, method: merging.Method) -> list[Row]:
+    """Merge the first ``n_tasks`` experts, choose alpha on validation images, and return the rows of the test."""
+    tasks, base = datasets.suite(n_tasks), run.evaluator.base
+    update = method.function([run.task_vectors[task] for task in tasks])
+    individual = run.individual("validation", n_tasks)
+
+    def score(alpha: float) -> float:
+        state = taskvectors.apply(base, update, alpha)
+        return normalised_accuracy(run.evaluator.accuracies(state, tasks, "validation"), individual)
+
+    found = search_alpha(score, method.alphas)
+    state = taskvectors.apply(base, update, found.alpha)
+    rows = _measured(run, method.name, run.evaluator.accuracies(state, tasks, "test"))
+    if not method.searches_alpha:
+        return rows
+    search = {"alpha": found.alpha, "validation_score": found.score, "evaluations": found.evaluations}
+    return rows + [_row(run, n_tasks, method.name, ALL_TASKS, metric, value) for metric, value in search.items()]
+
+
+def compressed(run: Runs, n_tasks: int) -> list[Row]:
+    """Return the rows of TSV-C: each expert from 1 / n_tasks of its components, with the bytes that it takes.
+
+    The bytes of ``individual`` are those of whole task vectors. Both count float32 values.
+    """
+    tasks = datasets.suite(n_tasks)
+    results = {task: run.truncated(task, 1 / n_tasks) for task in tasks}
+    rows = _measured(run, "individual", run.individual("test", n_tasks))
+    rows += _measured(run, "tsv_c", {task: accuracy for task, (accuracy, _) in results.items()})
+    whole = sum(stored_bytes(run.task_vectors[task]) for task in tasks)
+    sizes = {"individual": whole, "tsv_c": sum(size for _, size in results.values())}
+    return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
+
+
+def _measured(run: Runs, method: str, accuracies: Mapping[str, float]) -> list[Row]:
+    n_tasks = len(accuracies)
+    normalised = normalised_accuracy(accuracies, run.individual("test", n_tasks))
+    return [
+        *(_row(run, n_tasks, method, task, "accuracy", value) for task, value in accuracies.items()),
+        _row(run, n_tasks, method, ALL_TASKS, "normalised_accuracy", normalised),
+    ]
+
+
+def _row(run: Runs, n_tasks: int, method: str, task: str, metric: str, value: float) -> Row:
+    return {
+        "backbone": run.evaluator.backbone.name,
+        "n_tasks": n_tasks,
+        "method": method,
+        "seed": run.seed,
+        "task": task,
+        "metric": metric,
+        "value": float(value),
+    }
