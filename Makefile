@@ -39,12 +39,13 @@ run = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.run $< -p profile=$(PROFILE)
 train = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.experts train --profile $(PROFILE)
 
 COPIES := $(patsubst notebooks/%.py,$(N)/%.ipynb,$(wildcard notebooks/*.py))
-FIGURES := $(foreach stem,spectra scaling,$(call figure,$(stem)))
+FIGURES := $(foreach stem,tasks spectra scaling,$(call figure,$(stem)))
 TABLES := $(foreach stem,merge compress,$(call printed,$(stem)))
 RESULTS := $(foreach name,checkpoints spectra merge compress,$(call table,$(name)))
 
 DATA := $(wildcard tsvlib/datasets/*.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
+STUDY := tsvlib/studies.py tsvlib/evaluation.py tsvlib/taskvectors.py
 DRAW := tsvlib/plotting.py tsvlib/tsv.mplstyle
 
 ##@ The paper
@@ -63,23 +64,25 @@ pretrain: | intact-environment  ## train the shipped base models anew (hours)
 $(EXPERTS): tsvlib/training.py tsvlib/models.py $(DATA) $(BASES)
 	$(train)
 	@touch $@
-$(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) tsvlib/linalg.py tsvlib/taskvectors.py tsvlib/merging.py
+$(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) $(STUDY) tsvlib/linalg.py tsvlib/merging.py $(DRAW)
 	$(run)
-$(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.py $(EXPERTS) tsvlib/evaluation.py
+$(call figure,tasks) $(N)/01_tasks.ipynb &: notebooks/01_tasks.py $(EXPERTS) $(DATA) $(DRAW)
 	$(run)
-$(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(call table,checkpoints) tsvlib/compression.py tsvlib/linalg.py tsvlib/taskvectors.py
+$(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.py $(EXPERTS) $(STUDY) tsvlib/tables.py
 	$(run)
-$(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,checkpoints) tsvlib/merging.py tsvlib/linalg.py tsvlib/taskvectors.py
+$(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(call table,checkpoints) tsvlib/compression.py tsvlib/linalg.py
 	$(run)
-$(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call table,checkpoints) tsvlib/compression.py tsvlib/linalg.py tsvlib/taskvectors.py
+$(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,checkpoints) tsvlib/merging.py tsvlib/linalg.py
+	$(run)
+$(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call table,checkpoints) tsvlib/compression.py tsvlib/linalg.py
 	$(run)
 $(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) $(DRAW)
 	$(run)
 $(call figure,scaling) $(N)/22_fig_scaling.ipynb &: notebooks/22_fig_scaling.py $(call table,merge) $(DRAW)
 	$(run)
-$(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge)
+$(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge) tsvlib/plotting.py
 	$(run)
-$(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(call table,compress)
+$(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(call table,compress) tsvlib/plotting.py
 	$(run)
 
 # The runner replaces files only when a notebook has succeeded, so an interrupt must not delete what was there before.
