@@ -64,7 +64,7 @@ def test_other_weights_splits_heads_and_images_are_measured_anew(
     task = dataclasses.replace(datasets.TASKS["mnist"], n_classes=9)
     monkeypatch.setitem(datasets.TASKS, "mnist", task)
     Evaluator(SMOKE, "smoke-b32").accuracy(evaluator.base, "mnist", "test")
-    more = dataclasses.replace(SMOKE, images=dataclasses.replace(SMOKE.images, test=40))
+    more = dataclasses.replace(SMOKE, images=dataclasses.replace(SMOKE.images, test=48))
     Evaluator(more, "smoke-b32").accuracy(evaluator.base, "mnist", "test")
     assert len(encodings) == 5
 

@@ -255,3 +255,10 @@ def test_logs_get_whole_lines_and_few_of_them(monkeypatch):
         clock[0] = now
         show(text)
     assert log.getvalue() == "3/9\n9/9\n"
+
+
+def test_what_libraries_say_about_the_machine_stays_out_of_the_copy():
+    stream = nbformat.v4.new_output
+    outputs = [stream("stream", name="stderr", text="/some/place: warning"), stream("stream", name="stdout", text="7")]
+    draft = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("7", outputs=outputs)])
+    assert [output.text for output in run.tidied(draft).cells[0].outputs] == ["7"]

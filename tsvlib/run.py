@@ -70,10 +70,17 @@ def run(source: Path, parameters: Mapping[str, str]) -> Path:
 
 
 def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Return the notebook with its outputs, but without counts, times and random ids: same run, same bytes."""
+    """Return the notebook with its outputs, but without counts, times and random ids: same run, same bytes.
+
+    What libraries write to the standard error stream (a font cache is built, a widget is missing) depends on the
+    machine and names its folders; the draft keeps it.
+    """
     clean: nbformat.NotebookNode = strip_output(
         notebook, keep_output=True, keep_count=False, keep_id=False, extra_keys=VOLATILE
     )
+    for cell in clean.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     return clean
 
 

@@ -126,7 +126,7 @@ def _measured(run: Runs, method: str, accuracies: Mapping[str, float]) -> list[R
     ]
 
 
-def _row(run: Runs, n_tasks: int, method: str, task: str, metric: str, value: float) -> Row:
+def _row(run: Runs, n_tasks: int, method: str, task: str, metric: str, value: float | int) -> Row:
     return {
         "backbone": run.evaluator.backbone.name,
         "n_tasks": n_tasks,

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""The experiments on the tiny profile: complete rows, agreement with direct computation, nothing measured twice."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tsvlib import datasets, evaluation, experts, merging, profiles, studies, taskvectors
+from tsvlib.compression import compress, expand, stored_bytes
+
+SMOKE = profiles.load("smoke")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("trained")
+        patch.setenv("TSV_OUTPUT", str(folder))
+        experts.train_all(SMOKE)
+        return folder
+
+
+@pytest.fixture
+def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> studies.Runs:
+    monkeypatch.setenv("TSV_OUTPUT", str(trained))
+    return next(studies.runs(SMOKE))
+
+
+def pick(rows: list[studies.Row], metric: str, method: str) -> dict[str, float]:
+    return {row["task"]: row["value"] for row in rows if row["metric"] == metric and row["method"] == method}
+
+
+def test_runs_cover_every_backbone_and_seed(run: studies.Runs) -> None:
+    found = [(one.evaluator.backbone.name, one.seed) for one in studies.runs(SMOKE)]
+    assert found == [("smoke-b32", 0), ("smoke-b32", 1), ("smoke-l14", 0)]
+
+
+def test_rows_have_just_the_described_columns(run: studies.Runs) -> None:
+    rows = [*studies.references(run, 2), *studies.merge(run, 2, merging.METHODS["tsv_m"]), *studies.compressed(run, 2)]
+    assert all(row.keys() == studies.COLUMNS.keys() for row in rows)
+
+
+def test_references_are_the_base_and_each_expert_on_its_own_task(run: studies.Runs) -> None:
+    rows = studies.references(run, 3)
+    for task in datasets.suite(3):
+        assert pick(rows, "accuracy", "zero_shot")[task] == run.evaluator.accuracy(run.evaluator.base, task, "test")
+        expert = experts.load(SMOKE, "smoke-b32", task, 0)
+        assert pick(rows, "accuracy", "individual")[task] == run.evaluator.accuracy(expert, task, "test")
+    assert pick(rows, "normalised_accuracy", "individual") == {"all": 1.0}
+
+
+@pytest.mark.parametrize("name", merging.METHODS)
+def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: studies.Runs, name: str) -> None:
+    method, tasks = merging.METHODS[name], datasets.suite(2)
+    rows = studies.merge(run, 2, method)
+    alpha = pick(rows, "alpha", name).get("all", 1.0)
+    update = method.function([run.task_vectors[task] for task in tasks])
+    state = taskvectors.apply(run.evaluator.base, update, alpha)
+    assert pick(rows, "accuracy", name) == run.evaluator.accuracies(state, tasks, "test")
+    assert alpha in method.alphas
+    assert len(rows) == 3 + 3 * method.searches_alpha
+
+
+def test_alpha_never_sees_test_images(run: studies.Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    whole = evaluation.Evaluator.accuracies
+
+    def noted(self, state, tasks, split):
+        asked.append(split)
+        return whole(self, state, tasks, split)
+
+    monkeypatch.setattr(evaluation.Evaluator, "accuracies", noted)
+    rows = studies.merge(run, 2, merging.METHODS["task_arithmetic"])
+    searched = int(pick(rows, "evaluations", "task_arithmetic")["all"])
+    experts_validated = 2
+    assert asked[: experts_validated + searched] == ["validation"] * (experts_validated + searched)
+    assert set(asked[experts_validated + searched :]) == {"test"}
+
+
+def test_truncation_matches_direct_compression(run: studies.Runs) -> None:
+    task = datasets.suite(1)[0]
+    direct = compress(run.task_vectors[task], 0.25)
+    state = taskvectors.apply(run.evaluator.base, expand(direct), 1.0)
+    accuracy, size = run.truncated(task, 0.25)
+    assert accuracy == run.evaluator.accuracy(state, task, "test")
+    assert size == stored_bytes(direct)
+
+
+def test_compression_tells_its_size(run: studies.Runs) -> None:
+    rows = studies.compressed(run, 3)
+    whole = sum(stored_bytes(run.task_vectors[task]) for task in datasets.suite(3))
+    assert pick(rows, "bytes", "individual") == {"all": whole}
+    assert 0 < pick(rows, "bytes", "tsv_c")["all"] < whole
+
+
+def test_all_keys_of_a_table_are_distinct(run: studies.Runs) -> None:
+    rows = [row for n in SMOKE.suites for row in studies.merge(run, n, merging.METHODS["tsv_m"])]
+    assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
