@@ -4,6 +4,7 @@ PROFILE ?= mini
 OUT ?= .
 VENV ?= .venv
 THREADS ?= 2
+FURTHER_SEEDS ?= 0
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -36,7 +37,8 @@ table = $(R)/$(1).csv $(R)/$(1).json
 figure = $(addprefix $(F)/$(1).,pdf svg png txt)
 printed = $(addprefix $(F)/$(1).,csv md tex)
 run = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.run $< -p profile=$(PROFILE)
-train = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.experts train --profile $(PROFILE)
+train = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.experts train --profile $(PROFILE) --further-seeds $(FURTHER_SEEDS)
+compute = $(run) -p further_seeds=$(FURTHER_SEEDS)
 
 COPIES := $(patsubst notebooks/%.py,$(N)/%.ipynb,$(wildcard notebooks/*.py))
 FIGURES := $(foreach stem,tasks spectra scaling,$(call figure,$(stem)))
@@ -69,13 +71,13 @@ $(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) $(STUDY) tsvlib/linalg.py ts
 $(call figure,tasks) $(N)/01_tasks.ipynb &: notebooks/01_tasks.py $(EXPERTS) $(DATA) $(DRAW)
 	$(run)
 $(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.py $(EXPERTS) $(STUDY) tsvlib/tables.py
-	$(run)
+	$(compute)
 $(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(call table,checkpoints) tsvlib/compression.py tsvlib/linalg.py
-	$(run)
+	$(compute)
 $(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,checkpoints) tsvlib/merging.py tsvlib/linalg.py
-	$(run)
+	$(compute)
 $(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call table,checkpoints) tsvlib/compression.py tsvlib/linalg.py
-	$(run)
+	$(compute)
 $(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) $(DRAW)
 	$(run)
 $(call figure,scaling) $(N)/22_fig_scaling.ipynb &: notebooks/22_fig_scaling.py $(call table,merge) $(DRAW)

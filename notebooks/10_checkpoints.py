@@ -13,6 +13,7 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # smoke or mini: which models and tasks
+further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
 import pandas as pd
@@ -26,7 +27,7 @@ from tsvlib import datasets, experts, profiles, progress, provenance, results, s
 # cross-entropy against the frozen head. Experts that are already there, with the same recipe, stay as they are.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile).with_further_seeds(further_seeds)
 trained = experts.train_all(settings)
 print(f"{len(trained)} experts: {settings.tasks} tasks, {len(settings.backbones)} backbones")
 settings.finetuning

@@ -13,6 +13,7 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # smoke or mini: which models and tasks
+further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
 import pandas as pd
@@ -26,7 +27,7 @@ from tsvlib import datasets, profiles, progress, provenance, results, studies
 # to the base; parameters that are not matrices keep their fine-tuned values. At least one component is always kept.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile).with_further_seeds(further_seeds)
 tasks = datasets.suite(settings.tasks)
 rows = []
 with progress.track(settings.tasks * sum(len(b.seeds) for b in settings.backbones), "low-rank experts") as bar:
@@ -52,6 +53,7 @@ columns = {
 frame = pd.DataFrame(rows, columns=list(columns))
 checkpoints = results.load("checkpoints", profile)
 results.save("spectra", frame, profile, columns)
+frame.head()
 
 # %% [markdown]
 # ## What is kept

@@ -13,6 +13,7 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # smoke or mini: which models and tasks
+further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
 import pandas as pd
@@ -39,7 +40,7 @@ pd.DataFrame(
 # Between two references: the zero-shot model (nothing learnt) and the individual experts (one model per task).
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile).with_further_seeds(further_seeds)
 rows = []
 n_runs = sum(len(backbone.seeds) for backbone in settings.backbones)
 with progress.track(n_runs * len(settings.suites) * len(methods), "merging") as bar:

@@ -13,6 +13,7 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # smoke or mini: which models and tasks
+further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
 import pandas as pd
@@ -25,7 +26,7 @@ from tsvlib import profiles, progress, provenance, results, studies, tables
 # Nothing is chosen here: the share of components follows from the number of tasks, and alpha is 1.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile).with_further_seeds(further_seeds)
 rows = []
 n_runs = sum(len(backbone.seeds) for backbone in settings.backbones)
 with progress.track(n_runs * len(settings.suites), "compressing") as bar:

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The mini world: fixed registry, balanced and reproducible splits, disjoint sources."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 import torch
 
-from tsvlib import datasets, models
-from tsvlib.datasets import families, sources, world
+from tsvlib import datasets, models, profiles
+from tsvlib.datasets import families, sources, store, world
 from tsvlib.datasets.shifts import shift_of
 from tsvlib.errors import InputError
 
@@ -53,7 +54,8 @@ def test_splits_are_balanced_and_well_formed(name: str) -> None:
     split = datasets.load(name, "test", SMALL)
     counts = torch.bincount(split.labels, minlength=datasets.TASKS[name].n_classes)
     assert counts.min() == counts.max() == SMALL // datasets.TASKS[name].n_classes
-    assert split.images.dtype == torch.uint8 and split.images.shape[1:] == (3, 32, 32)
+    assert split.images.dtype == torch.uint8
+    assert split.images.shape[1:] == (3, 32, 32)
     assert split.images.float().std() > 5
 
 
@@ -65,7 +67,8 @@ def test_a_split_is_the_same_every_time_and_differs_from_the_others(name: str) -
 
 def test_registry_has_the_promised_shape() -> None:
     tasks = datasets.TASKS.values()
-    assert len(tasks) == 20 and sum(task.real for task in tasks) >= 7
+    assert len(tasks) == 20
+    assert sum(task.real for task in tasks) >= 7
     assert all(2 <= task.n_classes <= 26 and len(set(task.classes)) == task.n_classes for task in tasks)
     assert all(task.source and task.licence and task.title for task in tasks)
     assert [datasets.suite(n) for n in datasets.SUITES] == [tuple(datasets.TASKS)[:n] for n in (8, 14, 20)]
@@ -80,9 +83,7 @@ def test_every_prompt_and_caption_is_in_the_vocabulary() -> None:
 def test_the_world_shows_no_handwriting_and_more_classes_than_the_tasks() -> None:
     shown = {family.name for family in world.world_families()}
     assert not shown & {"mnist", "digit-scan", "mnist-photo"}
-    assert all(
-        len(families.FAMILIES[task.family].classes) >= task.n_classes for task in datasets.TASKS.values()
-    )
+    assert all(len(families.FAMILIES[task.family].classes) >= task.n_classes for task in datasets.TASKS.values())
     assert len(world.concepts()) > 200
 
 
@@ -98,3 +99,27 @@ def test_unknown_tasks_and_suites_are_refused() -> None:
         datasets.load("cars", "test", 10)
     with pytest.raises(InputError, match="1 to 20 tasks, not 21"):
         datasets.suite(21)
+
+
+def test_a_cached_split_is_drawn_once_and_again_when_broken_or_outdated(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TSV_OUTPUT", str(tmp_path))
+    smoke = profiles.load("smoke")
+    first = datasets.cached(smoke, "mnist", "validation")
+    file = tmp_path / "data/cache/smoke/datasets/mnist__validation.safetensors"
+    content = file.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "load", lambda *_: pytest.fail("drawn again"))
+        assert torch.equal(datasets.cached(smoke, "mnist", "validation").images, first.images)
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert torch.equal(datasets.cached(smoke, "mnist", "validation").labels, first.labels)
+    assert file.read_bytes() == content
+    monkeypatch.setattr(store, "_code_digest", lambda: "other code")
+    datasets.cached(smoke, "mnist", "validation")
+    assert file.read_bytes() != content
+
+
+def test_the_digest_of_a_task_follows_from_all_its_splits(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TSV_OUTPUT", str(tmp_path))
+    smoke = profiles.load("smoke")
+    fewer = dataclasses.replace(smoke, images=dataclasses.replace(smoke.images, test=20))
+    assert datasets.digest(smoke, "scenes") == datasets.digest(smoke, "scenes") != datasets.digest(fewer, "scenes")

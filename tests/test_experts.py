@@ -67,7 +67,9 @@ def test_inventory_names_every_backbone_task_and_seed() -> None:
     names = [expert.name for expert in experts.inventory(SMOKE)]
     assert len(names) == len(set(names)) == 3 * (2 + 1)
     assert names[0] == "smoke-b32__mnist__0"
-    assert [expert.seed for expert in experts.inventory(SMOKE, 2) if expert.backbone == "smoke-l14"][::3] == [0, 1, 2]
+    assert [expert.seed for expert in experts.inventory(SMOKE.with_further_seeds(2)) if expert.backbone == "smoke-l14"][
+        ::3
+    ] == [0, 1, 2]
 
 
 def test_a_finished_run_lists_every_file_with_its_sha256(finished: Path) -> None:

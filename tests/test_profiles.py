@@ -90,3 +90,11 @@ def test_whole_numbers_pass_as_floats(draft: Path) -> None:
     clip_norm = profiles.load("draft").finetuning.clip_norm
     assert clip_norm == 1.0
     assert type(clip_norm) is float
+
+
+def test_further_seeds_follow_the_largest_of_every_backbone() -> None:
+    mini = profiles.load("mini")
+    assert [b.seeds for b in mini.with_further_seeds(2).backbones] == [(0, 1, 2, 3, 4), (0, 1, 2), (0, 1, 2)]
+    assert mini.with_further_seeds(0) == mini
+    with pytest.raises(InputError, match="cannot be -1"):
+        mini.with_further_seeds(-1)

@@ -66,14 +66,14 @@ def manifest_file(profile: Profile) -> Path:
     return paths.cache(profile.name) / "experts.json"
 
 
-def inventory(profile: Profile, further_seeds: int = 0) -> tuple[Expert, ...]:
-    """Return every expert of the profile; ``further_seeds`` adds that many seeds to each backbone."""
+def inventory(profile: Profile) -> tuple[Expert, ...]:
+    """Return every expert of the profile."""
     from tsvlib import datasets
 
     return tuple(
         Expert(backbone.name, task, seed)
         for backbone in profile.backbones
-        for seed in (*backbone.seeds, *range(max(backbone.seeds) + 1, max(backbone.seeds) + 1 + further_seeds))
+        for seed in backbone.seeds
         for task in datasets.suite(profile.tasks)
     )
 
@@ -107,13 +107,13 @@ def check(profile: Profile) -> None:
                 raise InputError(f"{file}: this expert's file has changed since it was trained; {REMEDY}.")
 
 
-def train_all(profile: Profile, further_seeds: int = 0) -> tuple[Expert, ...]:
+def train_all(profile: Profile) -> tuple[Expert, ...]:
     """Train every expert that is missing, broken or of another recipe, then write the manifest; return all.
 
     Each finished expert is kept at once, so an interrupted call continues where it was. The manifest is removed
     while experts are being replaced: its absence is what tells ``make`` that the work is not complete.
     """
-    wanted = inventory(profile, further_seeds)
+    wanted = inventory(profile)
     pending = [job for job in _recipes(profile, wanted) if not _is_current(path(profile, job[0]), job[1])]
     if pending:
         manifest_file(profile).unlink(missing_ok=True)
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "check":
             check(profile)
         else:
-            train_all(profile, options.further_seeds)
+            train_all(profile.with_further_seeds(options.further_seeds))
     except InputError as error:
         print(error, file=sys.stderr)
         return 1

@@ -125,7 +125,7 @@ def _batch_loss(
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:  # fmt: skip
     images = models.preprocess(_shifted(data.images[rows], generator), models.image_size(model))
-    distinct, own = data.captions[rows].unique(return_inverse=True)
+    distinct, own = torch.unique(data.captions[rows], return_inverse=True)
     concept_of_text = torch.empty(len(distinct), dtype=torch.int64)
     concept_of_text[own] = data.concepts[rows]
     # For sequences this short the plain products are faster than the fused attention kernel.
@@ -224,8 +224,8 @@ def write_vocabulary(file: Path) -> None:
         temporary.write_text("\n".join(words) + "\n", encoding="utf-8")
 
 
-# The smallest backbone learns slowest from a given number of images, and costs least per image.
-PRETRAINING = {"mini-b32": Pretraining(images_seen=640_000)}
+# From a given number of images the smallest backbone learns least and costs least, the largest the opposite.
+PRETRAINING = {"mini-b32": Pretraining(images_seen=640_000), "mini-l14": Pretraining(images_seen=360_000)}
 
 
 def pretrain(profile: str, backbones: list[str]) -> None:

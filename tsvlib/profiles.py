@@ -72,6 +72,16 @@ class Profile:
         known = ", ".join(backbone.name for backbone in self.backbones)
         raise InputError(f"profile {self.name}: there is no backbone {name!r}; choose one of {known}.")
 
+    def with_further_seeds(self, count: int) -> "Profile":
+        """Return the profile with ``count`` seeds more for every backbone, above its largest; InputError below 0."""
+        if count < 0:
+            raise InputError(f"profile {self.name}: further seeds cannot be {count}; give 0 or more.")
+        further = [
+            dataclasses.replace(b, seeds=(*b.seeds, *range(max(b.seeds) + 1, max(b.seeds) + 1 + count)))
+            for b in self.backbones
+        ]
+        return dataclasses.replace(self, backbones=tuple(further))
+
 
 def folder(name: str) -> Path:
     """Return the folder that holds a profile's committed inputs: ``data/<name>``."""

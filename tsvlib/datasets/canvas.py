@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ OVERSAMPLING = 4
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.float32]
 Point = tuple[float, float]
+Ink = int | tuple[int, ...]
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (205, 40, 40), "green": (40, 160, 60), "blue": (40, 70, 200), "yellow": (235, 210, 50),
@@ -68,9 +70,10 @@ def ground(rng: np.random.Generator, pool: Pool, colour: NDArray[np.float32]) ->
     return plain * veil + np.asarray(photo, dtype=np.float32) * (1 - veil)
 
 
-def to_pixels(values: NDArray[np.float32]) -> Pixels:
+def to_pixels(values: NDArray[np.floating[Any]]) -> Pixels:
     """Round float values of 0 to 255 to bytes."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    pixels: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def paint(mask: Mask, rng: np.random.Generator, pool: Pool, source: str) -> Picture:
@@ -83,7 +86,7 @@ def paint(mask: Mask, rng: np.random.Generator, pool: Pool, source: str) -> Pict
 class Sheet:
     """A drawing surface in units of 0 to 1, oversampled four times and averaged down."""
 
-    def __init__(self, mode: str = "L", colour: int | tuple[int, int, int] = 0) -> None:
+    def __init__(self, mode: str = "L", colour: Ink = 0) -> None:
         self.side = SIZE * OVERSAMPLING
         self.image = Image.new(mode, (self.side, self.side), colour)
         self.draw = ImageDraw.Draw(self.image)
@@ -91,16 +94,16 @@ class Sheet:
     def _scale(self, points: Sequence[Point]) -> list[Point]:
         return [(x * self.side, y * self.side) for x, y in points]
 
-    def polygon(self, points: Sequence[Point], fill: int | tuple[int, int, int] = 255) -> None:
+    def polygon(self, points: Sequence[Point], fill: Ink = 255) -> None:
         """Fill a polygon."""
         self.draw.polygon(self._scale(points), fill=fill)
 
-    def disc(self, centre: Point, radius: float, fill: int | tuple[int, int, int] = 255) -> None:
+    def disc(self, centre: Point, radius: float, fill: Ink = 255) -> None:
         """Fill a disc."""
         (x, y) = centre
-        self.draw.ellipse(self._scale([(x - radius, y - radius), (x + radius, y + radius)]), fill=fill)  # type: ignore[arg-type]
+        self.draw.ellipse(self._scale([(x - radius, y - radius), (x + radius, y + radius)]), fill=fill)
 
-    def line(self, points: Sequence[Point], width: float, fill: int | tuple[int, int, int] = 255) -> None:
+    def line(self, points: Sequence[Point], width: float, fill: Ink = 255) -> None:
         """Draw a polyline with round joints."""
         self.draw.line(self._scale(points), fill=fill, width=max(int(width * self.side), 1), joint="curve")
 
@@ -116,9 +119,7 @@ class Sheet:
 def turned(points: Sequence[Point], centre: Point, radius: float, angle: float) -> list[Point]:
     """Place unit-circle coordinates around a centre, scaled by a radius and turned by an angle in radians."""
     c, s = np.cos(angle), np.sin(angle)
-    return [
-        (centre[0] + radius * float(x * c - y * s), centre[1] + radius * float(x * s + y * c)) for x, y in points
-    ]
+    return [(centre[0] + radius * float(x * c - y * s), centre[1] + radius * float(x * s + y * c)) for x, y in points]
 
 
 def jittered_centre(rng: np.random.Generator, spread: float = 0.06) -> Point:

@@ -50,9 +50,7 @@ def glyph_mask(character: str, rng: np.random.Generator, pool: Pool) -> tuple[Ma
     c, s = float(np.cos(angle) * scale), float(np.sin(angle) * scale)
     x, y = (float(SIZE / 2 - 0.5 + v) for v in rng.uniform(-2, 2, 2))
     matrix = (c, -s, _INK / 2 - c * x + s * y, s, c, _INK / 2 - s * x - c * y)
-    ink = _ink(face, character).transform(
-        (SIZE, SIZE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
-    )
+    ink = _ink(face, character).transform((SIZE, SIZE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     return np.asarray(ink, dtype=np.float32) / np.float32(255), face
 
 

@@ -2,6 +2,8 @@
 """Textures, gratings, flags and traffic signs: pictures that fill the frame or carry colours of their own."""
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +17,20 @@ from tsvlib.datasets.canvas import (
     ground,
     jittered_centre,
     named_colour,
-    paint,
     to_pixels,
     turned,
 )
 from tsvlib.datasets.drawings import OUTLINES, regular, star
 from tsvlib.datasets.sources import Pool, parameter
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 _AXIS = np.linspace(-1, 1, SIZE, dtype=np.float32)
 _X, _Y = np.meshgrid(_AXIS, _AXIS)
 
 
 def _saw(x: Field) -> Field:
-    return np.abs(x % 1 - np.float32(0.5)) * 2
+    folded: Field = np.abs(x % 1 - np.float32(0.5)) * 2
+    return folded
 
 
 def _bricks(x: Field, y: Field) -> Field:
@@ -39,7 +41,12 @@ def _bricks(x: Field, y: Field) -> Field:
 
 def _honeycomb(x: Field, y: Field) -> Field:
     waves = [np.cos(2 * np.pi * (x * c + y * s)) for c, s in ((1, 0), (-0.5, 0.866), (-0.5, -0.866))]
-    return (sum(waves) > -0.9).astype(np.float32)
+    return (waves[0] + waves[1] + waves[2] > -0.9).astype(np.float32)
+
+
+def _crosses(x: Field, y: Field) -> Field:
+    across, down = _saw(x), _saw(y)
+    return (((across < 0.35) & (down < 0.75)) | ((down < 0.35) & (across < 0.75))).astype(np.float32)
 
 
 TEXTURES: dict[str, Callable[[Field, Field], Field]] = {
@@ -53,7 +60,7 @@ TEXTURES: dict[str, Callable[[Field, Field], Field]] = {
     "rings": lambda x, y: (_saw(np.sqrt(x**2 + y**2)) > 0.5).astype(np.float32),
     "honeycomb": _honeycomb,
     "rays": lambda x, y: (_saw(np.arctan2(y, x) * (4 / np.pi)) > 0.5).astype(np.float32),
-    "crosses": lambda x, y: (((_saw(x) < 0.35) & (_saw(y) < 0.75)) | ((_saw(y) < 0.35) & (_saw(x) < 0.75))).astype(np.float32),
+    "crosses": _crosses,
     "gradient": lambda x, y: np.clip((x / np.abs(x).max() + 1) / 2, 0, 1).astype(np.float32),
 }  # fmt: skip
 
@@ -106,9 +113,9 @@ Band = tuple[float, float, float, float]
 def _flag_bands(layout: str, count: int) -> list[Band]:
     edges = [i / count for i in range(count + 1)]
     if layout == "v":
-        return [(a, 0.0, b, 1.0) for a, b in zip(edges, edges[1:], strict=False)]
+        return [(a, 0.0, b, 1.0) for a, b in pairwise(edges)]
     if layout == "h":
-        return [(0.0, a, 1.0, b) for a, b in zip(edges, edges[1:], strict=False)]
+        return [(0.0, a, 1.0, b) for a, b in pairwise(edges)]
     if layout == "nordic":
         return [(0.0, 0.0, 1.0, 1.0), (0.3, 0.0, 0.44, 1.0), (0.0, 0.4, 1.0, 0.6)]
     if layout == "cross":
@@ -131,9 +138,9 @@ def draw_flag(name: str, rng: np.random.Generator, pool: Pool) -> Picture:
 
     for i, (x0, y0, x1, y1) in enumerate(_flag_bands(layout, len(names))):
         colour = colours[min(i, len(colours) - 1)]
-        sheet.polygon([place(x0, y0), place(x1, y0), place(x1, y1), place(x0, y1)], fill=colour)  # type: ignore[arg-type]
+        sheet.polygon([place(x0, y0), place(x1, y0), place(x1, y1), place(x0, y1)], fill=colour)
     if layout == "disc":
-        sheet.disc((cx, cy), height * 0.3, fill=colours[1])  # type: ignore[arg-type]
+        sheet.disc((cx, cy), height * 0.3, fill=colours[1])
     return Picture(to_pixels(sheet.pixels()), cell)
 
 
@@ -153,7 +160,7 @@ _PLATES = {
 }  # fmt: skip
 
 
-def _emblem(sheet: Sheet, kind: str, centre: tuple[float, float], r: float, ink: tuple[int, int, int]) -> None:
+def _emblem(sheet: Sheet, kind: str, centre: tuple[float, float], r: float, ink: tuple[int, ...]) -> None:
     if kind in ("bar", "post", "slash"):
         angle = {"bar": 0.0, "post": np.pi / 2, "slash": -np.pi / 4}[kind]
         sheet.line(turned([(-0.55, 0.0), (0.55, 0.0)], centre, r, angle), width=0.32 * r, fill=ink)

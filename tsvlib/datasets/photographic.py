@@ -64,7 +64,7 @@ def _speckled(image: Image.Image, rng: np.random.Generator) -> Pixels:
     return pixels
 
 
-def _smeared(image: Image.Image, rng: np.random.Generator) -> Pixels:
+def _smeared(image: Image.Image) -> Pixels:
     pixels = np.asarray(image, dtype=np.float32)
     return to_pixels(np.mean([np.roll(pixels, s, axis=1) for s in range(-4, 5)], axis=0, dtype=np.float32))
 
@@ -81,7 +81,7 @@ DEGRADATIONS: dict[str, Callable[[Image.Image, np.random.Generator], Pixels]] = 
     "noisy": _noisy,
     "pixelated": lambda image, rng: np.array(
         image.resize((6, 6), Image.Resampling.BOX).resize((SIZE, SIZE), Image.Resampling.NEAREST)),
-    "smeared": _smeared,
+    "smeared": lambda image, rng: _smeared(image),
     "speckled": _speckled,
     "posterised": lambda image, rng: np.asarray(image) // 86 * 110 + 15,
     "compressed": _compressed,
@@ -98,9 +98,7 @@ def draw_degradation(name: str, rng: np.random.Generator, pool: Pool) -> Picture
 FACES = ("background", "face")
 
 
-def _scan_mask(
-    collection: str, name: str, rng: np.random.Generator, pool: Pool, turn: int
-) -> tuple[Mask, str]:
+def _scan_mask(collection: str, name: str, rng: np.random.Generator, pool: Pool, turn: int) -> tuple[Mask, str]:
     own = scans(collection, NUMBERS.index(name), pool)
     pixels, source = own[turn % len(own)]
     side = int(rng.integers(24, 29))

@@ -43,6 +43,4 @@ def shift_of(seed: int, strength: float = STRENGTH) -> Shift:
     contrast = 1 - strength * rng.uniform(0.25, 0.5)
     coarse = rng.normal(0, 20 * strength, (8, 8, 3))
     pattern = coarse.repeat(SIZE // 8, axis=0).repeat(SIZE // 8, axis=1)
-    return Shift(
-        mix.astype(np.float32), np.float32(contrast), pattern.astype(np.float32), bool(rng.random() < 0.5)
-    )
+    return Shift(mix.astype(np.float32), np.float32(contrast), pattern.astype(np.float32), bool(rng.random() < 0.5))

@@ -82,9 +82,7 @@ def tiles(name: str, box: Box | None, pool: Pool) -> tuple[Box, ...]:
     return tuple(tile for tile, owner in zip(grid, owners, strict=True) if owner == pool)
 
 
-def crop(
-    name: str, box: Box | None, rng: np.random.Generator, pool: Pool, size: int = 32
-) -> tuple[Image.Image, str]:
+def crop(name: str, box: Box | None, rng: np.random.Generator, pool: Pool, size: int = 32) -> tuple[Image.Image, str]:
     """Return a random ``size`` x ``size`` crop inside one tile of the pool, and the name of its source."""
     own = tiles(name, box, pool)
     x, y, right, _ = own[rng.integers(len(own))]

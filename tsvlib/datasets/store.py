@@ -2,6 +2,7 @@
 """Drawn splits on disk: each is drawn once per profile and version of the drawing code."""
 
 import hashlib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -22,13 +23,11 @@ def cached(profile: Profile, task: str, split: SplitName) -> Split:
     count = int(getattr(profile.images, split))
     file = paths.cache(profile.name) / "datasets" / f"{task}__{split}.safetensors"
     recipe = {"task": task, "split": split, "count": count, "code": _code_digest()}
-    try:
-        if file.exists() and checkpoints.recipe(file).get("code") == recipe["code"]:
-            kept, tensors = checkpoints.recipe(file), checkpoints.load(file)
-            if kept["count"] == count:
-                return Split(tensors["images"], tensors["labels"], tuple(kept["sources"]))
-    except InputError:
-        pass  # a broken cache entry is drawn again
+    # A broken entry of the cache is drawn again.
+    with suppress(InputError):
+        if file.exists() and recipe.items() <= (kept := checkpoints.recipe(file)).items():
+            tensors = checkpoints.load(file)
+            return Split(tensors["images"], tensors["labels"], tuple(kept["sources"]))
     drawn = load(task, split, count)
     tensors = {"images": drawn.images, "labels": drawn.labels}
     checkpoints.save(file, tensors, {**recipe, "sources": list(drawn.sources)})
