@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 import errno
-import io
 import os
 import shutil
 import signal
@@ -10,10 +9,12 @@ import threading
 import time
 
 import nbformat
+import papermill
 import pytest
 
 from tsvlib import paths, run
 
+PATIENCE = 120  # seconds; a crowded machine may need a minute to start a kernel
 HEAD = """\
 # %% [markdown]
 # # A small notebook
@@ -157,6 +158,23 @@ def test_a_dead_kernel_is_told(notebook, earlier, capsys):
     assert earlier()
 
 
+@pytest.mark.parametrize(("failures", "code"), [(2, 0), (3, 1)])
+def test_a_kernel_that_does_not_start_is_started_again(notebook, earlier, capsys, monkeypatch, failures, code):
+    execute, attempts = papermill.execute_notebook, []
+
+    def sometimes(*arguments, **options):
+        attempts.append(arguments)
+        if len(attempts) <= failures:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return execute(*arguments, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", sometimes)
+    assert run.main([notebook()]) == code
+    assert len(attempts) == 3
+    assert earlier() == bool(code)
+    assert ("died before replying" in capsys.readouterr().err) == bool(code)
+
+
 def test_a_full_disk_changes_nothing(notebook, earlier, capsys, monkeypatch):
     copied, copy = [], shutil.copyfile
 
@@ -205,10 +223,14 @@ def test_an_interrupt_leaves_nothing_half_made(notebook, earlier, tmp_path, inte
     # A process that a shell starts in the background ignores SIGINT and hands that down; a terminal's does not.
     child = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + code
     process = subprocess.Popen([sys.executable, "-c", child], stderr=subprocess.PIPE, text=True, cwd=paths.ROOT)
-    wait_until(lambda: mark.exists() and mark.read_text())
-    process.send_signal(interrupt)
-    said = process.communicate(timeout=30)[1]
-    wait_until(lambda: not is_running(int(mark.read_text())))
+    try:
+        wait_until(lambda: mark.exists() and mark.read_text())
+        process.send_signal(interrupt)
+        said = process.communicate(timeout=PATIENCE)[1]
+        wait_until(lambda: not is_running(int(mark.read_text())))
+    finally:
+        process.kill()
+        process.communicate()
     assert earlier()
     if interrupt == signal.SIGINT:
         assert process.returncode == 130
@@ -217,8 +239,8 @@ def test_an_interrupt_leaves_nothing_half_made(notebook, earlier, tmp_path, inte
     assert not list((tmp_path / "build").rglob("*.stage"))
 
 
-def wait_until(true, seconds=30):
-    deadline = time.monotonic() + seconds
+def wait_until(true):
+    deadline = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
@@ -244,17 +266,6 @@ def test_a_second_run_of_a_notebook_waits_for_the_first(tmp_path, capsys):
     thread.join()
     assert order == ["first", "second"]
     assert "90_small: waiting" in capsys.readouterr().err
-
-
-def test_logs_get_whole_lines_and_few_of_them(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    log = io.StringIO()
-    show = run._every_half_minute(log.write)
-    for now, text in ((1, "\r1/9"), (31, "\r2/9\r3/9"), (32, "\r4/9"), (40, "\r9/9\n"), (80, "\r")):
-        clock[0] = now
-        show(text)
-    assert log.getvalue() == "3/9\n9/9\n"
 
 
 def test_what_libraries_say_about_the_machine_stays_out_of_the_copy():

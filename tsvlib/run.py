@@ -9,13 +9,13 @@ import argparse
 import ast
 import fcntl
 import json
+import logging
 import os
 import resource
 import shutil
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -23,15 +23,16 @@ from typing import IO, Any
 import jupytext
 import nbformat
 from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import DeadKernelError
 from nbstripout import strip_output
 
 from tsvlib import paths, profiles
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
+from tsvlib.progress import shown_on_terminal
 
 VOLATILE = ["metadata.papermill", "metadata.language_info", "metadata.jupytext"]
 VOLATILE += ["cell.metadata.papermill", "cell.metadata.execution"]
+NOT_STARTED = ("Kernel died before", "Kernel didn't respond")
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -156,29 +157,44 @@ def _execute(
     # Imported here because it takes a second that a mistyped command need not wait for.
     import papermill
 
-    nbformat.write(notebook, draft)  # type: ignore[no-untyped-call]
     progress, log = draft.with_suffix(".progress"), draft.with_suffix(".log")
-    progress.write_bytes(b"")
     surroundings = {**os.environ, "TSV_STAGE": str(stage), "TSV_PROGRESS": str(progress)}
-    with log.open("wb") as stderr, _copied_to_terminal(progress):
+    with log.open("wb") as stderr, shown_on_terminal(progress):
         try:
-            executed: nbformat.NotebookNode = papermill.execute_notebook(
-                str(draft),
-                str(draft),
-                dict(parameters),
-                progress_bar=False,
-                cwd=str(paths.ROOT),
-                coalesce_streams=True,
-                kernel_manager_class=_kernel_manager(surroundings, stderr),
-            )
-            return executed
+            return _papermill(notebook, parameters, draft, _kernel_manager(surroundings, stderr))
         except papermill.PapermillExecutionError as error:
             if error.ename == InputError.__name__:
                 raise InputError(error.evalue) from None
             raise NotebookError(f"{error}\nThe draft {_shown(draft)} shows the whole notebook up to there.") from None
-        except DeadKernelError:
-            reason = "the Python process of the notebook died, perhaps for want of memory"
+        except RuntimeError as error:
+            if not str(error).startswith("Kernel d"):
+                raise
+            reason = f"the Python process of the notebook died ({error}), perhaps for want of memory"
             raise NotebookError(f"{_shown(draft)}: {reason}; {_shown(log)} may say more.") from None
+
+
+def _papermill(
+    notebook: nbformat.NotebookNode,
+    parameters: Mapping[str, object],
+    draft: Path,
+    kernel: type[AsyncKernelManager],
+    attempts: int = 3,
+) -> nbformat.NotebookNode:
+    """Execute through papermill, and anew when the kernel could not start."""
+    import papermill
+
+    nbformat.write(notebook, draft)  # type: ignore[no-untyped-call]
+    options = {"progress_bar": False, "cwd": str(paths.ROOT), "coalesce_streams": True, "start_timeout": 120}
+    try:
+        executed: nbformat.NotebookNode = papermill.execute_notebook(
+            str(draft), str(draft), dict(parameters), kernel_manager_class=kernel, **options
+        )
+    except RuntimeError as error:
+        # Kernels that start at the same moment can draw the same port; the loser dies before its first cell.
+        if attempts == 1 or not str(error).startswith(NOT_STARTED):
+            raise
+        return _papermill(notebook, parameters, draft, kernel, attempts - 1)
+    return executed
 
 
 def _kernel_manager(surroundings: Mapping[str, str], log: IO[bytes]) -> type[AsyncKernelManager]:
@@ -190,45 +206,6 @@ def _kernel_manager(surroundings: Mapping[str, str], log: IO[bytes]) -> type[Asy
             await super().start_kernel(env=dict(surroundings), stdout=log, stderr=log, **options)
 
     return Kernel
-
-
-@contextmanager
-def _copied_to_terminal(progress: Path) -> Iterator[None]:
-    """Show what the notebook reports to ``progress`` while the block runs."""
-    done = threading.Event()
-    show = sys.stderr.write if sys.stderr.isatty() else _every_half_minute(sys.stderr.write)
-    thread = threading.Thread(target=_follow, args=(progress, done, show), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _follow(progress: Path, done: threading.Event, show: Callable[[str], object]) -> None:
-    with progress.open(encoding="utf-8", newline="") as file:
-        while True:
-            last = done.wait(0.2)
-            if text := file.read():
-                show(text)
-                sys.stderr.flush()
-            if last:
-                return
-
-
-def _every_half_minute(write: Callable[[str], object]) -> Callable[[str], object]:
-    """Thin bars out for logs: whole lines, and of a bar in motion its latest state twice a minute."""
-    shown = time.monotonic()
-
-    def show(text: str) -> None:
-        nonlocal shown
-        states = [state for state in text.replace("\r", "\n").split("\n") if state.strip()]
-        if states and (text.endswith("\n") or time.monotonic() - shown > 30):
-            shown = time.monotonic()
-            write(states[-1] + "\n")
-
-    return show
 
 
 def _move_into_place(stage: Path) -> None:
@@ -275,6 +252,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run(source, dict(text.split("=", 1) for text in options.parameters))
         _record(source, options.parameters, time.monotonic() - started)
     except KeyboardInterrupt:
+        # The event loop would report that the kernel, which has just been stopped, is dead.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         return _tell(f"{source.stem}: interrupted; the same command continues where it was.", 130)
     except CommandError as error:
         return _tell(str(error), 2)

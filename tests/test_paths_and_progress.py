@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 import io
 import socket
+import time
 
 import pytest
 
@@ -53,3 +54,14 @@ def test_the_network_is_blocked():
         socket.create_connection(("example.org", 80))
     with socket.socket() as plain, pytest.raises(RuntimeError, match="must not use the network"):
         plain.connect(("192.0.2.1", 80))
+
+
+def test_logs_get_whole_lines_and_few_of_them(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    log = io.StringIO()
+    show = progress._every_half_minute(log.write)
+    for now, text in ((1, "\r1/9"), (31, "\r2/9\r3/9"), (32, "\r4/9"), (40, "\r9/9\n"), (80, "\r")):
+        clock[0] = now
+        show(text)
+    assert log.getvalue() == "3/9\n9/9\n"
