@@ -96,13 +96,12 @@ def test_training_lowers_the_loss_and_logs_it(
 
 
 def test_weights_ship_in_half_precision_with_their_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretraining, "PRETRAINING", {"smoke-b32": TINY})
     monkeypatch.setattr(pretraining, "CHUNK", 40)
     monkeypatch.setattr(pretraining, "WORLD_CHUNKS", 1)
     monkeypatch.setattr(pretraining, "HELD_OUT_IMAGES", 300)
     monkeypatch.setattr(models, "vocabulary_file", lambda: tmp_path / "vocabulary.txt")
     models.word_ids.cache_clear()
-    pretraining.pretrain("smoke", ["smoke-b32"])
+    pretraining.pretrain("smoke", ["smoke-b32"], TINY)
     models.word_ids.cache_clear()
     file = models.weights_file("smoke", "smoke-b32")
     assert {tensor.dtype for tensor in checkpoints.load(file).values()} == {torch.float16}

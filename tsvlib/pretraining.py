@@ -41,7 +41,7 @@ class Pretraining:
     """Everything that the shipped weights depend on, besides the code."""
 
     seed: int = 0
-    images_seen: int = 450_000
+    images_seen: int = 640_000
     batch_size: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -224,18 +224,13 @@ def write_vocabulary(file: Path) -> None:
         temporary.write_text("\n".join(words) + "\n", encoding="utf-8")
 
 
-# From a given number of images the smallest backbone learns least and costs least, the largest the opposite.
-PRETRAINING = {"mini-b32": Pretraining(images_seen=640_000), "mini-l14": Pretraining(images_seen=360_000)}
-
-
-def pretrain(profile: str, backbones: list[str]) -> None:
+def pretrain(profile: str, backbones: list[str], config: Pretraining) -> None:
     """Train the backbones one after another and ship their weights in float16 with the recipe."""
     write_vocabulary(models.vocabulary_file())
     folder = paths.cache(profile) / "world"
     data = load_world(folder, list(range(WORLD_CHUNKS)), CHUNK)
     held_out = load_world(folder, [HELD_OUT_SEED], HELD_OUT_IMAGES)
     for backbone in backbones:
-        config = PRETRAINING.get(backbone, Pretraining())
         file = models.weights_file(profile, backbone)
         file.parent.mkdir(parents=True, exist_ok=True)
         model = train(profile, backbone, config, data, held_out)
@@ -250,7 +245,7 @@ def main() -> None:
     parser.add_argument("--backbone", action="append", help="only this backbone (may be repeated)")
     arguments = parser.parse_args()
     names = [backbone.name for backbone in profiles.load(arguments.profile).backbones]
-    pretrain(arguments.profile, arguments.backbone or names)
+    pretrain(arguments.profile, arguments.backbone or names, Pretraining())
 
 
 if __name__ == "__main__":

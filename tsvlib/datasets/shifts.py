@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tsvlib.datasets.canvas import SIZE, Pixels, to_pixels
 
-STRENGTH = 1.0
+STRENGTH = 0.85
 
 
 @dataclass(frozen=True)
