@@ -26,7 +26,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> pretraining.World:
-    return pretraining.load_world(tmp_path / "world", [0], 60)
+    return pretraining.load_world(tmp_path / "world", [0], 400)
 
 
 def test_the_loss_is_that_of_two_cross_entropies_when_every_caption_is_different() -> None:
@@ -55,10 +55,10 @@ def test_images_that_share_a_caption_share_its_target() -> None:
 def test_a_world_is_drawn_once_and_keeps_captions_beside_their_images(
     tmp_path: Path, data: pretraining.World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    captions = [caption for _, caption, _ in world.captioned(0, 60)]
+    captions = [caption for _, caption, _ in world.captioned(0, 400)]
     assert [data.texts[i] for i in data.captions] == captions
     monkeypatch.setattr(world, "captioned", lambda *_: pytest.fail("drawn again"))
-    again = pretraining.load_world(tmp_path / "world", [0], 60)
+    again = pretraining.load_world(tmp_path / "world", [0], 400)
     assert torch.equal(again.images, data.images)
 
 
@@ -87,7 +87,7 @@ def test_training_lowers_the_loss_and_logs_it(
     tmp_path: Path, data: pretraining.World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretraining, "KEEP_EVERY", 10)
-    pretraining.train("smoke", "smoke-b32", dataclasses.replace(TINY, images_seen=640), data, data)
+    pretraining.train("smoke", "smoke-b32", dataclasses.replace(TINY, images_seen=2560, batch_size=32), data, data)
     log = pd.read_csv(tmp_path / "weights/smoke-b32.log.csv")
     assert list(log.step) == list(range(10, 81, 10))
     assert log.loss.iloc[-1] < log.loss.iloc[0]

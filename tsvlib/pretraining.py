@@ -9,6 +9,7 @@ products run in bfloat16, so that another machine gives other weights of the sam
 import argparse
 import dataclasses
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -160,7 +161,7 @@ def held_out_accuracy(model: models.CLIP, data: World) -> dict[str, float]:
     return {"mean": float(np.mean(list(accuracies.values()))), **accuracies}
 
 
-def _log(file: Path, row: dict[str, float]) -> None:
+def _log(file: Path, row: Mapping[str, float | int]) -> None:
     old = pd.read_csv(file) if file.exists() else pd.DataFrame()
     with replacing(file) as temporary:
         pd.concat([old, pd.DataFrame([row])]).to_csv(temporary, index=False, float_format="%.4g")
