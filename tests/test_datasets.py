@@ -45,7 +45,7 @@ def test_tiles_of_a_photograph_do_not_overlap_and_cover_all_pools(photo: str) ->
 def test_font_faces_and_parameter_cells_have_one_owner(pair: tuple[sources.Pool, sources.Pool]) -> None:
     assert not set(sources.FACES[pair[0]]) & set(sources.FACES[pair[1]])
     rng = np.random.default_rng(0)
-    drawn = [{sources.parameter(rng, pool, 0, 1)[1] for _ in range(500)} for pool in pair]
+    drawn = [{sources.parameter(rng, pool, 0.0, 1.0)[1] for _ in range(500)} for pool in pair]
     assert not drawn[0] & drawn[1]
 
 
