@@ -37,11 +37,11 @@ pd.DataFrame(rows, columns=["task", "classes", "real", "source", "licence"], ind
 # for half of the tasks everything inverted. That is what a zero-shot model stumbles over and an expert learns.
 
 # %%
-shown = 16
-fig, axes = plt.subplots(len(tasks), 1, figsize=(6.75, 0.42 * len(tasks)), squeeze=False)
+shown = 8
+fig, axes = plt.subplots(len(tasks), 1, figsize=(4, 0.36 * len(tasks)), squeeze=False)
 for axis, task in zip(axes[:, 0], tasks, strict=True):
     images = datasets.cached(settings, task.name, "train").images[:shown]
-    axis.imshow(images.permute(2, 0, 3, 1).flatten(1, 2).numpy())
+    axis.imshow(images.permute(2, 0, 3, 1).flatten(1, 2).numpy(), interpolation="none")
     axis.set_ylabel(f"{task.title} ({task.n_classes})", rotation=0, ha="right", va="center")
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
@@ -50,8 +50,13 @@ alt = f"Contact sheet: one row of {shown} training images for each of {len(tasks
     (tasks[0].title, tasks[-1].title)
 )
 plotting.save_figure(fig, "tasks", profile, alt=alt + ".", source="01_tasks")
+plt.close(fig)
 
 # %% [markdown]
+# The sheet of the mini profile (images of noise and photographs would make this page heavy, so it is linked):
+#
+# ![One row of eight training images for each of the twenty tasks of mini](../figures/mini/tasks.png)
+#
 # Test images come from other fonts, photographs, scans and sizes than training images; here is how many of each
 # split's sources two splits share.
 
