@@ -220,7 +220,7 @@ def train(profile: str, backbone: str, config: Pretraining, data: World, held_ou
 
 def write_vocabulary(file: Path) -> None:
     """Write every word that the world's captions and the tasks' prompts use, one a line, sorted."""
-    words = sorted({word for text in world.texts() for word in world.words(text)})
+    words = sorted({word for text in world.texts() for word in models.split_words(text)})
     with replacing(file) as temporary:
         temporary.write_text("\n".join(words) + "\n", encoding="utf-8")
 

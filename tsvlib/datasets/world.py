@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The captioned world that the base models learn from: broader than the tasks, and without their domain shifts."""
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,15 +24,6 @@ def world_families() -> tuple[Family, ...]:
 def concepts() -> tuple[tuple[str, str], ...]:
     """Return every (family, class) of the world."""
     return tuple((family.name, name) for family in world_families() for name in family.classes)
-
-
-def words(text: str) -> tuple[str, ...]:
-    """Return the lower-case words of a text without its punctuation.
-
-    >>> words("A clock at three.")
-    ('a', 'clock', 'at', 'three')
-    """
-    return tuple(re.findall(r"[^\W_]+", text.lower()))
 
 
 def texts() -> tuple[str, ...]:
