@@ -122,7 +122,7 @@ env: intact-environment  ## build or repair the environment in .venv
 lab: | intact-environment  ## open the notebooks in JupyterLab
 	$(PYTHON) -m jupyterlab --notebook-dir=notebooks
 notebooks: | intact-environment  ## bring changed prose into the executed copies without running them
-	$(PYTHON) -m jupytext --quiet --update --to notebook --update-metadata '{"jupytext": null}' notebooks/*.py
+	$(PYTHON) -m jupytext --quiet --update --to notebook notebooks/*.py
 clean:  ## delete drafts, logs and tool caches
 	rm -rf build
 distclean: clean  ## delete also .venv and the cache with the experts, never results

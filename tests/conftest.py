@@ -61,3 +61,15 @@ def output(monkeypatch, tmp_path):
     monkeypatch.delenv("TSV_STAGE", raising=False)
     monkeypatch.delenv("TSV_PROGRESS", raising=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The output root of a finished, uninterrupted training of the smoke experts; tests must not change it."""
+    from tsvlib import experts, profiles
+
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("trained")
+        patch.setenv("TSV_OUTPUT", str(folder))
+        experts.train_all(profiles.load("smoke"))
+        return folder

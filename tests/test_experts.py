@@ -31,16 +31,6 @@ experts.main(["train", "--profile", "smoke"])
 """
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output root of a finished, uninterrupted run; tests must not change it."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("trained")
-        patch.setenv("TSV_OUTPUT", str(folder))
-        experts.train_all(SMOKE)
-        return folder
-
-
 @pytest.fixture
 def finished(trained: Path, output: Path) -> Path:
     """A copy of the finished run, in this test's output folder, that the test may damage."""

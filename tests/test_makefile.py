@@ -5,7 +5,9 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 
+import nbformat
 import pytest
 from graph import rules
 
@@ -199,3 +201,19 @@ def test_an_interrupted_installation_starts_again(checkout):
     (checkout / "requirements.lock").touch()
     assert "Installing" in make(checkout, "env", venv=".venv", path=checkout / "system")[0]
     assert (checkout / ".venv" / "kept").exists()
+
+
+def test_make_notebooks_carries_prose_into_the_copy_and_keeps_its_outputs(checkout):
+    shutil.rmtree(checkout / "notebooks")
+    (checkout / "notebooks").mkdir()
+    for suffix in (".py", ".ipynb"):
+        shutil.copy(paths.ROOT / "notebooks" / f"30_tab_merge{suffix}", checkout / "notebooks")
+    source, copy = (checkout / "notebooks" / f"30_tab_merge{suffix}" for suffix in (".py", ".ipynb"))
+    before = nbformat.read(copy, as_version=4)
+    source.write_text(source.read_text().replace("# # Table 2: merging", "# # Other prose"))
+    executable(checkout / "env" / "bin" / "python", f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
+    make(checkout, "notebooks")
+    after = nbformat.read(copy, as_version=4)
+    assert after.cells[0].source.startswith("# Other prose")
+    assert after.cells[1:] == before.cells[1:]
+    assert after.metadata == before.metadata

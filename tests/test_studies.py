@@ -12,15 +12,6 @@ from tsvlib.compression import compress, expand, stored_bytes
 SMOKE = profiles.load("smoke")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("trained")
-        patch.setenv("TSV_OUTPUT", str(folder))
-        experts.train_all(SMOKE)
-        return folder
-
-
 @pytest.fixture
 def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> studies.Runs:
     monkeypatch.setenv("TSV_OUTPUT", str(trained))

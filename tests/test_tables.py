@@ -42,6 +42,12 @@ def test_cells_show_accuracy_spread_and_normalised_accuracy() -> None:
     assert tables.cell(rows, ("smoke-l14", 3, "tsv_m")) == "not run"
 
 
+def test_what_no_seed_can_change_shows_no_spread() -> None:
+    same = frame("smoke-b32", 2, 3, 0.0)
+    same["value"] = 0.7
+    assert tables.cell(tables.summary(same), ("smoke-b32", 2, "tsv_m")) == "70.0 (70.0)"
+
+
 def test_a_table_has_a_row_per_method_and_a_column_per_setting() -> None:
     table = tables.accuracy_table(frame("smoke-b32", 2, 1, 0.1), SMOKE, NAMES)
     assert list(table.index) == ["Task arithmetic", "TSV-M"]

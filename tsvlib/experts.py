@@ -248,6 +248,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("experts: interrupted; the same command continues where it was.", file=sys.stderr)
+        return 130
     return 0
 
 

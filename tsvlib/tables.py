@@ -28,12 +28,12 @@ def cell(rows: pd.DataFrame, setting: tuple[str, int, str]) -> str:
     """Return one table cell: accuracy in percent, ± its spread over seeds, normalised accuracy in parentheses.
 
     ``rows`` is a :func:`summary`, ``setting`` a backbone, a number of tasks and a method. What was not measured
-    reads "not run".
+    reads "not run"; what no seed can change, as the zero-shot model, shows no spread.
     """
     if (*setting, "accuracy") not in rows.index:
         return "not run"
     accuracy, normalised = (rows.xs((*setting, metric)) for metric in ("accuracy", "normalised_accuracy"))
-    spread = f" ± {100 * accuracy['spread']:.1f}" if accuracy["seeds"] > 1 else ""
+    spread = f" ± {100 * accuracy['spread']:.1f}" if accuracy["seeds"] > 1 and accuracy["spread"] > 1e-9 else ""
     return f"{100 * accuracy['mean']:.1f}{spread} ({100 * normalised['mean']:.1f})"
 
 
