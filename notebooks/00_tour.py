@@ -45,7 +45,8 @@ n_tasks = settings.suites[0]
 tasks = datasets.suite(n_tasks)
 vectors = [run.task_vectors[task] for task in tasks]
 print(f"{run.evaluator.backbone.label}: {n_tasks} experts, for {', '.join(tasks)}")
-print(f"task matrices per expert: {sum(map(taskvectors.is_task_matrix, vectors[0], vectors[0].values()))}")
+matrices = [key for key, tensor in vectors[0].items() if taskvectors.MatrixRule().parts(key, tensor.shape)]
+print(f"task matrices per expert: {len(matrices)}")
 
 # %% [markdown]
 # ## One layer, decomposed
@@ -83,7 +84,7 @@ kept = [linalg.truncate(factor, k) for factor in factors]
 u = linalg.orthogonalise(torch.cat([factor.u for factor in kept], dim=1)).split(k, dim=1)
 vh = linalg.orthogonalise(torch.cat([factor.vh for factor in kept])).split(k)
 free = [linalg.Factors(*parts) for parts in zip(u, (factor.s for factor in kept), vh, strict=True)]
-before, after = linalg.singular_task_interference(kept), linalg.singular_task_interference(free)
+before, after = (linalg.singular_task_interference(each).entrywise for each in (kept, free))
 print(f"interference of the kept components: {before:.3g} before, {after:.1g} after orthogonalisation")
 
 # %% [markdown]
@@ -95,9 +96,9 @@ print(f"interference of the kept components: {before:.3g} before, {after:.1g} af
 
 # %%
 for name, alphas in {"task_arithmetic": (0.1, 0.2, 0.4), "tsv_m": (0.5, 1.0, 1.5)}.items():
-    update = merging.METHODS[name].function(vectors)
+    update = run.merged(merging.METHODS[name], n_tasks)
     for alpha in alphas:
-        state = taskvectors.apply(run.evaluator.base, update, alpha)
+        state = update.apply(run.evaluator.base, alpha)
         accuracies = run.evaluator.accuracies(state, tasks, "validation").values()
         print(f"{merging.METHODS[name].title:16} alpha {alpha:.1f}: {100 * sum(accuracies) / n_tasks:.1f} % on average")
 

@@ -28,7 +28,7 @@ from tsvlib import merging, profiles, progress, provenance, results, studies, ta
 # alphas and needs at most ten of the thirty values. Test images are used once, for the chosen alpha.
 
 # %%
-methods = list(merging.METHODS.values())
+methods = [merging.METHODS[name] for name in ("weight_averaging", "task_arithmetic", "tsv_m")]
 pd.DataFrame(
     [(m.title, min(m.alphas), max(m.alphas), len(m.alphas)) for m in methods],
     columns=["method", "from", "to", "alphas"],

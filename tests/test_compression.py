@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Compression keeps the leading components of matrices, and everything else bit by bit."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsvlib import checkpoints, compression, linalg
+from tsvlib import linalg
+from tsvlib.compression import Compressed, Rank, compress, compressed, expanded
 from tsvlib.errors import InputError
+from tsvlib.taskvectors import MatrixRule, MemorySuite
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -25,10 +25,14 @@ def task_vector(seed: int) -> dict[str, Tensor]:
     return {key: torch.randn(shape, generator=random) for key, shape in (MATRICES | OTHERS).items()}
 
 
+def share(fraction: float) -> Rank:
+    return Rank(fraction=fraction)
+
+
 @given(st.sampled_from([0.01, 1 / 20, 1 / 14, 1 / 8, 0.5]), seeds)
 def test_loss_is_the_tail_of_each_spectrum(fraction: float, seed: int) -> None:
     original = task_vector(seed)
-    restored = compression.expand(compression.compress(original, fraction))
+    restored = compress(original, share(fraction)).expand()
     assert restored.keys() == original.keys()
     for key in OTHERS:
         assert torch.equal(restored[key], original[key])
@@ -40,71 +44,109 @@ def test_loss_is_the_tail_of_each_spectrum(fraction: float, seed: int) -> None:
 
 def test_everything_kept_is_everything_restored() -> None:
     original = task_vector(0)
-    restored = compression.expand(compression.compress(original, 1.0))
+    restored = compress(original, share(1.0)).expand()
     for key, tensor in original.items():
         torch.testing.assert_close(restored[key], tensor, rtol=1e-4, atol=1e-5)
 
 
-@given(st.sampled_from([0.01, 1 / 8, 0.5]), seeds)
-def test_shortening_is_compressing_to_less(fraction: float, seed: int) -> None:
-    original = task_vector(seed)
-    direct, shortened = compression.compress(original, fraction), compression.compress(original, 1.0)
-    shortened = compression.shorten(shortened, fraction)
-    assert shortened.keys() == direct.keys()
-    assert all(torch.equal(shortened[key], tensor) for key, tensor in direct.items())
+@given(st.sampled_from(["0.01", "1/8", "0.5", "3", "energy=0.8"]), seeds)
+def test_shortening_is_compressing_to_less(text: str, seed: int) -> None:
+    original, rank = task_vector(seed), Rank.parse(text)
+    direct, shortened = compress(original, rank), compress(original, share(1.0)).shorten(rank)
+    assert shortened.shapes == direct.shapes
+    assert {key: tensor.shape for key, tensor in shortened.tensors.items()} == {
+        key: tensor.shape for key, tensor in direct.tensors.items()
+    }
+    for key, tensor in shortened.expand().items():
+        torch.testing.assert_close(tensor, direct.expand()[key], rtol=1e-4, atol=1e-5)
 
 
 def test_components_that_are_gone_cannot_be_kept() -> None:
     with pytest.raises(InputError, match="has only 2 components left, not 4; compress it anew"):
-        compression.shorten(compression.compress(task_vector(0), 0.25), 0.5)
+        compress(task_vector(0), share(0.25)).shorten(share(0.5))
+
+
+@given(st.sampled_from([0.3, 0.9, 0.99]), seeds)
+def test_energy_keeps_the_fewest_components_that_hold_it(energy: float, seed: int) -> None:
+    original = task_vector(seed)
+    found = compress(original, Rank(energy=energy)).tensors
+    for key in MATRICES:
+        spectrum = torch.linalg.svdvals(original[key].double()).square()
+        k = len(found[f"{key}:s"])
+        assert spectrum[:k].sum() >= energy * spectrum.sum() * (1 - 1e-6)
+        assert spectrum[: k - 1].sum() < energy * spectrum.sum()
 
 
 def test_names_and_shapes_of_the_factors() -> None:
-    compressed = compression.compress(task_vector(0), 1 / 4)
-    shapes = {key: tuple(tensor.shape) for key, tensor in compressed.items()}
+    shapes = {key: tuple(tensor.shape) for key, tensor in compress(task_vector(0), share(1 / 4)).tensors.items()}
     expected = {"attn.in_proj_weight": ((24, 2), (2,), (2, 8)), "proj": ((6, 1), (1,), (1, 10))}
     factors = {
-        key + part: shape
+        f"{key}:{part}": shape
         for key, parts in expected.items()
-        for part, shape in zip((".u", ".s", ".vh"), parts, strict=True)
+        for part, shape in zip(("u", "s", "vh"), parts, strict=True)
     }
     assert shapes == factors | OTHERS
 
 
 def test_stored_bytes_count_values_in_their_own_type() -> None:
-    compressed = compression.compress(task_vector(0), 1 / 4)
     others = 36 + 48 + 5 + 3 + 1
-    assert compression.stored_bytes(compressed) == 4 * (2 * (24 + 8 + 1) + 1 * (6 + 10 + 1) + others)
-    assert compression.stored_bytes({"w": torch.zeros(3, dtype=torch.float16)}) == 6
+    whole = 4 * (2 * (24 + 8 + 1) + 1 * (6 + 10 + 1) + others)
+    assert compress(task_vector(0), share(1 / 4)).stored_bytes == whole
+    assert Compressed({"w": torch.zeros(3, dtype=torch.float16)}, {"w": (3,)}).stored_bytes == 6
 
 
 def test_factors_take_no_more_memory_than_they_say() -> None:
-    compressed = compression.compress(task_vector(0), 1 / 4)
-    held = sum(tensor.untyped_storage().nbytes() for tensor in compressed.values())
-    assert held == compression.stored_bytes(compressed)
+    found = compress(task_vector(0), share(1 / 4))
+    assert sum(tensor.untyped_storage().nbytes() for tensor in found.tensors.values()) == found.stored_bytes
 
 
-def test_factors_survive_a_file(tmp_path: Path) -> None:
-    compressed = compression.compress(task_vector(0), 1 / 4)
-    checkpoints.save(tmp_path / "factors", compressed, {})
-    again, direct = compression.expand(checkpoints.load(tmp_path / "factors")), compression.expand(compressed)
-    assert again.keys() == direct.keys()
-    assert all(torch.equal(again[key], direct[key]) for key in direct)
+def test_parts_are_factorised_one_by_one() -> None:
+    original = task_vector(0)
+    suite, rule = MemorySuite([original]), MatrixRule(split_qkv=True, convolutions=True)
+    key = "attn.in_proj_weight"
+    found = compressed(suite, key, share(1.0), rule=rule)
+    assert set(found) == {f"{key}:{part}:{name}" for part in range(3) for name in ("u", "s", "vh")}
+    restored = expanded(key, (24, 8), found, found.__getitem__)
+    torch.testing.assert_close(restored, original[key], rtol=1e-4, atol=1e-5)
+    kernel = compressed(suite, "conv1.weight", share(1.0), torch.float16, rule)
+    assert {tensor.dtype for tensor in kernel.values()} == {torch.float16}
+    restored = expanded("conv1.weight", (4, 3, 2, 2), kernel, kernel.__getitem__)
+    torch.testing.assert_close(restored, original["conv1.weight"], rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("key", ["x.u", "x.s", "x.vh"])
-def test_parameter_that_is_named_like_a_factor_stays_itself(key: str) -> None:
-    original = {key: torch.ones(3)}
-    restored = compression.expand(compression.compress(original, 0.5))
-    assert restored.keys() == {key}
+def test_factors_that_do_not_fit_are_refused() -> None:
+    found = compress(task_vector(0), share(1.0)).tensors
+    with pytest.raises(InputError, match=r"`proj`: its factors do not make a tensor of shape \(6, 9\)"):
+        expanded("proj", (6, 9), found, found.__getitem__)
+    del found["proj:s"]
+    with pytest.raises(InputError, match="`proj`: its factors do not make"):
+        expanded("proj", (6, 10), found, found.__getitem__)
 
 
-def test_untrained_matrix_stays_zero() -> None:
-    restored = compression.expand(compression.compress({"proj": torch.zeros(4, 3)}, 0.5))
-    assert torch.equal(restored["proj"], torch.zeros(4, 3))
+def test_what_was_not_touched_takes_no_room() -> None:
+    original = {"proj": torch.zeros(4, 3), "bias": torch.zeros(2), "other": torch.ones(2)}
+    found = compress(original, share(0.5))
+    assert set(found.tensors) == {"other"}
+    assert all(torch.equal(found.expand()[key], tensor) for key, tensor in original.items())
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.5, -1.0])
 def test_impossible_fraction_is_refused(fraction: float) -> None:
     with pytest.raises(InputError, match="choose one above 0 and up to 1"):
-        compression.compress(task_vector(0), fraction)
+        compress(task_vector(0), share(fraction))
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "count"),
+    [("1/8", 768, 96), ("1/14", 768, 54), ("0.1", 50, 5), (".5", 9, 4), ("1.0", 7, 7), ("64", 768, 64), ("64", 8, 8)],
+)
+def test_ranks_as_they_are_written(text: str, most: int, count: int) -> None:
+    assert Rank.parse(text).count(most) == count
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "0/3", "3/2", "1/0", "1.5", "energy=0", "energy=2", "energy", "half", "nan"]
+)
+def test_what_is_no_rank_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is no rank; write a share such as 1/8"):
+        Rank.parse(text)

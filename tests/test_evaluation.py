@@ -128,7 +128,7 @@ def test_short_grids_are_searched_whole(size: int) -> None:
 
 @pytest.mark.parametrize("name", merging.METHODS)
 def test_the_grid_of_every_method_is_searched_within_ten_evaluations(name: str) -> None:
-    grid = merging.alpha_grid(name)
+    grid = merging.METHODS[name].alphas
     for peak in grid:
         found = search_alpha(lambda alpha, peak=peak: -abs(alpha - peak), grid)
         assert found.alpha == peak

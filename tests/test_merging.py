@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tsvlib import linalg, merging
 from tsvlib.errors import InputError
-from tsvlib.taskvectors import StateDict
+from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -48,6 +48,10 @@ def experts(n_tasks: int, seed: int, dtype: torch.dtype = torch.float64) -> list
     ]
 
 
+def merged(name: str, task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
+    return merging.merge(merging.METHODS[name], task_vectors)
+
+
 def mean(task_vectors: list[dict[str, Tensor]], key: str) -> Tensor:
     return torch.tensor(np.mean([task_vector[key].numpy() for task_vector in task_vectors], axis=0))
 
@@ -67,13 +71,13 @@ def test_tsv_m_is_algorithm_1_on_matrices_and_the_mean_elsewhere(n_tasks: int, s
         else mean(task_vectors, key)
         for key in SHAPES
     }
-    assert_same(merging.tsv_m(task_vectors), expected)
+    assert_same(merged("tsv_m", task_vectors), expected)
 
 
 @given(suites, seeds)
 def test_float32_stays_near_the_float64_answer(n_tasks: int, seed: int) -> None:
-    exact = merging.tsv_m(experts(n_tasks, seed))
-    rounded = merging.tsv_m([{k: t.float() for k, t in expert.items()} for expert in experts(n_tasks, seed)])
+    exact = merged("tsv_m", experts(n_tasks, seed))
+    rounded = merged("tsv_m", [{k: t.float() for k, t in expert.items()} for expert in experts(n_tasks, seed)])
     for key in SHAPES:
         assert rounded[key].dtype == torch.float32
         assert (rounded[key] - exact[key]).norm() <= 1e-3 * exact[key].norm()
@@ -82,7 +86,7 @@ def test_float32_stays_near_the_float64_answer(n_tasks: int, seed: int) -> None:
 @given(suites, seeds)
 def test_averaging_is_the_mean_and_task_arithmetic_the_sum(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)
-    average, total = merging.weight_averaging(task_vectors), merging.task_arithmetic(task_vectors)
+    average, total = merged("weight_averaging", task_vectors), merged("task_arithmetic", task_vectors)
     assert_same(average, {key: mean(task_vectors, key) for key in SHAPES})
     assert_same(total, {key: n_tasks * mean(task_vectors, key) for key in SHAPES})
 
@@ -91,22 +95,21 @@ def test_averaging_is_the_mean_and_task_arithmetic_the_sum(n_tasks: int, seed: i
 @given(order=st.permutations(range(4)), seed=seeds)
 def test_order_of_tasks_does_not_matter(name: str, order: list[int], seed: int) -> None:
     task_vectors = experts(4, seed)
-    merge = merging.METHODS[name].function
-    assert_same(merge([task_vectors[task] for task in order]), merge(task_vectors))
+    assert_same(merged(name, [task_vectors[task] for task in order]), merged(name, task_vectors))
 
 
 def test_signs_of_singular_vectors_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     task_vectors = experts(3, 0)
-    expected = merging.tsv_m(task_vectors)
-    random, decompose = torch.Generator().manual_seed(1), linalg.svd
+    expected = merged("tsv_m", task_vectors)
+    random, decompose = torch.Generator().manual_seed(1), linalg.leading
 
-    def other_signs(delta: Tensor) -> linalg.Factors:
-        u, s, vh = decompose(delta)
+    def other_signs(delta: Tensor, k: int) -> linalg.Factors:
+        u, s, vh = decompose(delta, k)
         signs = torch.randn(1, len(s), dtype=s.dtype, generator=random).sign()
         return linalg.Factors(u * signs, s, vh * signs.T)
 
-    monkeypatch.setattr(linalg, "svd", other_signs)
-    assert_same(merging.tsv_m(task_vectors), expected)
+    monkeypatch.setattr(linalg, "leading", other_signs)
+    assert_same(merged("tsv_m", task_vectors), expected)
 
 
 def test_tasks_that_do_not_overlap_are_all_kept_whole() -> None:
@@ -114,21 +117,21 @@ def test_tasks_that_do_not_overlap_are_all_kept_whole() -> None:
     for task, delta in enumerate(deltas):
         delta[2 * task, 2 * task + 1] = task + 1.0
         delta[2 * task + 1, 2 * task] = -2.0
-    merged = merging.tsv_m([{"proj": delta} for delta in deltas])
-    torch.testing.assert_close(merged["proj"], torch.stack(deltas).sum(0))
+    found = merged("tsv_m", [{"proj": delta} for delta in deltas])
+    torch.testing.assert_close(found["proj"], torch.stack(deltas).sum(0))
 
 
 def test_singular_values_of_the_update_are_those_of_the_tasks() -> None:
     task_vectors = experts(3, 0)
     kept = torch.cat([torch.linalg.svdvals(task_vector["proj"])[:2] for task_vector in task_vectors])
-    found = torch.linalg.svdvals(merging.tsv_m(task_vectors)["proj"])
+    found = torch.linalg.svdvals(merged("tsv_m", task_vectors)["proj"])
     torch.testing.assert_close(found, kept.sort(descending=True).values)
 
 
 def test_identical_tasks_give_their_common_low_rank_matrix() -> None:
     task_vector = experts(1, 0)[0]
-    merged = merging.tsv_m([task_vector] * 3)
-    torch.testing.assert_close(merged["proj"], linalg.low_rank(task_vector["proj"], 2))
+    found = merged("tsv_m", [task_vector] * 3)
+    torch.testing.assert_close(found["proj"], linalg.low_rank(task_vector["proj"], 2))
 
 
 def test_untrained_layers_take_no_part() -> None:
@@ -139,66 +142,62 @@ def test_untrained_layers_take_no_part() -> None:
     v = torch.cat([f.vh[:2].T for f in trained], 1)
     s = torch.cat([f.s[:2] for f in trained])
     expected = linalg.orthogonalise(u) * s @ linalg.orthogonalise(v).T
-    torch.testing.assert_close(merging.tsv_m(task_vectors)["proj"], expected)
+    torch.testing.assert_close(merged("tsv_m", task_vectors)["proj"], expected)
     for task_vector in task_vectors:
         task_vector["proj"].zero_()
-    assert not merging.tsv_m(task_vectors)["proj"].any()
+    assert not merged("tsv_m", task_vectors)["proj"].any()
 
 
 def test_directions_without_weight_do_not_disturb_other_tasks() -> None:
     thin = torch.zeros(6, 6, dtype=torch.float64)
     thin[0, 0] = 5.0
     other = torch.diag(torch.tensor([0.0, 4.0, 3.0, 2.0, 1.0, 0.0], dtype=torch.float64))
-    merged = merging.tsv_m([{"proj": thin}, {"proj": other}])["proj"]
-    torch.testing.assert_close(merged.diagonal(), torch.tensor([5.0, 4.0, 3.0, 2.0, 0.0, 0.0]).double())
+    found = merged("tsv_m", [{"proj": thin}, {"proj": other}])["proj"]
+    torch.testing.assert_close(found.diagonal(), torch.tensor([5.0, 4.0, 3.0, 2.0, 0.0, 0.0]).double())
 
 
 def test_inputs_stay_as_they_were() -> None:
     task_vectors = experts(3, 0)
-    for method in merging.METHODS.values():
-        method.function(task_vectors)
+    for name in merging.METHODS:
+        merged(name, task_vectors)
     for before, after in zip(experts(3, 0), task_vectors, strict=True):
         assert all(torch.equal(before[key], after[key]) for key in SHAPES)
 
 
 def test_grids_of_the_papers_code() -> None:
-    assert merging.alpha_grid("weight_averaging") == (1.0,)
-    assert merging.alpha_grid("tsv_m")[:3] == (0.1, 0.2, 0.3)
-    assert merging.alpha_grid("tsv_m")[-1] == 3.0
-    assert merging.alpha_grid("task_arithmetic")[::29] == (1 / 30, 1.0)
-    assert {name: len(method.alphas) for name, method in merging.METHODS.items()} == {
-        "weight_averaging": 1,
-        "task_arithmetic": 30,
-        "tsv_m": 30,
-    }
-    assert [method.searches_alpha for method in merging.METHODS.values()] == [False, True, True]
+    assert merging.METHODS["weight_averaging"].alphas == (1.0,)
+    assert merging.named("tsv-m").alphas[:3] == (0.1, 0.2, 0.3)
+    assert merging.named("tsv-m").alphas[-1] == 3.0
+    assert merging.METHODS["task_arithmetic"].alphas[::29] == (1 / 30, 1.0)
+    assert [name for name, method in merging.METHODS.items() if not method.searches_alpha] == ["weight_averaging"]
+    assert {len(method.alphas) for method in merging.METHODS.values()} == {1, 30}
 
 
 def test_new_method_joins_by_decoration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging, "METHODS", dict(merging.METHODS))
 
     @merging.method("first", title="The first", alphas=(0.5,))
-    def first(task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
+    def first(layer: merging.Layer) -> Tensor:
         """Return the first task vector."""
-        return dict(task_vectors[0])
+        return next(iter(layer.changes())).reshape(layer.shape)
 
     assert merging.METHODS["first"].title == "The first"
-    assert merging.alpha_grid("first") == (0.5,)
-    assert_same(merging.METHODS["first"].function(experts(2, 0)), experts(2, 0)[0])
+    assert merging.named("first").alphas == (0.5,)
+    assert_same(merged("first", experts(2, 0)), experts(2, 0)[0])
     assert first.__doc__ == "Return the first task vector."
 
 
 def test_unknown_method_is_refused() -> None:
     sentence = "no merging method `tsvm`; choose one of weight_averaging, task_arithmetic, tsv_m"
     with pytest.raises(InputError, match=sentence):
-        merging.alpha_grid("tsvm")
+        merging.named("tsvm")
 
 
 @pytest.mark.parametrize("name", merging.METHODS)
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_experts_are_refused(name: str, count: int) -> None:
     with pytest.raises(InputError, match=f"at least two experts, and there are {count}"):
-        merging.METHODS[name].function(experts(count, 0))
+        merged(name, experts(count, 0))
 
 
 @pytest.mark.parametrize("name", merging.METHODS)
@@ -206,12 +205,79 @@ def test_unlike_task_vectors_are_refused(name: str) -> None:
     unlike = experts(3, 0)
     unlike[2]["proj"] = torch.zeros(9, 6)
     with pytest.raises(InputError, match=r"`proj` has shape \(6, 9\) in task vector 1 and \(9, 6\) in task vector 3"):
-        merging.METHODS[name].function(unlike)
+        merged(name, unlike)
     del unlike[2]["proj"]
     with pytest.raises(InputError, match="task vector 3 lacks `proj`"):
-        merging.METHODS[name].function(unlike)
+        merged(name, unlike)
 
 
 def test_a_matrix_with_fewer_components_than_tasks_is_averaged() -> None:
     many = experts(7, 0)
-    torch.testing.assert_close(merging.tsv_m(many)["proj"], merging.weight_averaging(many)["proj"])
+    torch.testing.assert_close(merged("tsv_m", many)["proj"], merged("weight_averaging", many)["proj"])
+
+
+def ablated(deltas: list[npt.NDArray[np.float64]], share: int, orthogonal: bool) -> npt.NDArray[np.float64]:
+    """Transcribe the ablations: ``share`` is by how much the rank is divided."""
+    k = min(deltas[0].shape) // share
+    u, s, v = (np.hstack(blocks) for blocks in zip(*(_components(delta, k) for delta in deltas), strict=True))
+    if orthogonal:
+        u, v = (p @ q for p, _, q in (np.linalg.svd(x, full_matrices=False) for x in (u, v)))
+    product: npt.NDArray[np.float64] = u * s @ v.T
+    return product
+
+
+def _components(delta: npt.NDArray[np.float64], k: int) -> tuple[npt.NDArray[np.float64], ...]:
+    u, s, vh = np.linalg.svd(delta, full_matrices=False)
+    return u[:, :k], s[:k], vh[:k].T
+
+
+@given(suites, seeds)
+def test_ablations_are_one_half_of_algorithm_1_each(n_tasks: int, seed: int) -> None:
+    task_vectors = experts(n_tasks, seed)
+    for name, share, orthogonal in (("low_rank", n_tasks, False), ("interference_reduction", 1, True)):
+        found = merged(name, task_vectors)
+        for key in SHAPES:
+            deltas = [vector[key].numpy() for vector in task_vectors]
+            is_matrix = key in ("in_proj_weight", "proj")
+            expected = torch.from_numpy(ablated(deltas, share, orthogonal)) if is_matrix else mean(task_vectors, key)
+            torch.testing.assert_close(found[key], expected, rtol=1e-6, atol=1e-8)
+
+
+@given(suites, seeds)
+def test_eigen_form_is_the_procrustes_form(n_tasks: int, seed: int) -> None:
+    task_vectors = experts(n_tasks, seed)
+    assert_same(merged("tsv_m_eigen", task_vectors), merged("tsv_m", task_vectors))
+
+
+def test_almost_equal_tasks_do_not_blow_up_the_eigen_form() -> None:
+    task_vector = {key: tensor.float() for key, tensor in experts(1, 0)[0].items()}
+    nudged = [{key: tensor * (1 + 1e-7 * task) for key, tensor in task_vector.items()} for task in range(3)]
+    for name in ("tsv_m", "tsv_m_eigen"):
+        assert merged(name, nudged)["proj"].norm() <= 3 * task_vector["proj"].norm()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_workers_change_no_byte(workers: int) -> None:
+    task_vectors = [{key: tensor.float() for key, tensor in expert.items()} for expert in experts(3, 0)]
+    alone = merged("tsv_m", task_vectors)
+    together = merging.merge(merging.METHODS["tsv_m"], task_vectors, workers=workers)
+    assert all(torch.equal(alone[key], together[key]) for key in SHAPES)
+
+
+def test_parts_of_a_tensor_are_merged_as_matrices_of_their_own() -> None:
+    suite = MemorySuite(experts(3, 0))
+    found = merging.update(merging.METHODS["tsv_m"], suite, "in_proj_weight", MatrixRule(split_qkv=True))
+    for part, rows in enumerate(found.chunk(3)):
+        deltas = [expert["in_proj_weight"].chunk(3)[part].numpy() for expert in suite.task_vectors]
+        torch.testing.assert_close(rows, torch.from_numpy(algorithm_1(deltas)), rtol=1e-6, atol=1e-8)
+
+
+def test_kernels_can_be_merged_as_matrices() -> None:
+    random = torch.Generator().manual_seed(0)
+    kernels = [torch.randn(6, 3, 2, 2, dtype=torch.float64, generator=random) for _ in range(3)]
+    suite = MemorySuite([{"conv1.weight": kernel} for kernel in kernels])
+    found = merging.update(merging.METHODS["tsv_m"], suite, "conv1.weight", MatrixRule(convolutions=True))
+    expected = torch.from_numpy(algorithm_1([kernel.flatten(1).numpy() for kernel in kernels]))
+    torch.testing.assert_close(found, expected.reshape(6, 3, 2, 2), rtol=1e-6, atol=1e-8)
+    averaged = merging.update(merging.METHODS["tsv_m"], suite, "conv1.weight")
+    torch.testing.assert_close(averaged, torch.stack(kernels).mean(0))

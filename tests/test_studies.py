@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tsvlib import datasets, evaluation, experts, merging, profiles, studies, taskvectors
-from tsvlib.compression import compress, expand, stored_bytes
+from tsvlib import datasets, evaluation, experts, merging, profiles, studies
+from tsvlib.compression import Rank, compress
 
 SMOKE = profiles.load("smoke")
 
@@ -46,8 +46,8 @@ def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: studie
     method, tasks = merging.METHODS[name], datasets.suite(2)
     rows = studies.merge(run, 2, method)
     alpha = pick(rows, "alpha", name).get("all", 1.0)
-    update = method.function([run.task_vectors[task] for task in tasks])
-    state = taskvectors.apply(run.evaluator.base, update, alpha)
+    update = merging.merge(method, [run.task_vectors[task] for task in tasks])
+    state = update.apply(run.evaluator.base, alpha)
     assert pick(rows, "accuracy", name) == run.evaluator.accuracies(state, tasks, "test")
     assert alpha in method.alphas
     assert len(rows) == 3 + 3 * method.searches_alpha
@@ -71,16 +71,16 @@ def test_alpha_never_sees_test_images(run: studies.Runs, monkeypatch: pytest.Mon
 
 def test_truncation_matches_direct_compression(run: studies.Runs) -> None:
     task = datasets.suite(1)[0]
-    direct = compress(run.task_vectors[task], 0.25)
-    state = taskvectors.apply(run.evaluator.base, expand(direct), 1.0)
+    direct = compress(run.task_vectors[task], Rank(fraction=0.25))
+    state = direct.expand().apply(run.evaluator.base)
     accuracy, size = run.truncated(task, 0.25)
     assert accuracy == run.evaluator.accuracy(state, task, "test")
-    assert size == stored_bytes(direct)
+    assert size == direct.stored_bytes
 
 
 def test_compression_tells_its_size(run: studies.Runs) -> None:
     rows = studies.compressed(run, 3)
-    whole = sum(stored_bytes(run.task_vectors[task]) for task in datasets.suite(3))
+    whole = sum(run.task_vectors[task].stored_bytes for task in datasets.suite(3))
     assert pick(rows, "bytes", "individual") == {"all": whole}
     assert 0 < pick(rows, "bytes", "tsv_c")["all"] < whole
 

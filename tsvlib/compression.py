@@ -1,62 +1,164 @@
 # SPDX-License-Identifier: MIT
-"""TSV-Compress: a task vector kept as the leading singular components of its task matrices."""
+"""TSV-Compress: a task vector kept as the leading singular components of its task matrices.
 
-from collections.abc import Mapping
+A TSV-C file is a safetensors file. The task matrix ``key`` = u diag(s) vh is there as ``key:u`` (rows x rank),
+``key:s`` (rank, descending) and ``key:vh`` (rank x columns); one that is taken as several parts, such as q, k and v,
+as ``key:0:u`` and so on, from top to bottom. Every other tensor of the task vector is there whole under its own name,
+in float32. Tensors that fine-tuning did not touch are absent. The metadata entry ``tsv-c`` is a JSON object with
+``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of the task vector, by name);
+``recipe`` and ``digest`` are those of all files that this library writes.
+"""
 
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
 from torch import Tensor
 
-from tsvlib import linalg
+from tsvlib import devices, linalg
 from tsvlib.errors import InputError
-from tsvlib.taskvectors import StateDict, is_task_matrix
+from tsvlib.linalg import Factors
+from tsvlib.merging import CPU, PAPER, layers
+from tsvlib.spectra import Spectra
+from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict, Suite, TaskVector
 
-_PARTS = (".u", ".s", ".vh")
+FORMAT = "tsv-c"
+"""Name of the metadata entry that makes a safetensors file a TSV-C file."""
+
+_PARTS = ("u", "s", "vh")
+_RANK = re.compile(r"(?P<part>\d+/\d+|0?\.\d+|1\.0*)|(?P<count>\d+)|energy=(?P<energy>0?\.\d+|1\.0*|1)")
 
 
-def compress(task_vector: StateDict, fraction: float) -> dict[str, Tensor]:
-    """Return factors ``key.u``, ``key.s``, ``key.vh`` of each task matrix, and all other tensors whole.
+@dataclass(frozen=True)
+class Rank:
+    """How many singular components of a task matrix to keep: a share of them, a number, or a share of the energy.
 
-    Each matrix keeps ``fraction`` of its singular components, at least one. The paper keeps one over the
-    number of tasks, so that all compressed task vectors together need about twice the space of one model.
+    Energy is the sum of squared singular values. At least one component is always kept, and never more than there are.
+
+    >>> Rank.parse("1/8").count(768), Rank.parse("0.1").count(768), Rank.parse("64").count(50)
+    (96, 76, 50)
     """
-    compressed: dict[str, Tensor] = {}
-    for key, tensor in task_vector.items():
-        if is_task_matrix(key, tensor):
-            factors = linalg.truncate(linalg.svd(tensor), linalg.kept_rank(min(tensor.shape), fraction))
+
+    fraction: float | None = None
+    components: int | None = None
+    energy: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Rank":
+        """Read ``1/8`` or ``0.125`` (share), ``96`` (number) or ``energy=0.99``; InputError for anything else."""
+        found = _RANK.fullmatch(text.strip())
+        try:
+            if found and found["part"] and 0 < Fraction(found["part"]) <= 1:
+                return cls(fraction=float(Fraction(found["part"])))
+            if found and found["count"] and int(found["count"]) > 0:
+                return cls(components=int(found["count"]))
+            if found and found["energy"] and float(found["energy"]) > 0:
+                return cls(energy=float(found["energy"]))
+        except ZeroDivisionError:
+            pass
+        raise InputError(f"`{text}` is no rank; write a share such as 1/8 or 0.1, a number such as 64, or energy=0.99.")
+
+    def count(self, most: int) -> int:
+        """Return how many of ``most`` components to compute: all of them where the energy decides later."""
+        if self.fraction is not None:
+            return linalg.kept_rank(most, self.fraction)
+        return most if self.components is None else min(most, self.components)
+
+    def cut(self, factors: Factors) -> Factors:
+        """Return what is to be kept of the components that ``count`` asked for."""
+        if self.energy is None:
+            return factors
+        gathered = factors.s.double().square().cumsum(0)
+        return linalg.truncate(factors, 1 + int((gathered < self.energy * gathered[-1] * (1 - 1e-12)).sum()))
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A compressed task vector: the tensors of a TSV-C file, and the shape of every tensor of the task vector."""
+
+    tensors: dict[str, Tensor]
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def stored_bytes(self) -> int:
+        """Return how many bytes the values take."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+    def shorten(self, rank: Rank) -> "Compressed":
+        """Return what ``compress`` would with a smaller rank, without decomposing anything again.
+
+        InputError when a task matrix has fewer components left than are to be kept.
+        """
+        tensors = dict(self.tensors)
+        for stem in [name.removesuffix(":u") for name in tensors if name.endswith(":u")]:
+            factors = Factors(*(tensors[f"{stem}:{part}"] for part in _PARTS))
+            k = rank.count(min(len(factors.u), factors.vh.shape[1]))
+            if k > len(factors.s) and rank.energy is None:
+                raise InputError(f"`{stem}` has only {len(factors.s)} components left, not {k}; compress it anew.")
+            kept = zip(_PARTS, rank.cut(linalg.truncate(factors, k)), strict=True)
+            tensors |= {f"{stem}:{part}": tensor for part, tensor in kept}
+        return Compressed(tensors, self.shapes)
+
+    def expand(self) -> TaskVector:
+        """Return the task vector that this stands for, in float32."""
+        names, read = list(self.tensors), self.tensors.__getitem__
+        return TaskVector({key: expanded(key, shape, names, read) for key, shape in self.shapes.items()})
+
+
+def compress(task_vector: StateDict, rank: Rank, *, workers: int = 1, spectra: Spectra | None = None) -> Compressed:
+    """Return a task vector in memory as its leading components, in float32.
+
+    The paper keeps one over the number of tasks (TSV-C), so that the compressed task vectors of all tasks together
+    take about twice the room of one model.
+    """
+    suite = MemorySuite([task_vector])
+    parts = devices.ordered(lambda key: compressed(suite, key, rank, spectra=spectra), list(suite.shapes), workers)
+    return Compressed({name: tensor for part in parts for name, tensor in part.items()}, dict(suite.shapes))
+
+
+def compressed(
+    suite: Suite,
+    key: str,
+    rank: Rank,
+    dtype: torch.dtype = torch.float32,
+    rule: MatrixRule = PAPER,
+    device: torch.device = CPU,
+    spectra: Spectra | None = None,
+) -> dict[str, Tensor]:
+    """Return what a TSV-C file holds of one tensor of a single expert, which is all that ``suite`` may hold.
+
+    That is factors of type ``dtype``, the tensor whole, or nothing if fine-tuning did not touch it.
+    """
+    found: dict[str, Tensor] = {}
+    for layer in layers(suite, key, rule, device, spectra):
+        if not layer.is_matrix:
+            found.update((key, change.float().cpu()) for change in layer.changes())
+            continue
+        name = key if layer.n_parts == 1 else f"{key}:{layer.part}"
+        for factors in layer.factors(rank.count(min(layer.shape))):
+            kept = zip(_PARTS, rank.cut(factors), strict=True)
             # Copies, since slices would keep the whole factors in memory.
-            compressed |= {key + part: factor.clone() for part, factor in zip(_PARTS, factors, strict=True)}
-        else:
-            compressed[key] = tensor
-    return compressed
+            found |= {f"{name}:{part}": tensor.to("cpu", dtype).clone() for part, tensor in kept}
+    return found
 
 
-def expand(compressed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the task vector that the output of ``compress`` stands for, whatever the order of its keys."""
-    expanded = dict(compressed)
-    for key in _factorised(compressed):
-        factors = linalg.Factors(*(expanded.pop(key + part) for part in _PARTS))
-        expanded[key] = factors.product()
-    return expanded
+def expanded(key: str, shape: tuple[int, ...], names: Collection[str], read: Callable[[str], Tensor]) -> Tensor:
+    """Return one tensor of a task vector in float32 from the tensors ``names`` of a TSV-C file.
 
-
-def shorten(compressed: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor]:
-    """Return what ``compress`` would with a smaller ``fraction``, without decomposing anything again."""
-    shortened = dict(compressed)
-    for key in _factorised(compressed):
-        factors = linalg.Factors(*(compressed[key + part] for part in _PARTS))
-        k = linalg.kept_rank(min(len(factors.u), factors.vh.shape[1]), fraction)
-        if k > len(factors.s):
-            raise InputError(f"`{key}` has only {len(factors.s)} components left, not {k}; compress it anew.")
-        leading = linalg.truncate(factors, k)
-        shortened |= {key + part: factor for part, factor in zip(_PARTS, leading, strict=True)}
-    return shortened
-
-
-def stored_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Return how many bytes the values of some tensors take."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def _factorised(compressed: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the matrices that are there as factors."""
-    stems = [key.removesuffix(_PARTS[0]) for key in compressed if key.endswith(_PARTS[0])]
-    return [stem for stem in stems if all(stem + part in compressed for part in _PARTS)]
+    ``read`` returns one of them. InputError when the factors do not fit each other or the shape.
+    """
+    if key in names:
+        return read(key).float()
+    part = re.compile(re.escape(key) + r"(:\d+)?:u")
+    stems = sorted(name.removesuffix(":u") for name in names if part.fullmatch(name))
+    if not stems:
+        return torch.zeros(shape)
+    try:
+        factors = [Factors(*(read(f"{stem}:{part}").float() for part in _PARTS)) for stem in stems]
+        return torch.cat([each.product() for each in factors]).reshape(shape)
+    except (KeyError, RuntimeError) as error:
+        raise InputError(
+            f"`{key}`: its factors do not make a tensor of shape {shape}; compress the expert again."
+        ) from error

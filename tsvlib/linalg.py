@@ -1,19 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""The paper's mathematics on single matrices: truncation, orthogonalisation, interference.
+"""The paper's mathematics on single matrices: decomposition, orthogonalisation, interference.
 
 Symbols follow the paper: ``delta`` = U diag(s) Vᵀ is a task matrix, the columns of U and V are its task
-singular vectors, k is the number of them that is kept. Nothing here knows of models or files.
+singular vectors, k is the number of them that is kept. Nothing here knows of models or files. Everything runs
+on the device of its arguments. What needs more than single precision is done in float64.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import scipy.linalg
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tsvlib.errors import InputError
+
+SOLVER = "gram-1"
+"""Names the way ``leading`` decomposes, so that stored factors of another way are never taken for its own."""
+
+STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
+"""By the precision of a Gram matrix: the least ratio of a singular value to the largest that it resolves well."""
+
+MARGIN = 32
+"""Singular vectors beyond the last one wanted that take part in its refinement."""
+
+_STRIP = 256
 
 
 class Factors(NamedTuple):
@@ -28,9 +41,43 @@ class Factors(NamedTuple):
         return (self.u * self.s) @ self.vh
 
 
+class Interference(NamedTuple):
+    """Singular task interference in the two norms that its definition may mean."""
+
+    entrywise: float
+    """Sum of the absolute entries."""
+    induced: float
+    """Largest sum of absolute entries in a column: the operator norm from l1 to l1."""
+
+
 def svd(delta: Float[Tensor, "rows columns"]) -> Factors:
     """Return the thin singular value decomposition; signs of singular vectors are LAPACK's choice."""
     return Factors(*torch.linalg.svd(delta, full_matrices=False))
+
+
+def leading(delta: Float[Tensor, "rows columns"], k: int) -> Factors:
+    """Return the k leading singular components, or all of them when there are fewer, in the type of ``delta``.
+
+    Eigenvectors of the Gram matrix of the short side give one set of singular vectors, ``delta`` maps them to the
+    other. Squaring loses half of the digits. So a Gram matrix in float32 serves only while the last component
+    wanted stands well above its rounding error, and what it gives is refined in float64; below, the Gram matrix is
+    in float64, and for the steepest spectra the full decomposition takes over. float64 input always gets that.
+
+    Raises:
+        InputError: k is less than one.
+    """
+    _check_rank(k)
+    if delta.dtype == torch.float64:
+        return truncate(svd(delta), k)
+    if delta.shape[0] < delta.shape[1]:
+        u, s, vh = leading(delta.mT, k)
+        return Factors(vh.mT.contiguous(), s, u.mT.contiguous())
+    k = min(k, delta.shape[1])
+    for dtype, way in ((torch.float32, _refined), (torch.float64, _mapped)):
+        factors = way(delta, k)
+        if factors.s[-1] > STEEP[dtype] * factors.s[0]:
+            return Factors(*(part.to(delta.dtype).contiguous() for part in factors))
+    return Factors(*(part.contiguous() for part in truncate(svd(delta), k)))
 
 
 def kept_rank(rank: int, fraction: float) -> int:
@@ -47,19 +94,18 @@ def kept_rank(rank: int, fraction: float) -> int:
 
 
 def truncate(factors: Factors, k: int) -> Factors:
-    """Return the k leading components, or all of them when there are fewer."""
-    if k < 1:
-        raise InputError(f"{k} is no rank to truncate to; keep at least one component.")
+    """Return the k leading components, or all of them when there are fewer; InputError when k is less than one."""
+    _check_rank(k)
     return Factors(factors.u[:, :k], factors.s[:k], factors.vh[:k])
 
 
 def low_rank(delta: Float[Tensor, "rows columns"], k: int) -> Float[Tensor, "rows columns"]:
     """Return the closest matrix of rank k (Eckart-Young).
 
-    >>> low_rank(torch.diag(torch.tensor([3.0, 2.0, 1.0])), 2).diagonal()
+    >>> low_rank(torch.diag(torch.tensor([3.0, 2.0, 1.0])), 2).diagonal().round(decimals=5)
     tensor([3., 2., 0.])
     """
-    return truncate(svd(delta), k).product()
+    return leading(delta, k).product()
 
 
 def numerical_rank(factors: Factors) -> int:
@@ -69,45 +115,132 @@ def numerical_rank(factors: Factors) -> int:
 
 
 def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """Return the closest matrix with orthonormal columns, or rows if x is wide (Procrustes).
+    """Return the closest matrix with orthonormal columns, or rows if x is wide (Procrustes; Alg. 1, line 8).
 
     This is the polar factor P Qᵀ of x = P D Qᵀ, whatever the signs of the SVD. When x lacks full rank, the
     missing directions stay zero instead of being filled at random, so that the answer is always unique.
+    The way of Proposition 4.1 is taken, in float64, where it is as exact as the type of x; the SVD elsewhere.
 
     >>> orthogonalise(torch.tensor([[2.0, 0.0], [0.0, 0.5], [0.0, 0.0]]))
     tensor([[1., 0.],
             [0., 1.],
             [0., 0.]])
     """
-    factors = svd(x)
-    k = numerical_rank(factors)
-    return factors.u[:, :k] @ factors.vh[:k]
+    if x.shape[0] < x.shape[1]:
+        return orthogonalise(x.mT).mT
+    wide, eps = x.double(), torch.finfo(x.dtype).eps
+    if x.dtype != torch.float64:
+        values, q = _eigh(_gram(wide))
+        if values[0] * eps > torch.finfo(torch.float64).eps * values[-1]:
+            return (wide @ ((q * values.rsqrt()) @ q.mT)).to(x.dtype)
+    p, d, qh = svd(wide)
+    k = int((d > max(4 * eps, len(d) * torch.finfo(torch.float64).eps) * d[:1]).sum())
+    return (p[:, :k] @ qh[:k]).to(x.dtype)
 
 
 def whiten(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """Return x (xᵀx)^(-1/2), the same matrix as ``orthogonalise`` by another way (Proposition 4.1).
+    """Return x (xᵀx)^(-1/2), the same matrix as ``orthogonalise`` by another way (Proposition 4.1; App. D.2.1).
 
-    For tall x with independent columns; InputError otherwise. Squaring x squares its condition number, so the
-    eigenvalues are taken in float64.
+    For tall x. Squaring x squares its condition number, so the eigenvalues are taken in float64, and those that
+    are rounding error are left out instead of inverted: dependent columns cannot blow up, they stay zero.
     """
-    gram = x.double().T @ x.double()
-    values, q = torch.linalg.eigh(gram)
-    if values[0] <= len(gram) * torch.finfo(torch.float64).eps * values[-1]:
-        raise InputError("Whitening needs linearly independent columns; use `orthogonalise` for this matrix.")
-    inverse_root: Tensor = (q * values.rsqrt()) @ q.T
-    return (x.double() @ inverse_root).to(x.dtype)
+    wide = x.double()
+    values, q = _eigh(_gram(wide))
+    floor = len(values) * torch.finfo(torch.float64).eps * values[-1:]
+    inverse_roots = torch.where(values > floor, values, math.inf).rsqrt()
+    return (wide @ ((q * inverse_roots) @ q.mT)).to(x.dtype)
 
 
-def singular_task_interference(factors: Sequence[Factors]) -> float:
-    """Return STI = ‖(UᵀU - I) Σ (VᵀV - I)‖₁ (Eq. 6) of one layer's task matrices.
+def procrustes_error(x: Float[Tensor, "rows columns"]) -> float:
+    """Return ‖orthogonalise(x) - x‖, the Frobenius distance to the closest orthonormal matrix (Thm. 6.1, Fig. 5).
 
-    U and V hold the singular vectors of all tasks side by side. The value is zero when they are orthogonal
-    from task to task; the order of tasks and the signs of singular vectors do not matter. The paper leaves
-    open which norm it means; here it is the sum of absolute entries.
+    It equals sqrt(sum (d - 1)²) over the singular values d of x, from which it is computed in float64.
     """
-    u = torch.cat([factor.u for factor in factors], dim=1)
-    s = torch.cat([factor.s for factor in factors])
-    vh = torch.cat([factor.vh for factor in factors])
-    identity = torch.eye(len(s), dtype=s.dtype, device=s.device)
-    overlap_u, overlap_v = u.T @ u - identity, vh @ vh.T - identity
-    return float(((overlap_u * s) @ overlap_v).abs().sum())
+    d = torch.linalg.svdvals(x.double())
+    return float((d - 1).norm())
+
+
+def singular_task_interference(factors: Sequence[Factors]) -> Interference:
+    """Return STI = ‖(UᵀU - I) Σ (VᵀV - I)‖₁ (Eq. 6) of the task matrices of one layer.
+
+    U and V hold the singular vectors of all tasks side by side, Σ is block-diagonal. The value is in the unit of
+    the singular values, zero when tasks are orthogonal to each other, and depends neither on the order of tasks
+    nor on signs of singular vectors. The paper leaves open which norm it means; both come from one pass.
+
+    With M = UΣVᵀ, the block of tasks i and j is (UᵢᵀM - ΣᵢVᵢᵀ)Vⱼ - (UᵢᵀUⱼ)Σⱼ + Σᵢ[i = j]. So no more than one such
+    block is held at a time, and UᵢᵀUⱼ, for the longer vectors, serves two of them.
+    """
+    tall = len(factors[0].u) >= factors[0].vh.shape[1]
+    turned = list(factors) if tall else [Factors(f.vh.mT, f.s, f.u.mT) for f in factors]
+    total = sum((f.product() for f in turned[1:]), turned[0].product())
+    rests = [f.u.mT @ total - f.s[:, None] * f.vh for f in turned]
+    # The columns of the matrix as it was defined are the rows of the turned one.
+    sums = [torch.zeros(len(f.s), dtype=torch.float64, device=f.s.device) for f in turned]
+    for i, j, block in _interference_blocks(turned, rests):
+        sums[j if tall else i] += block.abs().sum(0 if tall else 1, dtype=torch.float64)
+    columns = torch.cat(sums)
+    return Interference(float(columns.sum()), float(columns.max()) if len(columns) else 0.0)
+
+
+def _interference_blocks(factors: Sequence[Factors], rests: Sequence[Tensor]) -> Iterator[tuple[int, int, Tensor]]:
+    for i, one in enumerate(factors):
+        # Singular vectors of one task are orthonormal: UᵢᵀUᵢ = I, whose product with Σᵢ is what is added back.
+        yield i, i, rests[i] @ one.vh.mT
+        for j in range(i):
+            overlap = one.u.mT @ factors[j].u
+            yield i, j, torch.addmm(overlap * factors[j].s, rests[i], factors[j].vh.mT, beta=-1)
+            yield j, i, torch.addmm(overlap.mT * one.s, rests[j], one.vh.mT, beta=-1)
+
+
+def _check_rank(k: int) -> None:
+    if k < 1:
+        raise InputError(f"{k} is no rank to truncate to; keep at least one component.")
+
+
+def _gram(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "columns columns"]:
+    """Return xᵀx with its lower triangle filled strip by strip, which is all that ``_eigh`` reads."""
+    gram = x.new_zeros(x.shape[1], x.shape[1])
+    for start in range(0, len(gram), _STRIP):
+        end = start + _STRIP
+        torch.mm(x[:, start:end].mT, x[:, :end], out=gram[start:end, :end])
+    return gram
+
+
+def _eigh(symmetric: Float[Tensor, "n n"], k: int | None = None) -> tuple[Float[Tensor, " k"], Float[Tensor, "n k"]]:
+    """Return the k largest eigenvalues (all by default), ascending, and their eigenvectors, from the lower triangle.
+
+    On a CPU, LAPACK can leave out the vectors that are not wanted, which PyTorch does not offer.
+    """
+    n = len(symmetric)
+    if symmetric.device.type != "cpu":
+        values, vectors = torch.linalg.eigh(symmetric, UPLO="L")
+        return values[n - (k or n) :], vectors[:, n - (k or n) :]
+    some = {"driver": "evd"} if k is None or k == n else {"driver": "evr", "subset_by_index": (n - k, n - 1)}
+    pairs = scipy.linalg.eigh(symmetric.numpy(), lower=True, check_finite=False, **some)
+    values, vectors = (torch.from_numpy(part) for part in pairs)
+    return values, vectors
+
+
+def _refined(delta: Float[Tensor, "rows columns"], k: int) -> Factors:
+    """Return k singular components from a Gram matrix in float32, by Rayleigh and Ritz in float64.
+
+    Its rounding error tilts singular vectors towards their neighbours. A few more of them than are wanted span a
+    space that hardly feels this, and the small exact problem within that space sets the directions right.
+    """
+    delta = delta.float()
+    _, v = _eigh(_gram(delta), min(k + MARGIN, delta.shape[1]))
+    image = (delta @ v).double()
+    v = v.double()
+    root = torch.linalg.inv(torch.linalg.cholesky(v.mT @ v))
+    values, w = _eigh(root @ (image.mT @ image) @ root.mT)
+    turn = root.mT @ w.flip(1)[:, :k]
+    s = values.flip(0)[:k].clamp_min(0).sqrt()
+    return Factors(image @ (turn / s), s, (v @ turn).mT)
+
+
+def _mapped(delta: Float[Tensor, "rows columns"], k: int) -> Factors:
+    """Return k singular components from a Gram matrix in float64."""
+    wide = delta.double()
+    values, v = _eigh(_gram(wide), k)
+    v, s = v.flip(1), values.flip(0).clamp_min(0).sqrt()
+    return Factors(wide @ (v / s), s, v.mT)

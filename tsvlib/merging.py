@@ -1,22 +1,86 @@
 # SPDX-License-Identifier: MIT
-"""Merging methods: many task vectors in, one update out; merged weights are ``apply(base, update, alpha)``.
+"""Merging methods: the changes of many experts in, one update out; merged weights are base + alpha * update.
 
-``METHODS`` lists them by name. To add one, write a function from task vectors to an update and decorate it.
+``METHODS`` lists them by name. To add one, write a function from a :class:`Layer` to its update and decorate it.
+Models are never held whole: ``update`` takes one tensor of all experts at a time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from tsvlib import linalg
+from tsvlib import devices, linalg
 from tsvlib.errors import InputError
-from tsvlib.taskvectors import StateDict, check_alike, is_task_matrix
+from tsvlib.linalg import Factors
+from tsvlib.spectra import Spectra
+from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict, Suite, TaskVector, check_enough
 
-Merge = Callable[[Sequence[StateDict]], dict[str, Tensor]]
+CPU = torch.device("cpu")
+PAPER = MatrixRule()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One tensor as the experts of a suite changed it, or the part of one that is a task matrix.
+
+    A task matrix has two dimensions here, whatever the tensor has. Changes are read each time that they are asked
+    for, so that a method decides what is held in memory.
+    """
+
+    suite: Suite
+    key: str
+    part: int = 0
+    n_parts: int = 0
+    device: torch.device = CPU
+    spectra: Spectra | None = None
+
+    @property
+    def n_tasks(self) -> int:
+        """Return the number of experts, including those that did not change this layer."""
+        return self.suite.n_tasks
+
+    @property
+    def is_matrix(self) -> bool:
+        """Tell whether the layer is a task matrix."""
+        return self.n_parts > 0
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one expert's change."""
+        whole = self.suite.shapes[self.key]
+        if not self.is_matrix:
+            return whole
+        columns = torch.Size(whole[1:]).numel()
+        return whole[0] // self.n_parts, columns
+
+    def changes(self) -> Iterator[Tensor]:
+        """Yield the change of each expert that changed this layer, on the device of the computation."""
+        for change in self.suite.changes(self.key):
+            mine = change.flatten(1).chunk(self.n_parts)[self.part] if self.is_matrix else change
+            if mine.any():
+                yield mine.to(self.device)
+
+    def factors(self, k: int) -> list[Factors]:
+        """Return the k leading singular components of each task matrix that is not zero."""
+        decompose = self.spectra.factors if self.spectra else linalg.leading
+        return [decompose(change, k) for change in self.changes()]
+
+    def total(self) -> Tensor:
+        """Return the sum of all changes."""
+        total = torch.zeros(self.shape, device=self.device)
+        for change in self.changes():
+            total = total.to(change.dtype).add_(change)
+        return total
+
+    def mean(self) -> Tensor:
+        """Return the mean over all experts."""
+        return self.total() / self.n_tasks
+
+
+Merge = Callable[[Layer], Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,89 +99,119 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
+THIRTIETHS = tuple(step / 30 for step in range(1, 31))
+TENTHS = tuple(step / 10 for step in range(1, 31))
 
 
 def method(name: str, title: str, alphas: tuple[float, ...]) -> Callable[[Merge], Merge]:
-    """Register a merging function under ``name``; it then refuses unlike task vectors and fewer than two."""
+    """Register a function that merges one layer under ``name``."""
 
     def register(function: Merge) -> Merge:
-        @wraps(function)
-        def checked(task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
-            _check(task_vectors)
-            return function(task_vectors)
-
-        METHODS[name] = Method(name, title, checked, alphas)
-        return checked
+        METHODS[name] = Method(name, title, function, alphas)
+        return function
 
     return register
 
 
-def alpha_grid(name: str) -> tuple[float, ...]:
-    """Return the ascending alphas of a method, as in the paper's code; InputError for an unknown method."""
-    if name not in METHODS:
+def named(name: str) -> Method:
+    """Return a method by its name, in which ``-`` may stand for ``_``; InputError for an unknown one."""
+    found = METHODS.get(name.replace("-", "_"))
+    if found is None:
         raise InputError(f"there is no merging method `{name}`; choose one of {', '.join(METHODS)}.")
-    return METHODS[name].alphas
+    return found
 
 
 @method("weight_averaging", title="Weight averaging", alphas=(1.0,))
-def weight_averaging(task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
-    """Return the mean of the task vectors."""
-    return {key: _stacked(task_vectors, key).mean(0) for key in task_vectors[0]}
+def weight_averaging(layer: Layer) -> Tensor:
+    """Return the mean of the changes."""
+    return layer.mean()
 
 
-@method("task_arithmetic", title="Task arithmetic", alphas=tuple(step / 30 for step in range(1, 31)))
-def task_arithmetic(task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
-    """Return the sum of the task vectors, over all parameters."""
-    return {key: _stacked(task_vectors, key).sum(0) for key in task_vectors[0]}
+@method("task_arithmetic", title="Task arithmetic", alphas=THIRTIETHS)
+def task_arithmetic(layer: Layer) -> Tensor:
+    """Return the sum of the changes, matrix or not (Ilharco et al.)."""
+    return layer.total()
 
 
-@method("tsv_m", title="TSV-M", alphas=tuple(step / 10 for step in range(1, 31)))
-def tsv_m(task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
+@method("tsv_m", title="TSV-M", alphas=TENTHS)
+def tsv_m(layer: Layer) -> Tensor:
     """Return TSV-Merge (Algorithm 1): orthogonalised sums of task matrices, and the mean of everything else.
 
     As in the paper's code, and unlike Eq. 1-2, the sum is not divided by the number of tasks. A matrix with fewer
     components than tasks, such as the position embedding of a model with few patches, cannot give each task one;
     it is averaged too. (The paper's models have no such matrix.)
     """
-    n_tasks = len(task_vectors)
-    return {
-        key: _orthogonalised_sum(_stacked(task_vectors, key))
-        if is_task_matrix(key, tensor) and min(tensor.shape) >= n_tasks
-        else _stacked(task_vectors, key).mean(0)
-        for key, tensor in task_vectors[0].items()
-    }
+    return _recomposed(layer, 1 / layer.n_tasks, linalg.orthogonalise)
 
 
-def _orthogonalised_sum(deltas: Float[Tensor, "tasks rows columns"]) -> Float[Tensor, "rows columns"]:
-    n_tasks, *shape = deltas.shape
-    k = linalg.kept_rank(min(shape), 1 / n_tasks)
-    kept = [factors for delta in deltas if len((factors := _leading(delta, k)).s)]
+@method("tsv_m_eigen", title="TSV-M, eigen form", alphas=TENTHS)
+def tsv_m_eigen(layer: Layer) -> Tensor:
+    """Return TSV-Merge by whitening (App. D.2.1), which Proposition 4.1 makes the same."""
+    return _recomposed(layer, 1 / layer.n_tasks, linalg.whiten)
+
+
+@method("low_rank", title="Low rank only", alphas=THIRTIETHS)
+def low_rank(layer: Layer) -> Tensor:
+    """Return the ablation (Tables 4-6) that keeps 1/T of the components of each task and only adds them up."""
+    return _recomposed(layer, 1 / layer.n_tasks, lambda vectors: vectors)
+
+
+@method("interference_reduction", title="Interference reduction only", alphas=TENTHS)
+def interference_reduction(layer: Layer) -> Tensor:
+    """Return the ablation (Tables 4-6) that orthogonalises all components of all tasks at once.
+
+    Singular vectors then outnumber the dimensions: the closest matrix with orthonormal rows takes the place of
+    the one with orthonormal columns.
+    """
+    return _recomposed(layer, 1.0, linalg.orthogonalise)
+
+
+def layers(
+    suite: Suite, key: str, rule: MatrixRule = PAPER, device: torch.device = CPU, spectra: Spectra | None = None
+) -> list[Layer]:
+    """Return the layers of one tensor: itself, or the task matrices that it holds."""
+    n_parts = rule.parts(key, suite.shapes[key])
+    return [Layer(suite, key, part, n_parts, device, spectra) for part in range(max(1, n_parts))]
+
+
+def update(
+    chosen: Method,
+    suite: Suite,
+    key: str,
+    rule: MatrixRule = PAPER,
+    device: torch.device = CPU,
+    spectra: Spectra | None = None,
+) -> Tensor:
+    """Return the update of one tensor, on the CPU."""
+    parts = [chosen.function(layer) for layer in layers(suite, key, rule, device, spectra)]
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return whole.reshape(suite.shapes[key]).cpu()
+
+
+def merge(
+    chosen: Method, task_vectors: Sequence[StateDict], *, workers: int = 1, spectra: Spectra | None = None
+) -> TaskVector:
+    """Return the whole update of task vectors in memory; InputError when they are fewer than two or unlike."""
+    check_enough(len(task_vectors))
+    suite = MemorySuite(task_vectors)
+    keys = list(suite.shapes)
+    found = devices.ordered(lambda key: update(chosen, suite, key, spectra=spectra), keys, workers)
+    return TaskVector(zip(keys, found, strict=True))
+
+
+def _recomposed(layer: Layer, fraction: float, orthogonalise: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the sum of the components that are kept, their vectors side by side made orthonormal.
+
+    What is no matrix, or cannot give each task one component, is averaged. Components that are rounding error are
+    left out: without weight they would add nothing, yet push other tasks' directions aside.
+    """
+    if not layer.is_matrix or min(layer.shape) < layer.n_tasks:
+        return layer.mean()
+    found = layer.factors(linalg.kept_rank(min(layer.shape), fraction))
+    kept = [linalg.truncate(factors, max(1, linalg.numerical_rank(factors))) for factors in found]
     if not kept:
-        return torch.zeros_like(deltas[0])
+        return torch.zeros(layer.shape, device=layer.device)
     u = torch.cat([factors.u for factors in kept], dim=1)
     s = torch.cat([factors.s for factors in kept])
-    vh = torch.cat([factors.vh for factors in kept])
-    return linalg.Factors(linalg.orthogonalise(u), s, linalg.orthogonalise(vh)).product()
-
-
-def _leading(delta: Float[Tensor, "rows columns"], k: int) -> linalg.Factors:
-    """Return at most k components, none of them rounding error.
-
-    A direction without weight would add nothing to the sum, yet push other tasks' directions aside. So a task
-    matrix of zeros, as of a layer that was never trained, takes no part.
-    """
-    if not delta.any():
-        return linalg.Factors(delta[:, :0], delta[0, :0], delta[:0])
-    factors = linalg.svd(delta)
-    return linalg.truncate(factors, min(k, linalg.numerical_rank(factors)))
-
-
-def _stacked(task_vectors: Sequence[StateDict], key: str) -> Float[Tensor, "tasks ..."]:
-    return torch.stack([task_vector[key] for task_vector in task_vectors])
-
-
-def _check(task_vectors: Sequence[StateDict]) -> None:
-    if len(task_vectors) < 2:
-        raise InputError(f"merging needs at least two experts, and there are {len(task_vectors)}; name more tasks.")
-    for number, task_vector in enumerate(task_vectors[1:], start=2):
-        check_alike(task_vectors[0], task_vector, "task vector 1", f"task vector {number}")
+    v = torch.cat([factors.vh for factors in kept]).mT
+    return Factors(orthogonalise(u), s, orthogonalise(v).mT).product()

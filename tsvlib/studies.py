@@ -12,10 +12,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from tsvlib import datasets, experts, merging, taskvectors
-from tsvlib.compression import compress, expand, shorten, stored_bytes
+from tsvlib import compression, datasets, devices, experts, merging, paths, taskvectors
+from tsvlib.compression import Compressed, Rank
 from tsvlib.evaluation import Evaluator, normalised_accuracy, search_alpha
 from tsvlib.profiles import Profile
+from tsvlib.spectra import Spectra
+from tsvlib.taskvectors import TaskVector
 
 Row = dict[str, str | int | float]
 ALL_TASKS = "all"
@@ -47,15 +49,28 @@ class Runs:
         return {task: experts.load(self.profile, backbone, task, self.seed) for task in tasks}
 
     @cached_property
-    def task_vectors(self) -> dict[str, dict[str, Tensor]]:
+    def task_vectors(self) -> dict[str, TaskVector]:
         """What fine-tuning changed, by task."""
         base = self.evaluator.base
         return {task: taskvectors.task_vector(base, expert, task) for task, expert in self.experts.items()}
 
+    @property
+    def spectra(self) -> Spectra:
+        """The store in which every task matrix of the profile is decomposed once, for all suites and methods."""
+        return Spectra(paths.cache(self.profile.name) / "spectra")
+
     @cached_property
-    def factors(self) -> dict[str, dict[str, Tensor]]:
+    def factors(self) -> dict[str, Compressed]:
         """Task vectors with every task matrix as its full singular value decomposition, by task."""
-        return {task: compress(vector, 1.0) for task, vector in self.task_vectors.items()}
+        return {
+            task: compression.compress(vector, Rank(fraction=1.0), workers=_workers(), spectra=self.spectra)
+            for task, vector in self.task_vectors.items()
+        }
+
+    def merged(self, method: merging.Method, n_tasks: int) -> TaskVector:
+        """Return the update of a merging method for the first ``n_tasks`` experts."""
+        vectors = [self.task_vectors[task] for task in datasets.suite(n_tasks)]
+        return merging.merge(method, vectors, workers=_workers(), spectra=self.spectra)
 
     def individual(self, split: Literal["validation", "test"], n_tasks: int) -> dict[str, float]:
         """Return the accuracy of each expert on its own task, for the first ``n_tasks`` tasks."""
@@ -64,9 +79,9 @@ class Runs:
 
     def truncated(self, task: str, fraction: float) -> tuple[float, int]:
         """Return the test accuracy of an expert rebuilt from a share of its components, and their bytes."""
-        kept = shorten(self.factors[task], fraction)
-        state = taskvectors.apply(self.evaluator.base, expand(kept), 1.0)
-        return self.evaluator.accuracy(state, task, "test"), stored_bytes(kept)
+        kept = self.factors[task].shorten(Rank(fraction=fraction))
+        state = kept.expand().apply(self.evaluator.base)
+        return self.evaluator.accuracy(state, task, "test"), kept.stored_bytes
 
 
 def runs(profile: Profile) -> Iterator[Runs]:
@@ -87,15 +102,15 @@ def references(run: Runs, n_tasks: int) -> list[Row]:
 def merge(run: Runs, n_tasks: int, method: merging.Method) -> list[Row]:
     """Merge the first ``n_tasks`` experts, choose alpha on validation images, and return the rows of the test."""
     tasks, base = datasets.suite(n_tasks), run.evaluator.base
-    update = method.function([run.task_vectors[task] for task in tasks])
+    update = run.merged(method, n_tasks)
     individual = run.individual("validation", n_tasks)
 
     def score(alpha: float) -> float:
-        state = taskvectors.apply(base, update, alpha)
+        state = update.apply(base, alpha)
         return normalised_accuracy(run.evaluator.accuracies(state, tasks, "validation"), individual)
 
     found = search_alpha(score, method.alphas)
-    state = taskvectors.apply(base, update, found.alpha)
+    state = update.apply(base, found.alpha)
     rows = _measured(run, method.name, run.evaluator.accuracies(state, tasks, "test"))
     if not method.searches_alpha:
         return rows
@@ -112,9 +127,13 @@ def compressed(run: Runs, n_tasks: int) -> list[Row]:
     results = {task: run.truncated(task, 1 / n_tasks) for task in tasks}
     rows = _measured(run, "individual", run.individual("test", n_tasks))
     rows += _measured(run, "tsv_c", {task: accuracy for task, (accuracy, _) in results.items()})
-    whole = sum(stored_bytes(run.task_vectors[task]) for task in tasks)
+    whole = sum(run.task_vectors[task].stored_bytes for task in tasks)
     sizes = {"individual": whole, "tsv_c": sum(size for _, size in results.values())}
     return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
+
+
+def _workers() -> int:
+    return devices.default_workers(devices.choose("cpu"))
 
 
 def _measured(run: Runs, method: str, accuracies: Mapping[str, float]) -> list[Row]:

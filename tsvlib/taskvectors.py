@@ -1,47 +1,173 @@
 # SPDX-License-Identifier: MIT
-"""Task vectors: what fine-tuning changed, tensor by tensor."""
+"""Task vectors: what fine-tuning changed, tensor by tensor, in memory or on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
+from tsvlib.checkpoints import Checkpoint
 from tsvlib.errors import InputError
 
 StateDict = Mapping[str, Tensor]
 _REMEDY = "use checkpoints of one architecture"
+_QKV = "in_proj_weight"
 
 
-def is_task_matrix(key: str, tensor: Tensor) -> bool:
-    """Tell whether a parameter is treated as a matrix: two-dimensional, and not the text projection.
+@dataclass(frozen=True)
+class MatrixRule:
+    """What counts as a task matrix: by default what the paper's code decomposes.
 
-    The rule of the paper's code: position embeddings are matrices, the patch convolution is none.
-
-    >>> import torch
-    >>> is_task_matrix("visual.proj", torch.ones(4, 2)), is_task_matrix("visual.ln_pre.bias", torch.ones(4))
-    (True, False)
+    That is every two-dimensional tensor but the text projection, so position embeddings too. ``split_qkv`` takes
+    the fused projections of an attention layer as three matrices. ``convolutions`` takes kernels as matrices
+    with one row per output channel.
     """
-    return tensor.ndim == 2 and "text_projection" not in key
+
+    split_qkv: bool = False
+    convolutions: bool = False
+
+    def parts(self, key: str, shape: Sequence[int]) -> int:
+        """Return how many task matrices a tensor holds, one above the other; 0 if it is none.
+
+        >>> paper, finer = MatrixRule(), MatrixRule(split_qkv=True, convolutions=True)
+        >>> paper.parts("attn.in_proj_weight", (12, 4)), finer.parts("attn.in_proj_weight", (12, 4))
+        (1, 3)
+        >>> paper.parts("conv1.weight", (8, 3, 4, 4)), finer.parts("conv1.weight", (8, 3, 4, 4))
+        (0, 1)
+        >>> paper.parts("visual.proj", (4, 2)), paper.parts("text_projection", (4, 2)), paper.parts("ln.bias", (4,))
+        (1, 0, 0)
+        """
+        if "text_projection" in key or len(shape) < 2 or 0 in shape:
+            return 0
+        if len(shape) > 2:
+            return int(self.convolutions)
+        return 3 if self.split_qkv and key.endswith(_QKV) and shape[0] % 3 == 0 else 1
 
 
-def task_vector(base: StateDict, expert: StateDict, name: str = "the expert") -> dict[str, Tensor]:
+class TaskVector(dict[str, Tensor]):
+    """The change of every parameter by its name, with the arithmetic of a vector.
+
+    >>> one, two = TaskVector(w=torch.tensor([3.0, 4.0])), TaskVector(w=torch.tensor([0.0, 1.0]))
+    >>> one.norm(), one.dot(two), (2 * one - two)["w"]
+    (5.0, 4.0, tensor([6., 7.]))
+    """
+
+    def __add__(self, other: StateDict) -> "TaskVector":
+        """Return the sum, key by key; InputError when keys or shapes differ."""
+        check_alike(self, other, "the first task vector", "the second task vector")
+        return TaskVector({key: tensor + other[key] for key, tensor in self.items()})
+
+    def __sub__(self, other: StateDict) -> "TaskVector":
+        """Return the difference, key by key; InputError when keys or shapes differ."""
+        return self + TaskVector(other) * -1
+
+    def __mul__(self, factor: float | int) -> "TaskVector":
+        """Return every change times a number."""
+        return TaskVector({key: factor * tensor for key, tensor in self.items()})
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "TaskVector":
+        """Return the task vector that undoes this one."""
+        return self * -1
+
+    def dot(self, other: StateDict) -> float:
+        """Return the inner product over all parameters, summed in float64; InputError when keys or shapes differ."""
+        check_alike(self, other, "the first task vector", "the second task vector")
+        return sum(float((tensor.double() * other[key].double()).sum()) for key, tensor in self.items())
+
+    def norm(self) -> float:
+        """Return the Euclidean norm over all parameters (the Frobenius norm, for matrices)."""
+        return self.dot(self) ** 0.5
+
+    @property
+    def stored_bytes(self) -> int:
+        """Return how many bytes the values take."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.values())
+
+    def untouched(self) -> set[str]:
+        """Return the names of parameters that fine-tuning left as they were."""
+        return {key for key, tensor in self.items() if not tensor.any()}
+
+    def apply(self, base: StateDict, alpha: float = 1.0) -> dict[str, Tensor]:
+        """Return base + alpha * task vector, summed in the wider type of the two and cast once to the base's own.
+
+        InputError when keys or shapes differ.
+        """
+        check_alike(base, self, "the base", "the update")
+        return {key: (start + alpha * self[key]).to(start.dtype) for key, start in base.items()}
+
+
+def task_vector(base: StateDict, expert: StateDict, name: str = "the expert") -> TaskVector:
     """Return expert minus base in float32.
 
     InputError, naming ``name`` and the key, when keys or shapes differ or a value is not a finite float.
     """
     check_alike(base, expert, "the base", name)
     for owner, state in (("the base", base), (name, expert)):
-        check_finite(state, owner)
-    return {key: expert[key].float() - start.float() for key, start in base.items()}
+        for key, tensor in state.items():
+            _check_finite(key, tensor, owner)
+    return TaskVector({key: expert[key].float() - start.float() for key, start in base.items()})
 
 
-def apply(base: StateDict, update: StateDict, alpha: float) -> dict[str, Tensor]:
-    """Return base + alpha * update, summed in the wider type of the two and cast once to the base's own.
+@runtime_checkable
+class Suite(Protocol):
+    """The task vectors of several experts, one tensor of all of them at a time."""
 
-    InputError when keys or shapes differ.
-    """
-    check_alike(base, update, "the base", "the update")
-    return {key: (start + alpha * update[key]).to(start.dtype) for key, start in base.items()}
+    @property
+    def n_tasks(self) -> int:
+        """Return the number of experts."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of every tensor by its name."""
+
+    def changes(self, key: str) -> Iterator[Tensor]:
+        """Yield what each expert changed in one tensor, float32, without those that left it as it was."""
+
+
+class MemorySuite:
+    """A suite of task vectors in memory; InputError when they are unlike."""
+
+    def __init__(self, task_vectors: Sequence[StateDict]) -> None:
+        for number, vector in enumerate(task_vectors[1:], start=2):
+            check_alike(task_vectors[0], vector, "task vector 1", f"task vector {number}")
+        self.task_vectors = task_vectors
+        self.n_tasks = len(task_vectors)
+        self.shapes = {key: tuple(tensor.shape) for key, tensor in task_vectors[0].items()}
+
+    def changes(self, key: str) -> Iterator[Tensor]:
+        """Yield the tensors that are not zero."""
+        return (vector[key] for vector in self.task_vectors if vector[key].any())
+
+
+class CheckpointSuite:
+    """A suite of experts on disk, of which no more than one tensor of one expert and of the base is read at a time."""
+
+    def __init__(self, base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
+        self.base, self.experts = base, experts
+        self.n_tasks = len(experts)
+        self.shapes = {key: info.shape for key, info in base.layout.items()}
+
+    def changes(self, key: str) -> Iterator[Tensor]:
+        """Yield expert minus base in float32 for experts that differ; InputError for what cannot be subtracted."""
+        start = self.base.read(key)
+        for expert in self.experts:
+            end = expert.read(key)
+            if torch.equal(start, end):
+                continue
+            for tensor, owner in ((start, self.base), (end, expert)):
+                _check_finite(key, tensor, str(owner.path))
+            yield end.float() - start.float()
+
+
+def check_enough(count: int) -> None:
+    """Raise InputError for fewer than two experts."""
+    if count < 2:
+        raise InputError(f"merging needs at least two experts, and there are {count}; name more experts.")
 
 
 def check_alike(first: StateDict, second: StateDict, first_name: str, second_name: str) -> None:
@@ -58,13 +184,11 @@ def check_alike(first: StateDict, second: StateDict, first_name: str, second_nam
             raise InputError(f"`{key}` has shape {shapes}; {_REMEDY}.")
 
 
-def check_finite(state: StateDict, name: str) -> None:
-    """Raise InputError, naming the key, unless a state dict holds finite floating-point numbers only."""
-    for key, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise InputError(f"`{key}` of {name} is of type {tensor.dtype}; only floating-point weights can be merged.")
-        if not tensor.isfinite().all():
-            raise InputError(f"`{key}` of {name} holds NaN or Inf; train or download that checkpoint again.")
+def _check_finite(key: str, tensor: Tensor, owner: str) -> None:
+    if not tensor.is_floating_point():
+        raise InputError(f"`{key}` of {owner} is of type {tensor.dtype}; only floating-point weights can be merged.")
+    if tensor.numel() and not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
+        raise InputError(f"`{key}` of {owner} holds NaN or Inf; train or download that checkpoint again.")
 
 
 def _listed(keys: AbstractSet[str], limit: int = 3) -> str:

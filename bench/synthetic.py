@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""Checkpoints with the real names, shapes and types, and task matrices of decaying spectrum.
+
+The base is Gaussian. Every expert adds to each visual matrix a change of 3 % of its norm: directions whose strength
+falls as a power of their number, partly shared between tasks so that these interfere, on a floor of noise where that
+power ends. Other visual tensors change by noise, text tensors not at all, as in the paper's checkpoints. Every
+tensor is a function of seed, key and task, so any of them can be had alone. The numbers stand for no real task.
+
+``python -m bench.synthetic --backbone ViT-B-32 --tasks 8 --folder build/bench`` writes files.
+"""
+
+import argparse
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bench import layouts
+from tsvlib import checkpoints, devices, progress
+from tsvlib.checkpoints import TensorInfo
+from tsvlib.errors import InputError
+
+SCALE = 0.02
+CHANGE = 0.03
+DECAY = 0.7
+SHARED = 0.3
+"""Standard deviation of weights; norm of a change over that of the weights; exponent of the power law; cosine
+between corresponding directions of a task and of what all tasks share."""
+
+VERSION = 1
+"""Of this construction; files of another version are made anew."""
+
+
+def base_tensor(seed: int, key: str, shape: tuple[int, ...]) -> Tensor:
+    """Return a tensor of the base, float32."""
+    return SCALE * torch.randn(shape, generator=_random(seed, key, "base"))
+
+
+def change(seed: int, key: str, shape: tuple[int, ...], task: int) -> Tensor:
+    """Return what expert ``task`` (counted from 1) changed in a tensor, float32: zero outside the visual part."""
+    if not key.startswith(layouts.VISUAL):
+        return torch.zeros(shape)
+    random = _random(seed, key, f"task {task}")
+    if len(shape) != 2:
+        return CHANGE * SCALE * torch.randn(shape, generator=random)
+    delta = _matrix(shape[0], shape[1], random, _random(seed, key, "shared"))
+    return delta * (CHANGE * SCALE * (shape[0] * shape[1]) ** 0.5 / delta.norm())
+
+
+def write(folder: Path, backbone: str, tasks: int, *, seed: int = 0, workers: int = 1) -> tuple[Path, list[Path]]:
+    """Write the base and so many experts to ``folder``/``backbone``, and return their paths.
+
+    Files that are complete are kept. The same seed gives the same bytes. InputError for an unknown backbone or when
+    there is too little space.
+    """
+    shapes = layouts.layout(backbone)
+    names = ["base", *(f"expert-{task:02}" for task in range(1, tasks + 1))]
+    paths = [folder / backbone / f"{name}.safetensors" for name in names]
+    missing = [(task, path) for task, path in enumerate(paths) if not _complete(path, _recipe(backbone, seed, task))]
+    _check_space(folder, len(missing) * 4 * layouts.parameters(shapes))
+    with progress.track(len(missing), f"writing {backbone}") as bar:
+        # One thread per file: the order of floating-point sums, and so the bytes, must not depend on their number.
+        for _ in devices.ordered(lambda item: _write(item[1], backbone, seed, item[0]), missing, workers):
+            bar.update()
+    return paths[0], paths[1:]
+
+
+def _write(path: Path, backbone: str, seed: int, task: int) -> None:
+    """Write one file tensor by tensor; task 0 is the base."""
+    shapes = layouts.layout(backbone)
+    layout = {key: TensorInfo(torch.float32, shape) for key, shape in shapes.items()}
+
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        for key in checkpoints.file_order(layout):
+            tensor = base_tensor(seed, key, shapes[key])
+            # Text tensors keep their very bits.
+            changed = task > 0 and key.startswith(layouts.VISUAL)
+            yield key, tensor.add_(change(seed, key, shapes[key], task)) if changed else tensor
+
+    checkpoints.write(path, layout, _recipe(backbone, seed, task), tensors())
+
+
+def _matrix(
+    rows: int, columns: int, random: torch.Generator, shared: torch.Generator
+) -> Float[Tensor, "rows columns"]:
+    """Return a task matrix of any norm.
+
+    Gaussian factors with few columns are nearly orthogonal, which saves a decomposition. The noise is as strong as
+    the last of them: the largest singular value of a Gaussian matrix is close to the sum of the roots of its sides.
+    """
+    rank = max(1, min(rows, columns) // 4)
+    strengths = torch.arange(1, rank + 1) ** -DECAY
+    u, v = (_directions(size, rank, random, shared) for size in (rows, columns))
+    floor = float(strengths[-1]) / (rows**0.5 + columns**0.5)
+    noise = torch.randn(rows, columns, generator=random)
+    return torch.addmm(noise, u * strengths, v.mT, beta=floor)
+
+
+def _directions(size: int, rank: int, random: torch.Generator, shared: torch.Generator) -> Float[Tensor, "size rank"]:
+    own, common = (torch.randn(size, rank, generator=source) for source in (random, shared))
+    return ((1 - SHARED**2) ** 0.5 * own + SHARED * common) / size**0.5
+
+
+def _random(seed: int, key: str, use: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{key}/{use}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def _recipe(backbone: str, seed: int, task: int) -> dict[str, object]:
+    return {"made by": "bench.synthetic", "version": VERSION, "backbone": backbone, "seed": seed, "task": task}
+
+
+def _complete(path: Path, recipe: dict[str, object]) -> bool:
+    try:
+        return checkpoints.recipe(path) == recipe
+    except InputError:
+        return False
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if (free := shutil.disk_usage(place).free) < needed:
+        raise InputError(f"{folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some space.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the checkpoints that the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m bench.synthetic", description="Write synthetic checkpoints.")
+    parser.add_argument("--backbone", choices=layouts.ENCODERS, default="ViT-B-32")
+    parser.add_argument("--tasks", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=Path("build/bench"))
+    options = parser.parse_args(arguments)
+    write(options.folder, options.backbone, options.tasks, seed=options.seed, workers=options.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: MIT
+"""Checkpoints of other programs are read as they are, tensor by tensor, or refused with one sentence."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from foreign import refused, same, state
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tsvlib import checkpoints, files
+from tsvlib.checkpoints import TensorInfo, open_checkpoint
+
+ROOT = Path(__file__).parents[1]
+HUB = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+]
+# Prints by how many bytes the resident memory grows while all tensors are read, after two of them warmed up.
+READER = """
+import sys
+from pathlib import Path
+from tsvlib.checkpoints import open_checkpoint
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+checkpoint = open_checkpoint(Path(sys.argv[1]))
+for key in ("0", "1"):
+    checkpoint.read(key)
+checkpoint.inspect()
+before = resident()
+for key in checkpoint.layout:
+    assert checkpoint.read(key).any()
+checkpoint.inspect()
+print(resident() - before)
+"""
+
+
+def shards(folder: Path, save: Callable[[dict[str, Tensor], Path], object], stem: str, suffix: str) -> Path:
+    """Save the state in two shards and an index, and return the index."""
+    homes: dict[str, str] = {}
+    for number in range(2):
+        name = f"{stem}-{number + 1:05}-of-00002{suffix}"
+        part = dict(sorted(state().items())[number::2])
+        save(part, folder / name)
+        homes |= dict.fromkeys(part, name)
+    index = folder / f"{stem}{suffix}.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": homes}))
+    return index
+
+
+def hub_file(folder: Path, name: str) -> None:
+    """Put the state into a folder as a model hub would under that name."""
+    if name.endswith(".index.json"):
+        stem, suffix = name.split(".")[:2]
+        shards(folder, save_file if suffix == "safetensors" else torch.save, stem, f".{suffix}")
+    elif name.endswith(".safetensors"):
+        save_file(state(), folder / name)
+    else:
+        torch.save(state(), folder / name)
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    path = tmp_path / "foreign.safetensors"
+    save_file(state(), path, metadata={"format": "pt"})
+    return path
+
+
+def test_single_file_of_the_safetensors_package(foreign: Path) -> None:
+    checkpoint = open_checkpoint(foreign)
+    assert same(checkpoint, state())
+    assert checkpoint.path == foreign
+    assert checkpoint.files == (foreign,)
+    assert checkpoint.metadata == {"format": "pt"}
+    assert checkpoint.layout["position_ids"] == TensorInfo(torch.int64, (1, 7))
+    assert checkpoint.inspect() == files.sha256(foreign)
+
+
+def test_our_own_files_too(tmp_path: Path) -> None:
+    checkpoints.save(tmp_path / "own.safetensors", state(), {"alpha": 0.3})
+    checkpoint = open_checkpoint(tmp_path / "own.safetensors")
+    assert same(checkpoint, state())
+    assert json.loads(checkpoint.metadata["recipe"]) == {"alpha": 0.3}
+
+
+def test_a_tensor_that_is_read_is_the_readers_own(foreign: Path) -> None:
+    checkpoint = open_checkpoint(foreign)
+    for key in checkpoint.layout:
+        tensor = checkpoint.read(key)
+        assert tensor.data_ptr() % 64 == 0
+        tensor.fill_(1)
+    assert same(checkpoint, state())
+    with pytest.raises(KeyError):
+        checkpoint.read("missing")
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_folder_as_on_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = tmp_path / "somewhere" / "hub"
+    folder.mkdir(parents=True)
+    hub_file(folder, name)
+    monkeypatch.chdir(folder.parent)
+    for place in (folder, Path("hub"), Path("hub") / name, Path("hub") / ".." / "hub"):
+        checkpoint = open_checkpoint(place)
+        assert checkpoint.path == place
+        assert all(file.exists() for file in checkpoint.files)
+        assert len(checkpoint.files) == (2 if "index" in name else 1)
+        assert same(checkpoint, state())
+    monkeypatch.chdir(folder)
+    assert same(open_checkpoint(Path()), state())
+
+
+def test_links_of_a_hub_cache_are_followed(foreign: Path, tmp_path: Path) -> None:
+    blob = foreign.rename(tmp_path / "0a1b2c")
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "model.safetensors").symlink_to(blob)
+    assert same(open_checkpoint(tmp_path / "snapshot"), state())
+
+
+def test_safetensors_win_over_pickles_and_plain_names_over_others(tmp_path: Path) -> None:
+    for name in HUB:
+        hub_file(tmp_path, name)
+    for name in HUB:
+        first = open_checkpoint(tmp_path).files[0].name
+        assert first.split("-0")[0].split(".")[0] == name.split(".")[0]
+        assert first.endswith(".safetensors") == ("safetensors" in name)
+        (tmp_path / name).unlink()
+    message = refused(tmp_path, "the folder holds no checkpoint")
+    assert all(name in message for name in HUB)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
+def test_digest_of_shards_is_that_of_their_digests(tmp_path: Path, name: str) -> None:
+    hub_file(tmp_path, name)
+    checkpoint = open_checkpoint(tmp_path)
+    assert checkpoint.metadata == {}
+    digests = "".join(files.sha256(file) for file in sorted(tmp_path.glob("*-of-*")))
+    assert checkpoint.inspect() == hashlib.sha256(digests.encode()).hexdigest()
+
+
+def test_index_and_shards_that_disagree(tmp_path: Path) -> None:
+    index = shards(tmp_path, save_file, "model", ".safetensors")
+    first, second = sorted(tmp_path.glob("*-of-*"))
+    content = json.loads(index.read_text())
+    content["weight_map"]["new"] = second.name
+    index.write_text(json.dumps(content))
+    refused(index, "lacks `new`", where=second)
+    content["weight_map"]["new"] = "model-00003-of-00002.safetensors"
+    index.write_text(json.dumps(content))
+    refused(index, "the file is missing", where=tmp_path / content["weight_map"].pop("new"))
+    content["weight_map"].pop("bf16")
+    index.write_text(json.dumps(content))
+    refused(index, "holds `bf16`, which", where=second if "bf16" in open_checkpoint(second).layout else first)
+    content["weight_map"]["bf16"] = first.name if "bf16" not in open_checkpoint(first).layout else second.name
+    index.write_text(json.dumps(content))
+    refused(index, "lacks `bf16`", where=tmp_path / content["weight_map"]["bf16"])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b'{"weight_map": {"a"', "not sound JSON"),
+        (b"\xff", "not sound JSON"),
+        (b"[" * 100_000, "not sound JSON"),
+        (b"{}", "no `weight_map`"),
+        (b"[]", "no `weight_map`"),
+        (b'{"weight_map": {}}', "no `weight_map`"),
+        (b'{"weight_map": {"a": 1}}', "no `weight_map`"),
+    ],
+)
+def test_damaged_index(tmp_path: Path, text: bytes, reason: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_bytes(text)
+    refused(tmp_path / "model.safetensors.index.json", reason)
+    refused(tmp_path, reason, where=tmp_path / "model.safetensors.index.json")
+
+
+def test_paths_that_lead_to_no_checkpoint(foreign: Path, tmp_path: Path) -> None:
+    refused(tmp_path / "a.safetensors", "the file is missing")
+    refused(tmp_path / "a.pt", "the file is missing")
+    refused(tmp_path / "a.safetensors.index.json", "the file is missing")
+    refused(foreign.rename(tmp_path / "a.ckpt"), "the name ends in none of .safetensors, .pt, .pth, .bin, .index.json")
+    pointer = tmp_path / "model.safetensors"
+    pointer.write_text("version https:(what the format says)\noid sha256:0a1b\nsize 605157884\n")
+    refused(pointer, "pointer of a Git LFS file")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_threads_read_at_once(tmp_path: Path, suffix: str) -> None:
+    tensors = {f"{number}": torch.full((100, 100), float(number)) for number in range(40)}
+    path = tmp_path / f"a{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(tensors, path)
+    checkpoint = open_checkpoint(path)
+    keys = [*tensors] * 20
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(checkpoint.read, keys))
+    assert all(torch.equal(tensor, tensors[key]) for key, tensor in zip(keys, found, strict=True))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell the resident memory")
+def test_reading_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({f"{number}": torch.full((512, 1024), number + 1.0) for number in range(32)}, path)
+    command = [sys.executable, "-c", READER, str(path)]
+    grown = int(subprocess.check_output(command, cwd=ROOT, text=True))
+    assert grown < path.stat().st_size / 4
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_file_that_changes_while_it_is_open(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(state(), path)
+    replaced, grown = open_checkpoint(path), open_checkpoint(path)
+    content, status = path.read_bytes(), path.stat()
+    os.replace(path, tmp_path / "kept")
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for read in (lambda _: replaced.read("bf16"), lambda _: replaced.inspect()):
+        refused(path, "has changed since it was opened", read)
+    os.replace(tmp_path / "kept", path)
+    with path.open("ab") as file:
+        file.write(b"\0")
+    refused(path, "has changed since it was opened", lambda _: grown.read("bf16"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_values_that_are_no_numbers_are_named(tmp_path: Path, suffix: str, dtype: torch.dtype, value: float) -> None:
+    path = tmp_path / f"a{suffix}"
+    save = save_file if suffix == ".safetensors" else torch.save
+    # More than one chunk of four million bytes, and the bad value is the last.
+    bad = torch.zeros(2**22 // dtype.itemsize + 3, dtype=dtype)
+    save(state() | {"bad": bad}, path)
+    assert open_checkpoint(path).inspect() == files.sha256(path)
+    bad[-1] = value
+    save(state() | {"bad": bad}, path)
+    refused(path, "`bad` holds NaN or Inf", lambda _: open_checkpoint(path).inspect())

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: MIT
+"""From checkpoints on disk to files on disk: merged weights, TSV-C files, tables of interference and of spectra.
+
+Everything is checked before heavy work. Weights carry a recipe: the command with its arguments, the SHA-256 of every
+input and versions, from which ``python -m tsvlib COMMAND --recipe FILE`` makes the same bytes again.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tsvlib import checkpoints, compression, devices, linalg, merging, planning, progress, provenance
+from tsvlib.checkpoints import Checkpoint, TensorInfo
+from tsvlib.errors import InputError
+from tsvlib.files import replacing
+from tsvlib.merging import CPU, PAPER, Layer
+from tsvlib.spectra import Spectra
+from tsvlib.taskvectors import CheckpointSuite, MatrixRule, Suite, check_enough
+
+FACTOR_TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+ENERGIES = (0.5, 0.9, 0.99)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Session:
+    """How to compute: what counts as a matrix, on which device, with how many workers, with which store."""
+
+    rule: MatrixRule = PAPER
+    device: torch.device = CPU
+    workers: int = 1
+    spectra: Spectra | None = None
+
+    def over(self, function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Result]:
+        """Yield the value for each item, in order, and show how far it is."""
+        with progress.track(len(items), label) as bar:
+            for value in devices.ordered(function, items, self.workers):
+                yield value
+                bar.update()
+
+
+class Inputs:
+    """A base and the experts that were fine-tuned from it, which fit each other as far as headers tell.
+
+    InputError for files that cannot be read, or that differ in keys, shapes or types.
+    """
+
+    def __init__(self, base: Path, experts: Sequence[Path]) -> None:
+        self.base = checkpoints.open_checkpoint(base)
+        self.experts = tuple(checkpoints.open_checkpoint(path) for path in experts)
+        planning.check(self.base, self.experts)
+        self.suite = CheckpointSuite(self.base, self.experts)
+
+    def inspect(self, session: Session) -> dict[str, str]:
+        """Return the SHA-256 of every input by its path; InputError for NaN or Inf anywhere."""
+        every = (self.base, *self.experts)
+        digests = session.over(Checkpoint.inspect, every, "checking inputs")
+        return {str(checkpoint.path): digest for checkpoint, digest in zip(every, digests, strict=True)}
+
+
+def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session) -> str:
+    """Write base + alpha * update of a merging method to ``out`` in the base's types, and return its digest.
+
+    Tensors are read, merged and written one by one. InputError for fewer than two experts, an unknown method, an
+    alpha that is not finite, unsuitable inputs, too little space or a place that cannot be written.
+    """
+    check_enough(len(inputs.experts))
+    chosen = merging.named(method)
+    _check_alpha(alpha)
+    _check_space(out, sum(info.nbytes for info in inputs.base.layout.values()))
+    hashes = inputs.inspect(session)
+
+    def merged(key: str) -> Tensor:
+        update = merging.update(chosen, inputs.suite, key, session.rule, session.device, session.spectra)
+        return _added(inputs.base, key, update, alpha)
+
+    keys = checkpoints.file_order(inputs.base.layout)
+    recipe = _recipe("merge", inputs, hashes, session, method=method, alpha=alpha)
+    tensors = zip(keys, session.over(merged, keys, "merging"), strict=True)
+    return checkpoints.write(out, inputs.base.layout, recipe, tensors)
+
+
+def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session) -> str:
+    """Write the only expert of ``inputs`` as a TSV-C file (see ``tsvlib.compression``) and return its digest."""
+    kept = compression.Rank.parse(rank)
+    if dtype not in FACTOR_TYPES:
+        raise InputError(f"`{dtype}` is no type for factors; choose one of {', '.join(FACTOR_TYPES)}.")
+    _check_space(out, 0)
+    hashes = inputs.inspect(session)
+
+    def compressed(key: str) -> dict[str, Tensor]:
+        return compression.compressed(
+            inputs.suite, key, kept, FACTOR_TYPES[dtype], session.rule, session.device, session.spectra
+        )
+
+    parts = session.over(compressed, list(inputs.suite.shapes), "compressing")
+    tensors = {name: tensor for part in parts for name, tensor in part.items()}
+    notes = {"version": 1, "base": hashes[str(inputs.base.path)], "shapes": inputs.suite.shapes}
+    layout = {name: TensorInfo(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    return checkpoints.write(
+        out,
+        layout,
+        _recipe("compress", inputs, hashes, session, rank=rank, dtype=dtype),
+        ((name, tensors[name]) for name in checkpoints.file_order(layout)),
+        metadata={compression.FORMAT: json.dumps(notes, sort_keys=True)},
+    )
+
+
+def expand(base: Path, factors: Path, out: Path, alpha: float, session: Session) -> str:
+    """Write base + alpha * the task vector of a TSV-C file to ``out``, and return its digest.
+
+    InputError when the factors are damaged, are no TSV-C file or belong to another base.
+    """
+    _check_alpha(alpha)
+    notes = _notes(factors)
+    inputs = Inputs(base, [])
+    layout = inputs.base.layout
+    if {key: tuple(shape) for key, shape in notes["shapes"].items()} != inputs.suite.shapes:
+        raise InputError(f"{factors}: its tensors are not those of {base}; name the base that it was compressed from.")
+    _check_space(out, sum(info.nbytes for info in layout.values()))
+    hashes = inputs.inspect(session)
+    if notes["base"] != hashes[str(base)]:
+        raise InputError(f"{factors}: it was compressed from another base than {base}; name the right one.")
+    hashes[str(factors)] = checkpoints.open_checkpoint(factors).inspect()
+    tensors = checkpoints.load(factors, "compress the expert again")
+
+    def expanded(key: str) -> Tensor:
+        delta = compression.expanded(key, inputs.suite.shapes[key], tensors, tensors.__getitem__)
+        return _added(inputs.base, key, delta, alpha)
+
+    keys = checkpoints.file_order(layout)
+    recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), alpha=alpha)
+    return checkpoints.write(out, layout, recipe, zip(keys, session.over(expanded, keys, "expanding"), strict=True))
+
+
+def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> pd.DataFrame:
+    """Write singular task interference of every task matrix as CSV to ``out``, and return it.
+
+    Columns: ``key``, ``part`` (of a tensor that holds several matrices), ``rows``, ``columns``, ``tasks`` (that
+    changed it), ``components`` (of all tasks), ``entrywise`` and ``induced`` (norms of Eq. 6, see ``tsvlib.linalg``).
+    """
+    check_enough(len(inputs.experts))
+    kept = compression.Rank.parse(rank)
+
+    def row(layer: Layer) -> dict[str, object]:
+        factors = [kept.cut(each) for each in layer.factors(kept.count(min(layer.shape)))]
+        norms = linalg.singular_task_interference(factors) if factors else linalg.Interference(0.0, 0.0)
+        sizes = {"tasks": len(factors), "components": sum(len(each.s) for each in factors)}
+        return _names(layer) | sizes | norms._asdict()
+
+    rows = session.over(row, _matrices(inputs.suite, session), "measuring interference")
+    return _table(out, rows)
+
+
+def spectra(inputs: Inputs, out: Path, session: Session) -> pd.DataFrame:
+    """Write what the singular values of every task matrix tell as CSV to ``out``, and return it.
+
+    Columns: ``key``, ``part``, ``rows``, ``columns``, ``expert`` (number, in the order given), ``norm``
+    (Frobenius), ``largest`` singular value, ``stable_rank`` (norm² / largest²), and how many components hold a share of
+    the energy: ``energy_0.5`` and so on. Matrices that an expert did not change have no row.
+    """
+    suites = {number: CheckpointSuite(inputs.base, [expert]) for number, expert in enumerate(inputs.experts, 1)}
+    items = [(number, layer) for number, suite in suites.items() for layer in _matrices(suite, session)]
+
+    def row(item: tuple[int, Layer]) -> list[dict[str, object]]:
+        number, layer = item
+        found = layer.factors(min(layer.shape))
+        return [_names(layer) | {"expert": number} | _profile(factors) for factors in found]
+
+    found = session.over(row, items, "decomposing")
+    return _table(out, (row for rows in found for row in rows))
+
+
+def _profile(factors: linalg.Factors) -> dict[str, object]:
+    energy = factors.s.double().square().cumsum(0)
+    shares = {f"energy_{share}": len(compression.Rank(energy=share).cut(factors).s) for share in ENERGIES}
+    norm, largest = float(energy[-1].sqrt()), float(factors.s[0])
+    return {"norm": norm, "largest": largest, "stable_rank": (norm / largest) ** 2} | shares
+
+
+def _names(layer: Layer) -> dict[str, object]:
+    return {"key": layer.key, "part": layer.part, "rows": layer.shape[0], "columns": layer.shape[1]}
+
+
+def _matrices(suite: Suite, session: Session) -> list[Layer]:
+    every = (merging.layers(suite, key, session.rule, session.device, session.spectra) for key in suite.shapes)
+    return [layer for layers in every for layer in layers if layer.is_matrix]
+
+
+def _table(out: Path, rows: Iterable[dict[str, object]]) -> pd.DataFrame:
+    _check_space(out, 0)
+    with replacing(out) as temporary:
+        frame = pd.DataFrame(list(rows))
+        frame.to_csv(temporary, index=False, lineterminator="\n")
+    return frame
+
+
+def _added(base: Checkpoint, key: str, update: Tensor, alpha: float) -> Tensor:
+    """Return one tensor of base + alpha * update, and the base's own where nothing changed."""
+    start = base.read(key)
+    return (start + alpha * update).to(start.dtype) if update.any() else start
+
+
+def _recipe(
+    command: str, inputs: Inputs, hashes: Mapping[str, str], session: Session, **arguments: object
+) -> dict[str, object]:
+    experts = {"expert": [str(expert.path) for expert in inputs.experts]} if inputs.experts else {}
+    named = {"base": str(inputs.base.path)} | experts | arguments | asdict(session.rule)
+    return {
+        "command": command,
+        "arguments": named | {"device": session.device.type},
+        "sha256": dict(hashes),
+        "solver": linalg.SOLVER,
+        "versions": provenance.versions(),
+    }
+
+
+def _notes(factors: Path) -> dict[str, dict[str, list[int]]]:
+    text = checkpoints.open_checkpoint(factors).metadata.get(compression.FORMAT, "")
+    try:
+        notes: dict[str, dict[str, list[int]]] = json.loads(text)
+        if notes["version"] == 1 and isinstance(notes["shapes"], dict) and notes["base"]:
+            return notes
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise InputError(f"{factors}: this is no TSV-C file of a version that is known here; make it with `compress`.")
+
+
+def _check_alpha(alpha: float) -> None:
+    if not math.isfinite(alpha):
+        raise InputError(f"alpha is {alpha}; choose a finite number.")
+
+
+def _check_space(out: Path, needed: int) -> None:
+    """Raise InputError unless ``out`` may be made where it is to lie and the disk has room for so many bytes."""
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if out.is_dir():
+        raise InputError(f"{out}: a folder of that name is in the way; choose another name.")
+    if folder.is_dir() and (free := shutil.disk_usage(folder).free) < needed:
+        raise InputError(f"{out}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some space.")

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""A file that must stay the same while it is read in pieces."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tsvlib import files
+from tsvlib.errors import InputError
+
+REMEDY = "download or make it again"
+
+
+class Source:
+    """A file as it was when this object was made: its ``size`` in bytes, and the first twelve of them as ``head``.
+
+    InputError when it cannot be read.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._stamp: tuple[int, ...] = ()
+        with self.open() as file:
+            self._stamp = _stamp(file)
+            self.size = os.fstat(file.fileno()).st_size
+            self.head = file.read(12)
+            if self.head == b"version http":
+                raise InputError(f"{path}: this is the pointer of a Git LFS file; fetch the file with `git lfs pull`.")
+
+    @contextmanager
+    def open(self) -> Iterator[BufferedReader]:
+        """Open the file from its begin; InputError when it cannot be read or has changed.
+
+        Each reader has a handle of its own, so threads do not disturb each other.
+        """
+        try:
+            with self._path.open("rb") as file:
+                if self._stamp and _stamp(file) != self._stamp:
+                    raise InputError(f"{self._path}: the file has changed since it was opened; run the command again.")
+                yield file
+        except OSError as error:
+            raise files.unreadable(self._path, error) from error
+
+    def check_finite(self, key: str, tensor: Tensor) -> None:
+        """Raise InputError, naming file and key, when a floating-point tensor holds NaN or Inf."""
+        if not tensor.is_floating_point() or not tensor.numel():
+            return
+        # The extremes take no memory, and NaN is one of them wherever it stands.
+        if not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
+            raise InputError(f"{self._path}: `{key}` holds NaN or Inf; train or download that checkpoint again.")
+
+
+def _stamp(file: BufferedReader) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Where the linear algebra runs: the one place that decides on device, precision and threads."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from tsvlib.errors import InputError
+
+NAMES = ("auto", "cpu", "cuda", "mps")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def choose(name: str = "auto") -> torch.device:
+    """Return the device of that name; ``auto`` takes CUDA where there is a GPU for it, and the CPU elsewhere.
+
+    InputError for an unknown name or a device that this machine lacks. ``mps`` is never chosen automatically: it
+    has no float64, so decompositions go through the CPU there.
+    """
+    if name not in NAMES:
+        raise InputError(f"there is no device `{name}`; choose one of {', '.join(NAMES)}.")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if available["cuda"] else "cpu")
+    if not available[name]:
+        raise InputError(f"this machine or this build of PyTorch has no {name} device; use --device cpu.")
+    return torch.device(name)
+
+
+def default_workers(device: torch.device) -> int:
+    """Return how many matrices to work on at once: as many as there are CPUs to use, but one on a GPU."""
+    return len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
+
+
+def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Yield ``function(item)`` in the order of the items while workers are busy with the next ones.
+
+    Every matrix is worked on by one thread with one BLAS thread, so that results do not depend on the number of
+    workers. No more than ``workers`` results wait or are in the making, which bounds the memory that they take.
+    InputError when ``workers`` is less than one.
+    """
+    if workers < 1:
+        raise InputError(f"{workers} workers cannot work; choose at least one.")
+    with _exact(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """One BLAS thread per thread, and no TF32, which would leave ten bits of a product's precision."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.set_num_threads(threads)
