@@ -48,6 +48,7 @@ RESULTS := $(foreach name,checkpoints spectra merge compress,$(call table,$(name
 DATA := $(wildcard tsvlib/datasets/*.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
 STUDY := tsvlib/studies.py tsvlib/evaluation.py tsvlib/taskvectors.py
+CORE := $(addprefix tsvlib/,linalg.py spectra.py devices.py merging.py compression.py)
 DRAW := tsvlib/plotting.py tsvlib/tsv.mplstyle
 
 ##@ The paper
@@ -66,17 +67,17 @@ pretrain: | intact-environment  ## train the shipped base models anew (hours)
 $(EXPERTS): tsvlib/training.py tsvlib/models.py $(DATA) $(BASES)
 	$(train)
 	@touch $@
-$(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) $(STUDY) tsvlib/linalg.py tsvlib/merging.py $(DRAW)
+$(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) $(STUDY) $(CORE) $(DRAW)
 	$(run)
 $(call figure,tasks) $(N)/01_tasks.ipynb &: notebooks/01_tasks.py $(EXPERTS) $(DATA) $(DRAW)
 	$(run)
 $(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.py $(EXPERTS) $(STUDY) tsvlib/tables.py
 	$(compute)
-$(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(call table,checkpoints) tsvlib/compression.py tsvlib/linalg.py
+$(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(call table,checkpoints) $(CORE)
 	$(compute)
-$(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,checkpoints) tsvlib/merging.py tsvlib/linalg.py
+$(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,checkpoints) $(CORE)
 	$(compute)
-$(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call table,checkpoints) tsvlib/compression.py tsvlib/linalg.py
+$(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call table,checkpoints) $(CORE)
 	$(compute)
 $(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) $(DRAW)
 	$(run)

@@ -25,14 +25,17 @@ from tsvlib.checkpoints import TensorInfo
 from tsvlib.errors import InputError
 
 SCALE = 0.02
-CHANGE = 0.03
-DECAY = 0.7
-SHARED = 0.3
-"""Standard deviation of weights; norm of a change over that of the weights; exponent of the power law; cosine
-between corresponding directions of a task and of what all tasks share."""
+"""Standard deviation of weights."""
 
-VERSION = 1
-"""Of this construction; files of another version are made anew."""
+CHANGE = 0.03
+"""Norm of a change over that of the weights."""
+
+DECAY = 0.7
+"""Exponent of the power law."""
+
+SHARED = 0.5
+"""Cosine between a direction of a task and the corresponding one of what all tasks share; task vectors then have a
+cosine of about its fourth power."""
 
 
 def base_tensor(seed: int, key: str, shape: tuple[int, ...]) -> Tensor:
@@ -48,7 +51,8 @@ def change(seed: int, key: str, shape: tuple[int, ...], task: int) -> Tensor:
     if len(shape) != 2:
         return CHANGE * SCALE * torch.randn(shape, generator=random)
     delta = _matrix(shape[0], shape[1], random, _random(seed, key, "shared"))
-    return delta * (CHANGE * SCALE * (shape[0] * shape[1]) ** 0.5 / delta.norm())
+    norm = CHANGE * SCALE * delta.numel() ** 0.5
+    return delta.mul_(norm / delta.norm())
 
 
 def write(folder: Path, backbone: str, tasks: int, *, seed: int = 0, workers: int = 1) -> tuple[Path, list[Path]]:
@@ -84,9 +88,7 @@ def _write(path: Path, backbone: str, seed: int, task: int) -> None:
     checkpoints.write(path, layout, _recipe(backbone, seed, task), tensors())
 
 
-def _matrix(
-    rows: int, columns: int, random: torch.Generator, shared: torch.Generator
-) -> Float[Tensor, "rows columns"]:
+def _matrix(rows: int, columns: int, random: torch.Generator, shared: torch.Generator) -> Float[Tensor, "rows columns"]:
     """Return a task matrix of any norm.
 
     Gaussian factors with few columns are nearly orthogonal, which saves a decomposition. The noise is as strong as
@@ -102,7 +104,7 @@ def _matrix(
 
 def _directions(size: int, rank: int, random: torch.Generator, shared: torch.Generator) -> Float[Tensor, "size rank"]:
     own, common = (torch.randn(size, rank, generator=source) for source in (random, shared))
-    return ((1 - SHARED**2) ** 0.5 * own + SHARED * common) / size**0.5
+    return own.mul_((1 - SHARED**2) ** 0.5).add_(common, alpha=SHARED).div_(size**0.5)
 
 
 def _random(seed: int, key: str, use: str) -> torch.Generator:
@@ -111,7 +113,8 @@ def _random(seed: int, key: str, use: str) -> torch.Generator:
 
 
 def _recipe(backbone: str, seed: int, task: int) -> dict[str, object]:
-    return {"made by": "bench.synthetic", "version": VERSION, "backbone": backbone, "seed": seed, "task": task}
+    construction = {"scale": SCALE, "change": CHANGE, "decay": DECAY, "shared": SHARED}
+    return {"made by": "bench.synthetic", **construction, "backbone": backbone, "seed": seed, "task": task}
 
 
 def _complete(path: Path, recipe: dict[str, object]) -> bool:
@@ -124,7 +127,9 @@ def _complete(path: Path, recipe: dict[str, object]) -> bool:
 def _check_space(folder: Path, needed: int) -> None:
     place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if (free := shutil.disk_usage(place).free) < needed:
-        raise InputError(f"{folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some space.")
+        raise InputError(
+            f"{folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some space."
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

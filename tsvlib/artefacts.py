@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -182,9 +182,10 @@ def spectra(inputs: Inputs, out: Path, session: Session) -> pd.DataFrame:
 
 def _profile(factors: linalg.Factors) -> dict[str, object]:
     energy = factors.s.double().square().cumsum(0)
-    shares = {f"energy_{share}": len(compression.Rank(energy=share).cut(factors).s) for share in ENERGIES}
     norm, largest = float(energy[-1].sqrt()), float(factors.s[0])
-    return {"norm": norm, "largest": largest, "stable_rank": (norm / largest) ** 2} | shares
+    row: dict[str, object] = {"norm": norm, "largest": largest, "stable_rank": (norm / largest) ** 2}
+    shares = {f"energy_{share}": len(compression.Rank(energy=share).cut(factors).s) for share in ENERGIES}
+    return row | shares
 
 
 def _names(layer: Layer) -> dict[str, object]:
@@ -224,10 +225,10 @@ def _recipe(
     }
 
 
-def _notes(factors: Path) -> dict[str, dict[str, list[int]]]:
+def _notes(factors: Path) -> dict[str, Any]:
     text = checkpoints.open_checkpoint(factors).metadata.get(compression.FORMAT, "")
     try:
-        notes: dict[str, dict[str, list[int]]] = json.loads(text)
+        notes: dict[str, Any] = json.loads(text)
         if notes["version"] == 1 and isinstance(notes["shapes"], dict) and notes["base"]:
             return notes
     except (ValueError, KeyError, TypeError):

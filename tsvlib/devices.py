@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from tsvlib.errors import InputError
 
 NAMES = ("auto", "cpu", "cuda", "mps")
+AHEAD = 8
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -43,7 +44,8 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: 
     """Yield ``function(item)`` in the order of the items while workers are busy with the next ones.
 
     Every matrix is worked on by one thread with one BLAS thread, so that results do not depend on the number of
-    workers. No more than ``workers`` results wait or are in the making, which bounds the memory that they take.
+    workers. No more than ``AHEAD`` results per worker wait for their turn, which bounds the memory that they take
+    and is enough to keep all workers busy when small and large tensors alternate.
     InputError when ``workers`` is less than one.
     """
     if workers < 1:
@@ -53,7 +55,7 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: 
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= workers:
+                if len(waiting) >= workers * AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import scipy.linalg
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tsvlib import lapack
 from tsvlib.errors import InputError
 
 SOLVER = "gram-1"
@@ -22,6 +22,9 @@ SOLVER = "gram-1"
 
 STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
 """By the precision of a Gram matrix: the least ratio of a singular value to the largest that it resolves well."""
+
+WELL_CONDITIONED = {torch.float32: 2e-2, torch.float64: 2e-9}
+"""By the precision of a Gram matrix: the least ratio of its eigenvalues with which to invert their roots."""
 
 MARGIN = 32
 """Singular vectors beyond the last one wanted that take part in its refinement."""
@@ -119,7 +122,8 @@ def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colum
 
     This is the polar factor P Qᵀ of x = P D Qᵀ, whatever the signs of the SVD. When x lacks full rank, the
     missing directions stay zero instead of being filled at random, so that the answer is always unique.
-    The way of Proposition 4.1 is taken, in float64, where it is as exact as the type of x; the SVD elsewhere.
+    The way of Proposition 4.1 is taken where it is as exact as the type of x allows: in float32 for tall matrices,
+    whose columns are seldom near-dependent, otherwise in float64. Beyond that there is the SVD.
 
     >>> orthogonalise(torch.tensor([[2.0, 0.0], [0.0, 0.5], [0.0, 0.0]]))
     tensor([[1., 0.],
@@ -128,12 +132,14 @@ def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colum
     """
     if x.shape[0] < x.shape[1]:
         return orthogonalise(x.mT).mT
-    wide, eps = x.double(), torch.finfo(x.dtype).eps
-    if x.dtype != torch.float64:
+    tall = len(x) >= 2 * x.shape[1]
+    for dtype in () if x.dtype == torch.float64 else WELL_CONDITIONED if tall else (torch.float64,):
+        wide, floor = x.to(dtype), WELL_CONDITIONED[dtype]
         values, q = _eigh(_gram(wide))
-        if values[0] * eps > torch.finfo(torch.float64).eps * values[-1]:
+        if values[0] > floor * values[-1]:
             return (wide @ ((q * values.rsqrt()) @ q.mT)).to(x.dtype)
-    p, d, qh = svd(wide)
+    p, d, qh = svd(x.double())
+    eps = torch.finfo(x.dtype).eps
     k = int((d > max(4 * eps, len(d) * torch.finfo(torch.float64).eps) * d[:1]).sum())
     return (p[:, :k] @ qh[:k]).to(x.dtype)
 
@@ -207,28 +213,28 @@ def _gram(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "columns columns"]:
 
 
 def _eigh(symmetric: Float[Tensor, "n n"], k: int | None = None) -> tuple[Float[Tensor, " k"], Float[Tensor, "n k"]]:
-    """Return the k largest eigenvalues (all by default), ascending, and their eigenvectors, from the lower triangle.
-
-    On a CPU, LAPACK can leave out the vectors that are not wanted, which PyTorch does not offer.
-    """
+    """Return the k largest eigenvalues (all by default), ascending, and their eigenvectors, from the lower triangle."""
     n = len(symmetric)
-    if symmetric.device.type != "cpu":
-        values, vectors = torch.linalg.eigh(symmetric, UPLO="L")
-        return values[n - (k or n) :], vectors[:, n - (k or n) :]
-    some = {"driver": "evd"} if k is None or k == n else {"driver": "evr", "subset_by_index": (n - k, n - 1)}
-    pairs = scipy.linalg.eigh(symmetric.numpy(), lower=True, check_finite=False, **some)
-    values, vectors = (torch.from_numpy(part) for part in pairs)
-    return values, vectors
+    if symmetric.device.type == "cpu" and k is not None and k < n:
+        return lapack.largest_eigenpairs(symmetric, k)
+    values, vectors = torch.linalg.eigh(symmetric, UPLO="L")
+    return values[n - (k or n) :], vectors[:, n - (k or n) :]
 
 
 def _refined(delta: Float[Tensor, "rows columns"], k: int) -> Factors:
-    """Return k singular components from a Gram matrix in float32, by Rayleigh and Ritz in float64.
+    """Return k singular components from a Gram matrix in float32, improved where its rounding error shows.
 
-    Its rounding error tilts singular vectors towards their neighbours. A few more of them than are wanted span a
-    space that hardly feels this, and the small exact problem within that space sets the directions right.
+    The error tilts singular vectors towards all others. One step of subspace iteration takes out most of what is
+    far off, and a few more vectors than are wanted leave room for their neighbours: within the space of all these,
+    the small problem of Rayleigh and Ritz, in float64, sets the directions right.
     """
     delta = delta.float()
     _, v = _eigh(_gram(delta), min(k + MARGIN, delta.shape[1]))
+    stepped = (delta.mT @ (delta @ v)).double()
+    # The columns fade as the squared singular values do; at one length they are far from dependent.
+    stepped = stepped / stepped.norm(dim=0)
+    half = torch.linalg.cholesky(stepped.mT @ stepped)
+    v = torch.linalg.solve_triangular(half, stepped.mT, upper=False).mT.float()
     image = (delta @ v).double()
     v = v.double()
     root = torch.linalg.inv(torch.linalg.cholesky(v.mT @ v))

@@ -60,7 +60,7 @@ class Layer:
         """Yield the change of each expert that changed this layer, on the device of the computation."""
         for change in self.suite.changes(self.key):
             mine = change.flatten(1).chunk(self.n_parts)[self.part] if self.is_matrix else change
-            if mine.any():
+            if self.n_parts < 2 or mine.any():
                 yield mine.to(self.device)
 
     def factors(self, k: int) -> list[Factors]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Task vectors: what fine-tuning changed, tensor by tensor, in memory or on disk."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class TaskVector(dict[str, Tensor]):
 
     def norm(self) -> float:
         """Return the Euclidean norm over all parameters (the Frobenius norm, for matrices)."""
-        return self.dot(self) ** 0.5
+        return math.sqrt(self.dot(self))
 
     @property
     def stored_bytes(self) -> int:
@@ -157,11 +158,20 @@ class CheckpointSuite:
         start = self.base.read(key)
         for expert in self.experts:
             end = expert.read(key)
-            if torch.equal(start, end):
+            if not start.is_floating_point():
+                if not torch.equal(start, end):
+                    _check_finite(key, end, str(expert.path))
                 continue
-            for tensor, owner in ((start, self.base), (end, expert)):
-                _check_finite(key, tensor, str(owner.path))
-            yield end.float() - start.float()
+            change = end.float() - start.float()
+            if not change.numel():
+                continue
+            # One pass finds what changed nothing and, since NaN and Inf survive subtraction, what is not finite.
+            low, high = torch.aminmax(change)
+            if not (low.isfinite() and high.isfinite()):
+                for tensor, owner in ((start, self.base), (end, expert)):
+                    _check_finite(key, tensor, str(owner.path))
+            if low != 0 or high != 0:
+                yield change
 
 
 def check_enough(count: int) -> None:

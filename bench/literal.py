@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""The published algorithm, word for word: the measure of speed in float32, and of exactness in float64.
+
+Written from the paper (Algorithm 1, Equation 6, sections 4 and 5) and from what its released code is known to do:
+all checkpoints and all task vectors are in memory at once; every two-dimensional tensor but the text projection is
+decomposed in full for every task, never-trained ones too; the kept components go side by side into buffers of full
+size, the rest of which stays zero; their polar factors come from two more full decompositions; the product has a
+dense diagonal matrix; everything else is a running mean. Nothing here is meant to be good.
+
+``python -m bench.literal --base W0 --expert W1 --expert W2 --out M.safetensors`` merges files.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+Matrix = Float[Tensor, "rows columns"]
+StateDict = dict[str, Tensor]
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+FRACTIONS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
+"""Of singular components, at which the paper measures accuracy (Fig. 2)."""
+
+
+def task_vectors(base: StateDict, experts: Sequence[StateDict], dtype: torch.dtype) -> list[StateDict]:
+    """Return expert minus base for every expert and every tensor, all at once."""
+    return [{key: expert[key].to(dtype) - start.to(dtype) for key, start in base.items()} for expert in experts]
+
+
+def is_matrix(key: str, tensor: Tensor) -> bool:
+    """Tell whether TSV-M decomposes a tensor."""
+    return tensor.dim() == 2 and "text_projection" not in key
+
+
+def tsv_m(vectors: Sequence[StateDict]) -> StateDict:
+    """Return the update of TSV-M, in the type of the task vectors."""
+    update = {}
+    for key, first in vectors[0].items():
+        merge = tsv_m_matrix if is_matrix(key, first) else running_mean
+        update[key] = merge([vector[key] for vector in vectors])
+    return update
+
+
+def tsv_m_matrix(deltas: Sequence[Matrix]) -> Matrix:
+    """Return the update of one task matrix (Algorithm 1)."""
+    rows, columns = deltas[0].shape
+    rank = min(rows, columns)
+    k = int(rank * (1 / len(deltas)))
+    sum_u, sum_s, sum_v = (deltas[0].new_zeros(shape) for shape in ((rows, rank), (rank,), (rank, columns)))
+    for task, delta in enumerate(deltas):
+        u, s, v = _svd(delta)
+        place = slice(task * k, (task + 1) * k)
+        sum_u[:, place] = u[:, :k]
+        sum_s[place] = s[:k]
+        sum_v[place] = v[:k]
+    u_u, _, v_u = _svd(sum_u)
+    u_v, _, v_v = _svd(sum_v)
+    product: Tensor = torch.linalg.multi_dot((u_u, v_u, torch.diag(sum_s), u_v, v_v))
+    return product
+
+
+def running_mean(deltas: Sequence[Tensor]) -> Tensor:
+    """Return the mean over tasks, as it is known after each of them (Welford)."""
+    mean = deltas[0].clone()
+    for count, delta in enumerate(deltas[1:], start=2):
+        mean += (delta - mean) / count
+    return mean
+
+
+def tsv_c(vector: StateDict, tasks: int) -> StateDict:
+    """Return a task vector as TSV-C leaves it: one over ``tasks`` of the components of every matrix."""
+    return {key: truncated(delta, 1 / tasks) if delta.dim() == 2 else delta for key, delta in vector.items()}
+
+
+def rank_sweep(vector: StateDict, fractions: Sequence[float] = FRACTIONS) -> Iterator[StateDict]:
+    """Yield a task vector with each fraction of the components of every matrix, decomposed again for each."""
+    for fraction in fractions:
+        yield {key: truncated(delta, fraction) if is_matrix(key, delta) else delta for key, delta in vector.items()}
+
+
+def truncated(delta: Matrix, fraction: float) -> Matrix:
+    """Return a matrix with a fraction of its singular components."""
+    u, s, v = _svd(delta)
+    k = int(len(s) * fraction)
+    return u[:, :k] @ torch.diag(s[:k]) @ v[:k]
+
+
+def singular_task_interference(deltas: Sequence[Matrix]) -> float:
+    """Return Equation 6 with all matrices dense and the sum of absolute entries as norm; U is rows x (tasks rank)."""
+    factors = [_svd(delta) for delta in deltas]
+    u, v = torch.cat([u for u, _, _ in factors], dim=1), torch.cat([v for _, _, v in factors]).T
+    s = torch.cat([s for _, s, _ in factors])
+    identity = torch.eye(len(s), dtype=s.dtype)
+    product = torch.linalg.multi_dot((u.T @ u - identity, torch.diag(s), v.T @ v - identity))
+    return float(product.abs().sum())
+
+
+def merge_files(base: Path, experts: Sequence[Path], out: Path, alpha: float, dtype: torch.dtype) -> None:
+    """Merge safetensors files by TSV-M and write base + alpha * update in float32."""
+    start, states = load_file(base), [load_file(path) for path in experts]
+    update = tsv_m(task_vectors(start, states, dtype))
+    merged = {key: (tensor.to(dtype) + alpha * update[key]).float() for key, tensor in start.items()}
+    save_file(merged, out)
+
+
+def _svd(matrix: Matrix) -> tuple[Tensor, Tensor, Tensor]:
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    return u, s, v
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Merge the files that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m bench.literal", description="Merge as the paper's code does.")
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--expert", type=Path, action="append", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--alpha", type=float, default=1.0)
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    options = parser.parse_args(arguments)
+    merge_files(options.base, options.expert, options.out, options.alpha, DTYPES[options.dtype])
+
+
+if __name__ == "__main__":
+    main()

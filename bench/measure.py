@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""Wall time and peak resident memory of a command.
+
+The command is started by a small process (this module as a program), because Linux counts what the parent occupied
+when a process began to the peak of that process.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from tsvlib import paths
+
+_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class Measured(NamedTuple):
+    """What a command took."""
+
+    seconds: float
+    peak: int
+    """Peak resident memory in bytes."""
+
+
+def measured(command: Sequence[str], threads: int) -> Measured:
+    """Run ``python -m`` with these arguments in the checkout and return what it took.
+
+    Libraries may use so many ``threads``. RuntimeError when the command fails; what it says goes to standard error.
+    """
+    launcher = [sys.executable, __file__, sys.executable, *command]
+    found = subprocess.run(launcher, env=_environment(threads), stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    if found.returncode:
+        raise RuntimeError(f"`python {' '.join(command)}` failed with exit status {found.returncode}")
+    # The command may speak before the launcher does.
+    return Measured(**json.loads(found.stdout.splitlines()[-1]))
+
+
+def _environment(threads: int) -> Mapping[str, str]:
+    folders = [str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": str(threads)}
+
+
+def _launch(command: Sequence[str]) -> int:
+    start = time.perf_counter()
+    process = subprocess.Popen(command)  # noqa: S603
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    sys.stdout.write(json.dumps({"seconds": seconds, "peak": usage.ru_maxrss * _UNIT}) + "\n")
+    return process.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(_launch(sys.argv[1:]))

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""The measurements on files: a whole merge, memory, and bytes of compressed task vectors."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import counts, layouts, oracle, synthetic
+from bench.measure import Measured, measured
+from bench.table import Row
+
+WARM = 2**24
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where, how wide and on what is measured; backbone names are those of ``layouts``."""
+
+    folder: Path
+    workers: int = 2
+    repeats: int = 1
+    merged: tuple[str, int] = ("ViT-B-32", 8)
+    large: tuple[str, int] = ("ViT-L-14", 20)
+    backbone: str = "ViT-B-32"
+    stored: tuple[str, ...] = ("ViT-B-32", "ViT-L-14")
+    suites: tuple[int, ...] = (8, 14, 20)
+
+
+def merge(settings: Settings) -> list[Row]:
+    """Compare time, memory and error of merging files, ours and literal, with the files in the page cache."""
+    backbone, tasks = settings.merged
+    base, experts = synthetic.write(settings.folder, backbone, tasks, workers=settings.workers)
+    outputs = {name: base.with_name(f"merged-{name}.safetensors") for name in ("literal", "ours")}
+    commands = {
+        "literal": ["-m", "bench.literal", *_named(base, experts), "--out", str(outputs["literal"])],
+        "ours": _merge(base, experts, outputs["ours"], settings.workers),
+    }
+    runs: dict[str, list[Measured]] = {name: [] for name in commands}
+    for _ in range(settings.repeats):
+        for name, command in commands.items():
+            _warm([base, *experts])
+            runs[name].append(measured(command, settings.workers))
+    keys = oracle.sample(layouts.layout(backbone))
+    errors = oracle.errors(base, experts, outputs, keys)
+    seconds = {name: statistics.median(run.seconds for run in found) for name, found in runs.items()}
+    rows = [Row("merge", name, "time", value, "s") for name, value in seconds.items()]
+    rows += [Row("merge", "ours", "speed-up", seconds["literal"] / seconds["ours"], "times")]
+    rows += [
+        Row("merge", name, "peak memory", max(run.peak for run in found) / 1e9, "GB") for name, found in runs.items()
+    ]
+    rows += [Row("merge", name, "error of the update", value, "") for name, value in errors.items()]
+    return [*rows, Row("merge", "oracle", "tensors compared", len(keys), ""), *_setting("merge", settings)]
+
+
+def memory(settings: Settings) -> list[Row]:
+    """Measure the peak memory of merging many large experts beyond that of an interpreter with torch."""
+    backbone, tasks = settings.large
+    base, experts = synthetic.write(settings.folder, backbone, tasks, workers=settings.workers)
+    out = base.with_name("merged-ours.safetensors")
+    idle = measured(["-c", "import torch"], settings.workers)
+    run = measured(_merge(base, experts, out, settings.workers), settings.workers)
+    return [
+        Row("memory", "experts", "size of files", sum(path.stat().st_size for path in experts) / 1e9, "GB"),
+        Row("memory", "ours", "time", run.seconds, "s"),
+        Row("memory", "ours", "peak memory", run.peak / 1e9, "GB"),
+        Row("memory", "import torch", "peak memory", idle.peak / 1e9, "GB"),
+        Row("memory", "ours", "peak beyond import torch", (run.peak - idle.peak) / 1e9, "GB"),
+        *_setting("memory", settings),
+    ]
+
+
+def storage(settings: Settings) -> list[Row]:
+    """Compare the size of TSV-C files with the closed formula, in percent of a float32 visual task vector."""
+    rows = []
+    for backbone in settings.stored:
+        base, (expert,) = synthetic.write(settings.folder, backbone, 1, workers=settings.workers)
+        shapes = layouts.layout(backbone)
+        whole = counts.FLOAT * layouts.parameters(layouts.visual(shapes))
+        for tasks in settings.suites:
+            out = base.with_name(f"expert-01-rank-{tasks}.safetensors")
+            rank = ["--rank", f"1/{tasks}", "--out", str(out)]
+            measured(["-m", "tsvlib", "compress", *_named(base, [expert]), *rank], settings.workers)
+            case, formula = f"{backbone}, T = {tasks}", counts.compressed_bytes(shapes, tasks)
+            size = out.stat().st_size
+            rows += [
+                Row("storage", case, "measured", 100 * size / whole, "%"),
+                Row("storage", case, "formula", 100 * formula / whole, "%"),
+                Row("storage", case, "measured over formula", size / formula, ""),
+            ]
+    return rows
+
+
+def _setting(step: str, settings: Settings) -> list[Row]:
+    repeats = [Row(step, "setting", "repeats", settings.repeats, "")] if step == "merge" else []
+    return [Row(step, "setting", "workers or threads", settings.workers, ""), *repeats]
+
+
+def _named(base: Path, experts: Sequence[Path]) -> list[str]:
+    return ["--base", str(base), *(word for path in experts for word in ("--expert", str(path)))]
+
+
+def _merge(base: Path, experts: Sequence[Path], out: Path, workers: int) -> list[str]:
+    method = ["--method", "tsv-m", "--alpha", "1.0", "--workers", str(workers)]
+    return ["-m", "tsvlib", "merge", *_named(base, experts), *method, "--out", str(out)]
+
+
+def _warm(paths: Sequence[Path]) -> None:
+    """Read files once, so that no run has to wait for the disk more than another."""
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while file.read(WARM):
+                pass

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: MIT
+"""The benchmark compares with the right thing, on checkpoints of the right kind."""
+
+import ast
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bench import backbone, counts, drawing, layouts, literal, oracle, run, synthetic, table
+from bench.measure import measured
+from bench.steps import Settings
+from bench.table import Row
+from tsvlib import checkpoints
+from tsvlib.checkpoints import TensorInfo, open_checkpoint
+from tsvlib.errors import InputError
+
+TINY = layouts.layout("tiny")
+ROOT = Path(__file__).parents[1]
+Array = npt.NDArray[np.float64]
+
+
+def matrix(rows: int, columns: int, seed: int) -> Tensor:
+    return torch.randn(rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def polar(x: Array) -> Array:
+    p, _, q = np.linalg.svd(x, full_matrices=False)
+    result: Array = p @ q
+    return result
+
+
+@pytest.mark.parametrize("shape", [(9, 6), (6, 6), (6, 11)])
+@pytest.mark.parametrize("tasks", [2, 3, 4])
+def test_the_literal_merge_is_algorithm_1(shape: tuple[int, int], tasks: int) -> None:
+    deltas = [matrix(*shape, seed) for seed in range(tasks)]
+    k = min(shape) // tasks
+    factors = [np.linalg.svd(delta.numpy(), full_matrices=False) for delta in deltas]
+    u = np.concatenate([u[:, :k] for u, _, _ in factors], axis=1)
+    s = np.concatenate([s[:k] for _, s, _ in factors])
+    v = np.concatenate([vh[:k].T for _, _, vh in factors], axis=1)
+    expected = polar(u) @ np.diag(s) @ polar(v).T
+    torch.testing.assert_close(literal.tsv_m_matrix(deltas), torch.from_numpy(expected))
+
+
+def test_the_literal_merge_decomposes_and_averages_what_the_published_one_does() -> None:
+    shapes = {"model.w": (6, 4), "model.text_projection": (6, 4), "model.conv": (2, 3, 2, 2), "model.bias": (5,)}
+    vectors = [{key: matrix(1, math.prod(s), t).reshape(s) for key, s in shapes.items()} for t in range(3)]
+    update = literal.tsv_m(vectors)
+    torch.testing.assert_close(update["model.w"], literal.tsv_m_matrix([vector["model.w"] for vector in vectors]))
+    for key in list(shapes)[1:]:
+        torch.testing.assert_close(update[key], torch.stack([vector[key] for vector in vectors]).mean(0))
+    compressed = literal.tsv_c(vectors[0], 3)
+    assert {key: int(torch.linalg.matrix_rank(compressed[key])) for key in list(shapes)[:2]} == {
+        "model.w": 1,
+        "model.text_projection": 1,
+    }
+    assert torch.equal(compressed["model.conv"], vectors[0]["model.conv"])
+
+
+def test_the_literal_sweep_keeps_the_fractions() -> None:
+    vector = {"w": matrix(30, 20, 0), "bias": matrix(1, 5, 1)[0]}
+    ranks = [int(torch.linalg.matrix_rank(state["w"])) for state in literal.rank_sweep(vector)]
+    assert ranks == [int(20 * fraction) for fraction in literal.FRACTIONS]
+    assert len(ranks) == 11
+
+
+def test_the_literal_interference_is_equation_6() -> None:
+    deltas = [matrix(7, 4, seed) for seed in range(3)]
+    factors = [np.linalg.svd(delta.numpy(), full_matrices=False) for delta in deltas]
+    u, v = (np.concatenate([side[i] if i == 0 else side[i].T for side in factors], axis=1) for i in (0, 2))
+    s = np.diag(np.concatenate([s for _, s, _ in factors]))
+    expected = np.abs((u.T @ u - np.eye(12)) @ s @ (v.T @ v - np.eye(12))).sum()
+    assert literal.singular_task_interference(deltas) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "changed", "matrices"), [("ViT-B-32", 87_849_216, 50), ("ViT-L-14", 303_966_208, 98)])
+def test_layouts_are_those_of_the_published_files(name: str, changed: int, matrices: int) -> None:
+    shapes = layouts.layout(name)
+    assert (len(shapes), layouts.parameters(shapes)) == layouts.PUBLISHED[name]
+    assert layouts.parameters(layouts.visual(shapes)) == changed
+    assert len(layouts.matrices(shapes)) == matrices
+    assert TINY.keys() == {key for key in shapes if layouts.block(key) in {"", "0", "1"}}
+
+
+def test_an_unknown_layout_is_told() -> None:
+    with pytest.raises(InputError, match=r"there is no layout `ViT-X`; choose one of ViT-B-32, ViT-L-14, tiny\."):
+        layouts.layout("ViT-X")
+
+
+def test_synthetic_checkpoints_have_the_layout_and_the_same_bytes_each_time(tmp_path: Path) -> None:
+    base, experts = synthetic.write(tmp_path / "one", "tiny", 2, workers=2)
+    again, others = synthetic.write(tmp_path / "two", "tiny", 2)
+    found = open_checkpoint(base)
+    assert found.layout == {key: TensorInfo(torch.float32, shape) for key, shape in TINY.items()}
+    for left, right in zip([base, *experts], [again, *others], strict=True):
+        assert left.read_bytes() == right.read_bytes()
+        left_state, start = load_file(left), load_file(base)
+        changed = {key for key in TINY if not torch.equal(left_state[key], start[key])}
+        assert changed == (set() if left == base else set(layouts.visual(TINY)))
+    assert experts[0].read_bytes() != experts[1].read_bytes()
+    assert synthetic.write(tmp_path / "three", "tiny", 1, seed=1)[0].read_bytes() != base.read_bytes()
+
+
+def test_finished_files_are_kept_and_others_made_again(tmp_path: Path) -> None:
+    base, experts = synthetic.write(tmp_path, "tiny", 2)
+    before = {path: path.stat().st_mtime_ns for path in (base, *experts)}
+    content = experts[0].read_bytes()
+    experts[0].write_bytes(content[:100])
+    checkpoints.save(experts[1], {"w": torch.zeros(2)}, {"made by": "someone"})
+    synthetic.write(tmp_path, "tiny", 2)
+    assert base.stat().st_mtime_ns == before[base]
+    assert experts[0].read_bytes() == content
+    assert open_checkpoint(experts[1]).layout.keys() == TINY.keys()
+
+
+def test_without_room_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**6, 10**6, 10))
+    with pytest.raises(InputError, match=r"are needed and 0\.0 GB are free; free some space"):
+        synthetic.write(tmp_path, "tiny", 2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_task_matrices_decay_and_overlap() -> None:
+    one, two = (synthetic.change(0, "model.visual.proj", (192, 128), task).double() for task in (1, 2))
+    s = torch.linalg.svdvals(one)
+    assert torch.linalg.matrix_norm(one) == pytest.approx(0.03 * 0.02 * (192 * 128) ** 0.5, rel=1e-5)
+    # A power law of exponent 0.7 as far as a quarter of the components, give or take what random directions do.
+    leading = torch.arange(1, 33, dtype=s.dtype)
+    slope = np.polyfit(leading.log().numpy(), s[:32].log().numpy(), 1)[0]
+    assert -1.1 < slope < -0.6
+    assert s[:16].square().sum() > 0.8 * s.square().sum()
+    cosine = float((one * two).sum() / one.norm() / two.norm())
+    assert 0.02 < cosine < 0.15
+
+
+def test_counts_of_one_matrix_by_hand() -> None:
+    # 3 x 2, two tasks: k = 1, c = 2, p = 2 (all there are); per task a Gram matrix and an image, then both together.
+    found = counts.matrix(2, 3, 2)
+    assert found.products32 == 2 * (3 * 4 + 2 * 3 * 2 * 2) + 2 * 3 * 2 * 2
+    assert found.eigen32 == 2 * 9 * 8
+    assert found.eigen64 == 2 * 9 * 8 + 2 * 9 * 8
+    refinement = 2 * 4 + 3 * 4 + 2 * 8 / 3 + 4 * 8 + 2 * 4 + 2 * 5 * 2
+    assert found.products64 == pytest.approx(2 * refinement + 3 * 5 * 4 + 2 * 2 * 8)
+    assert found.transferred == 4 * (2 * 6 + 6)
+    assert counts.matrix(2, 3, 2) == counts.matrix(3, 2, 2)
+
+
+def test_counts_of_a_merge_add_up() -> None:
+    shapes = {"model.visual.proj": (3, 2), "model.visual.bias": (5,), "model.token_embedding.weight": (7, 2)}
+    found, one = counts.merge(shapes, 2), counts.matrix(3, 2, 2)
+    assert (found.read, found.written) == (2 * 3 * 4 * 25, 4 * 25)
+    assert found.operations == one.operations
+    assert found.transferred == one.transferred + 3 * 4 * 5
+    device = counts.Device(float32=1e3, float64=1e2, memory=1e1, link=1e0, eigen_share=0.5)
+    floor = counts.floor(found, device)
+    assert floor["products"] == pytest.approx(one.products32 / 1e3 + one.products64 / 1e2)
+    assert floor["eigendecompositions"] == pytest.approx(2 * (one.eigen32 / 1e3 + one.eigen64 / 1e2))
+    assert (floor["device memory"], floor["link"]) == (found.moved / 1e1, found.transferred)
+
+
+def test_bytes_of_compressed_task_vectors() -> None:
+    shapes = {"model.visual.proj": (6, 4), "model.visual.bias": (5,), "model.text_projection": (7, 2)}
+    assert counts.compressed_bytes(shapes, 2) == 4 * (2 * (6 + 4 + 1) + 5)
+    expected = {"ViT-B-32": [19.0, 11.9, 9.2], "ViT-L-14": [16.9, 9.8, 6.9]}
+    for name, shares in expected.items():
+        whole = 4 * layouts.parameters(layouts.visual(layouts.layout(name)))
+        found = [100 * counts.compressed_bytes(layouts.layout(name), tasks) / whole for tasks in (8, 14, 20)]
+        assert found == pytest.approx(shares, abs=0.06)
+
+
+def test_the_readme_prints_the_counts() -> None:
+    assert counts.table() in (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_step_replaces_only_its_own_rows(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "bench.csv"
+    old, other = Row("merge", "ours", "time", 2.0, "s"), Row("storage", "a, b", "measured", 9.25, "%")
+    table.replace(file, "storage", [other])
+    table.replace(file, "merge", [old])
+    table.replace(file, "merge", [new := old._replace(value=1.5)])
+    assert table.read(file) == [new, other]
+    assert file.read_text() == 'step,case,quantity,value,unit\nmerge,ours,time,1.5,s\nstorage,"a, b",measured,9.25,%\n'
+
+
+def test_a_command_is_measured_by_itself() -> None:
+    ballast = torch.ones(2**27)  # 512 MB here must not count there
+    small = measured(["-c", "pass"], 1)
+    large = measured(["-c", "x = b'1' * 200_000_000"], 1)
+    assert ballast.nbytes > 400e6 > large.peak > small.peak + 190e6
+    with pytest.raises(RuntimeError, match="failed with exit status 3"):
+        measured(["-c", "raise SystemExit(3)"], 1)
+
+
+def test_the_error_is_that_of_the_update(tmp_path: Path) -> None:
+    base, experts = synthetic.write(tmp_path, "tiny", 2)
+    exact, wrong = tmp_path / "exact.safetensors", tmp_path / "wrong.safetensors"
+    literal.merge_files(base, experts, exact, 1.0, torch.float64)
+    start, merged = load_file(base), load_file(exact)
+    save_file({key: start[key] + 1.01 * (merged[key] - start[key]) for key in merged}, wrong)
+    found = oracle.errors(base, experts, {"exact": exact, "wrong": wrong}, oracle.sample(TINY))
+    assert found["exact"] == found[oracle.ROUNDED] < 1e-5
+    assert found["wrong"] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_sample_holds_first_middle_and_last_block() -> None:
+    shapes = layouts.layout("ViT-B-32")
+    sample = oracle.sample(shapes)
+    assert {layouts.block(key) for key in sample} == {"", "0", "6", "11"}
+    assert len(sample) == 14 + 3 * 12
+
+
+def test_one_matrix_of_each_shape_stands_for_all() -> None:
+    found = backbone.representatives(layouts.matrices(layouts.layout("ViT-B-32")))
+    blocks = "model.visual.transformer.resblocks.0."
+    assert found == {
+        "model.visual.positional_embedding": 1,
+        "model.visual.proj": 1,
+        f"{blocks}attn.out_proj.weight": 12,
+        f"{blocks}attn.in_proj_weight": 12,
+        f"{blocks}mlp.c_fc.weight": 24,
+    }
+
+
+def test_the_literal_algebra_of_a_backbone_agrees_with_ours(tmp_path: Path) -> None:
+    rows = backbone.paper(Settings(tmp_path, 1, backbone="tiny", suites=(2, 3)))
+    values = {(row.case, row.quantity): row.value for row in rows}
+    assert values["TSV-M", "largest relative difference"] < 1e-3
+    assert values["STI", "largest relative difference"] < 1e-4
+    assert (values["literal", "matrices in the sample"], values["ours", "matrices measured"]) == (5, 10)
+    for operation in backbone.OPERATIONS:
+        pair = [values[operation, quantity] for quantity in ("literal, extrapolated", "ours")]
+        assert values[operation, "speed-up"] == pytest.approx(pair[0] / pair[1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_step_runs_on_files_and_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["merge", "memory", "storage", "figure", "--tiny", "--folder", str(tmp_path)]) == 0
+    rows = table.read(tmp_path / "results" / "bench.csv")
+    values = {(row.step, row.case, row.quantity): row.value for row in rows}
+    bound = max(1e-5, values["merge", "literal", "error of the update"])
+    assert values["merge", "ours", "error of the update"] <= bound
+    assert values["memory", "ours", "peak memory"] > values["memory", "import torch", "peak memory"] > 0.05
+    # Headers weigh more in small files; the tensors alone are what the formula says.
+    assert 1 < values["storage", "tiny, T = 2", "measured over formula"] < 1.5
+    assert capsys.readouterr().out.count("| case | quantity | value |") == 3
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {"bench.csv", "bench.svg", "bench.png"}
+
+
+def test_a_failing_command_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(run.MEASUREMENTS, "storage", lambda settings: _failing())
+    assert run.main(["storage", "--folder", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "`python -c raise SystemExit(3)` failed with exit status 3\n"
+
+
+def _failing() -> list[Row]:
+    measured(["-c", "raise SystemExit(3)"], 1)
+    return []
+
+
+def test_the_same_rows_give_the_same_figure_and_absent_steps_are_named(tmp_path: Path) -> None:
+    rows = [Row("storage", "a", quantity, 9.0, "%") for quantity in ("formula", "measured")]
+    drawing.draw(rows, tmp_path / "one")
+    drawing.draw(rows, tmp_path / "two")
+    for name in ("bench.svg", "bench.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert (tmp_path / "one" / "bench.svg").read_text().count("was not run") == 3
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "bench").glob("*.py")), ids=lambda module: module.name)
+def test_modules_and_functions_can_be_read_in_one_sitting(module: Path) -> None:
+    text = module.read_text(encoding="utf-8")
+    assert text.startswith("# SPDX-License-Identifier: MIT\n")
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 40, f"{node.name} is too long"
