@@ -26,6 +26,9 @@ STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
 WELL_CONDITIONED = {torch.float32: 2e-2, torch.float64: 2e-9}
 """By the precision of a Gram matrix: the least ratio of its eigenvalues with which to invert their roots."""
 
+NEAR_DEPENDENT = 1e-3
+"""The least distance of a direction of unit length from the others with which float32 tells them apart."""
+
 MARGIN = 32
 """Singular vectors beyond the last one wanted that take part in its refinement."""
 
@@ -78,7 +81,7 @@ def leading(delta: Float[Tensor, "rows columns"], k: int) -> Factors:
     k = min(k, delta.shape[1])
     for dtype, way in ((torch.float32, _refined), (torch.float64, _mapped)):
         factors = way(delta, k)
-        if factors.s[-1] > STEEP[dtype] * factors.s[0]:
+        if factors and factors.s[-1] > STEEP[dtype] * factors.s[0]:
             return Factors(*(part.to(delta.dtype).contiguous() for part in factors))
     return Factors(*(part.contiguous() for part in truncate(svd(delta), k)))
 
@@ -221,8 +224,8 @@ def _eigh(symmetric: Float[Tensor, "n n"], k: int | None = None) -> tuple[Float[
     return values[n - (k or n) :], vectors[:, n - (k or n) :]
 
 
-def _refined(delta: Float[Tensor, "rows columns"], k: int) -> Factors:
-    """Return k singular components from a Gram matrix in float32, improved where its rounding error shows.
+def _refined(delta: Float[Tensor, "rows columns"], k: int) -> Factors | None:
+    """Return k singular components from a Gram matrix in float32, or None if delta has hardly more than these.
 
     The error tilts singular vectors towards all others. One step of subspace iteration takes out most of what is
     far off, and a few more vectors than are wanted leave room for their neighbours: within the space of all these,
@@ -231,9 +234,11 @@ def _refined(delta: Float[Tensor, "rows columns"], k: int) -> Factors:
     delta = delta.float()
     _, v = _eigh(_gram(delta), min(k + MARGIN, delta.shape[1]))
     stepped = (delta.mT @ (delta @ v)).double()
-    # The columns fade as the squared singular values do; at one length they are far from dependent.
-    stepped = stepped / stepped.norm(dim=0)
-    half = torch.linalg.cholesky(stepped.mT @ stepped)
+    # The columns fade as the squared singular values do; at one length they are far from dependent, if there are any.
+    stepped = stepped / stepped.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
+    half, failed = torch.linalg.cholesky_ex(stepped.mT @ stepped)
+    if failed or half.diagonal().min() < NEAR_DEPENDENT:
+        return None
     v = torch.linalg.solve_triangular(half, stepped.mT, upper=False).mT.float()
     image = (delta @ v).double()
     v = v.double()
