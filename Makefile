@@ -98,7 +98,7 @@ intact-experts: intact-environment
 
 ##@ Checks
 
-.PHONY: smoke test lint check verify
+.PHONY: smoke test lint check verify bench
 smoke:  ## run every notebook on the tiny profile, in build/smoke
 	@$(MAKE) --no-print-directory paper PROFILE=smoke OUT=build/smoke
 test: smoke  ## smoke, then all tests with coverage
@@ -112,6 +112,9 @@ check: lint  ## lint, then test
 verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(MAKE) --no-print-directory paper OUT=build/verify
 	@$(PYTHON) -m tsvlib.results compare data/results/$(PROFILE) build/verify/data/results/$(PROFILE)
+
+bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (40 GB of disk)
+	$(PYTHON) -m bench.run merge paper memory storage figure
 
 ##@ Workshop
 

@@ -27,13 +27,13 @@ class Counts:
     """Floating-point operations by type and kind, and bytes."""
 
     products32: float = 0.0
-    """Matrix products in float32: Gram matrices, images of singular vectors, the merged matrix."""
+    """Matrix products in float32: Gram matrices, images of singular vectors, long polar factors, the merged matrix."""
 
     eigen32: float = 0.0
     """Symmetric eigendecompositions in float32."""
 
     products64: float = 0.0
-    """Matrix products in float64: refinement, Gram matrices and polar factors of the factors side by side."""
+    """Matrix products in float64: refinement, and short polar factors."""
 
     eigen64: float = 0.0
     """Symmetric eigendecompositions in float64."""
@@ -87,25 +87,32 @@ def matrix(rows: int, columns: int, tasks: int) -> Counts:
     k = kept(n, tasks)
     c, p = tasks * k, min(k + MARGIN, n)
     # Of each task: Gram matrix and image of p vectors; then the exact problem within the space of these.
-    refinement = n * p**2 + m * p**2 + 2 * p**3 / 3 + 4 * p**3 + 2 * p**2 * k + 2 * (m + n) * p * k
+    step = n * p**2 + p**3 / 3 + n * p**2
+    refinement = step + n * p**2 + m * p**2 + 2 * p**3 / 3 + 4 * p**3 + 2 * p**2 * k + 2 * (m + n) * p * k
     decomposition = Counts(
-        products32=m * n**2 + 2 * m * n * p,
+        products32=m * n**2 + 3 * 2 * m * n * p,
         eigen32=eigen(n),
         products64=refinement,
         eigen64=eigen(p),
         transferred=FLOAT * m * n,
-        # The change twice, the Gram matrix, and vectors in float32 and float64.
-        moved=FLOAT * (2 * m * n + 2 * n**2 + 2 * n * p + m * p) + 2 * FLOAT * 3 * (m + n) * p,
+        # The change four times, the Gram matrix, and vectors in float32 and float64.
+        moved=FLOAT * (4 * m * n + 2 * n**2 + 4 * n * p + 2 * m * p) + 2 * FLOAT * 4 * (m + n) * p,
     )
     # Of all tasks: Gram matrix, inverse root and product for both sides, and the merged matrix.
-    both = Counts(
+    product = Counts(
         products32=2 * m * n * c,
-        products64=3 * (m + n) * c**2 + 2 * 2 * c**3,
-        eigen64=2 * eigen(c),
         transferred=FLOAT * m * n,
-        moved=2 * FLOAT * (3 * (m + n) * c + 2 * 4 * c**2) + FLOAT * ((m + n) * c + m * n),
+        moved=FLOAT * ((m + n) * c + m * n),
     )
-    return sum([decomposition] * tasks, both)
+    return sum([decomposition] * tasks, polar(m, c) + polar(n, c) + product)
+
+
+def polar(length: int, c: int) -> Counts:
+    """Return the counts of making c columns orthonormal: in float32 when they are at least twice as long as many."""
+    products, moved = 3 * length * c**2 + 2 * c**3, FLOAT * (3 * length * c + 4 * c**2)
+    if length >= 2 * c:
+        return Counts(products32=products, eigen32=eigen(c), moved=moved)
+    return Counts(products64=products, eigen64=eigen(c), moved=2 * moved)
 
 
 def eigen(n: int) -> float:

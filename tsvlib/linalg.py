@@ -36,15 +36,15 @@ _STRIP = 256
 
 
 class Factors(NamedTuple):
-    """A matrix as u @ diag(s) @ vh, with the singular values in descending order."""
+    """A matrix as u @ diag(s) @ vh, with the singular values in descending order; or a stack of such matrices."""
 
-    u: Float[Tensor, "rows rank"]
-    s: Float[Tensor, " rank"]
-    vh: Float[Tensor, "rank columns"]
+    u: Float[Tensor, "*tasks rows rank"]
+    s: Float[Tensor, "*tasks rank"]
+    vh: Float[Tensor, "*tasks rank columns"]
 
-    def product(self) -> Float[Tensor, "rows columns"]:
+    def product(self) -> Float[Tensor, "*tasks rows columns"]:
         """Return the matrix that the factors stand for."""
-        return (self.u * self.s) @ self.vh
+        return (self.u * self.s[..., None, :]) @ self.vh
 
 
 class Interference(NamedTuple):
@@ -56,18 +56,19 @@ class Interference(NamedTuple):
     """Largest sum of absolute entries in a column: the operator norm from l1 to l1."""
 
 
-def svd(delta: Float[Tensor, "rows columns"]) -> Factors:
+def svd(delta: Float[Tensor, "*tasks rows columns"]) -> Factors:
     """Return the thin singular value decomposition; signs of singular vectors are LAPACK's choice."""
     return Factors(*torch.linalg.svd(delta, full_matrices=False))
 
 
-def leading(delta: Float[Tensor, "rows columns"], k: int) -> Factors:
+def leading(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
     """Return the k leading singular components, or all of them when there are fewer, in the type of ``delta``.
 
     Eigenvectors of the Gram matrix of the short side give one set of singular vectors, ``delta`` maps them to the
     other. Squaring loses half of the digits. So a Gram matrix in float32 serves only while the last component
     wanted stands well above its rounding error, and what it gives is refined in float64; below, the Gram matrix is
     in float64, and for the steepest spectra the full decomposition takes over. float64 input always gets that.
+    A stack of matrices, which suits a GPU, is decomposed as its most demanding matrix needs.
 
     Raises:
         InputError: k is less than one.
@@ -75,13 +76,14 @@ def leading(delta: Float[Tensor, "rows columns"], k: int) -> Factors:
     _check_rank(k)
     if delta.dtype == torch.float64:
         return truncate(svd(delta), k)
-    if delta.shape[0] < delta.shape[1]:
+    rows, columns = delta.shape[-2:]
+    if rows < columns:
         u, s, vh = leading(delta.mT, k)
         return Factors(vh.mT.contiguous(), s, u.mT.contiguous())
-    k = min(k, delta.shape[1])
+    k = min(k, columns)
     for dtype, way in ((torch.float32, _refined), (torch.float64, _mapped)):
         factors = way(delta, k)
-        if factors and factors.s[-1] > STEEP[dtype] * factors.s[0]:
+        if factors and bool((factors.s[..., -1] > STEEP[dtype] * factors.s[..., 0]).all()):
             return Factors(*(part.to(delta.dtype).contiguous() for part in factors))
     return Factors(*(part.contiguous() for part in truncate(svd(delta), k)))
 
@@ -102,7 +104,7 @@ def kept_rank(rank: int, fraction: float) -> int:
 def truncate(factors: Factors, k: int) -> Factors:
     """Return the k leading components, or all of them when there are fewer; InputError when k is less than one."""
     _check_rank(k)
-    return Factors(factors.u[:, :k], factors.s[:k], factors.vh[:k])
+    return Factors(factors.u[..., :k], factors.s[..., :k], factors.vh[..., :k, :])
 
 
 def low_rank(delta: Float[Tensor, "rows columns"], k: int) -> Float[Tensor, "rows columns"]:
@@ -206,8 +208,10 @@ def _check_rank(k: int) -> None:
         raise InputError(f"{k} is no rank to truncate to; keep at least one component.")
 
 
-def _gram(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "columns columns"]:
-    """Return xᵀx with its lower triangle filled strip by strip, which is all that ``_eigh`` reads."""
+def _gram(x: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks columns columns"]:
+    """Return xᵀx. Of a single matrix only the lower triangle is filled, strip by strip: all that ``_eigh`` reads."""
+    if x.ndim > 2:
+        return x.mT @ x
     gram = x.new_zeros(x.shape[1], x.shape[1])
     for start in range(0, len(gram), _STRIP):
         end = start + _STRIP
@@ -215,16 +219,18 @@ def _gram(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "columns columns"]:
     return gram
 
 
-def _eigh(symmetric: Float[Tensor, "n n"], k: int | None = None) -> tuple[Float[Tensor, " k"], Float[Tensor, "n k"]]:
+def _eigh(
+    symmetric: Float[Tensor, "*tasks n n"], k: int | None = None
+) -> tuple[Float[Tensor, "*tasks k"], Float[Tensor, "*tasks n k"]]:
     """Return the k largest eigenvalues (all by default), ascending, and their eigenvectors, from the lower triangle."""
-    n = len(symmetric)
-    if symmetric.device.type == "cpu" and k is not None and k < n:
+    n = symmetric.shape[-1]
+    if k is not None and k < n and symmetric.ndim == 2 and symmetric.device.type == "cpu":
         return lapack.largest_eigenpairs(symmetric, k)
     values, vectors = torch.linalg.eigh(symmetric, UPLO="L")
-    return values[n - (k or n) :], vectors[:, n - (k or n) :]
+    return values[..., n - (k or n) :], vectors[..., n - (k or n) :]
 
 
-def _refined(delta: Float[Tensor, "rows columns"], k: int) -> Factors | None:
+def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | None:
     """Return k singular components from a Gram matrix in float32, or None if delta has hardly more than these.
 
     The error tilts singular vectors towards all others. One step of subspace iteration takes out most of what is
@@ -232,26 +238,25 @@ def _refined(delta: Float[Tensor, "rows columns"], k: int) -> Factors | None:
     the small problem of Rayleigh and Ritz, in float64, sets the directions right.
     """
     delta = delta.float()
-    _, v = _eigh(_gram(delta), min(k + MARGIN, delta.shape[1]))
+    _, v = _eigh(_gram(delta), min(k + MARGIN, delta.shape[-1]))
     stepped = (delta.mT @ (delta @ v)).double()
     # The columns fade as the squared singular values do; at one length they are far from dependent, if there are any.
-    stepped = stepped / stepped.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
+    stepped = stepped / stepped.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     half, failed = torch.linalg.cholesky_ex(stepped.mT @ stepped)
-    if failed or half.diagonal().min() < NEAR_DEPENDENT:
+    if bool((failed.bool() | (half.diagonal(dim1=-2, dim2=-1).amin(-1) < NEAR_DEPENDENT)).any()):
         return None
     v = torch.linalg.solve_triangular(half, stepped.mT, upper=False).mT.float()
-    image = (delta @ v).double()
-    v = v.double()
+    image, v = (delta @ v).double(), v.double()
     root = torch.linalg.inv(torch.linalg.cholesky(v.mT @ v))
     values, w = _eigh(root @ (image.mT @ image) @ root.mT)
-    turn = root.mT @ w.flip(1)[:, :k]
-    s = values.flip(0)[:k].clamp_min(0).sqrt()
-    return Factors(image @ (turn / s), s, (v @ turn).mT)
+    turn = root.mT @ w.flip(-1)[..., :k]
+    s = values.flip(-1)[..., :k].clamp_min(0).sqrt()
+    return Factors(image @ (turn / s[..., None, :]), s, (v @ turn).mT)
 
 
-def _mapped(delta: Float[Tensor, "rows columns"], k: int) -> Factors:
+def _mapped(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
     """Return k singular components from a Gram matrix in float64."""
     wide = delta.double()
     values, v = _eigh(_gram(wide), k)
-    v, s = v.flip(1), values.flip(0).clamp_min(0).sqrt()
-    return Factors(wide @ (v / s), s, v.mT)
+    v, s = v.flip(-1), values.flip(-1).clamp_min(0).sqrt()
+    return Factors(wide @ (v / s[..., None, :]), s, v.mT)

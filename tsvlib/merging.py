@@ -64,9 +64,17 @@ class Layer:
                 yield mine.to(self.device)
 
     def factors(self, k: int) -> list[Factors]:
-        """Return the k leading singular components of each task matrix that is not zero."""
-        decompose = self.spectra.factors if self.spectra else linalg.leading
-        return [decompose(change, k) for change in self.changes()]
+        """Return the k leading singular components of each task matrix that is not zero.
+
+        A GPU takes all of them in one batch, since they are of one shape; on a CPU one at a time is in memory.
+        """
+        if self.spectra or self.device.type == "cpu":
+            decompose = self.spectra.factors if self.spectra else linalg.leading
+            return [decompose(change, k) for change in self.changes()]
+        changes = list(self.changes())
+        if not changes:
+            return []
+        return [Factors(*parts) for parts in zip(*linalg.leading(torch.stack(changes), k), strict=True)]
 
     def total(self) -> Tensor:
         """Return the sum of all changes."""
