@@ -115,15 +115,14 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     )
 
 
-def expand(base: Path, factors: Path, out: Path, alpha: float, session: Session) -> str:
-    """Write base + alpha * the task vector of a TSV-C file to ``out``, and return its digest.
+def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Session) -> str:
+    """Write base + alpha * the task vector of a TSV-C file to ``out``, and return its digest; experts play no part.
 
     InputError when the factors are damaged, are no TSV-C file or belong to another base.
     """
     _check_alpha(alpha)
     notes = _notes(factors)
-    inputs = Inputs(base, [])
-    layout = inputs.base.layout
+    base, layout = inputs.base.path, inputs.base.layout
     if {key: tuple(shape) for key, shape in notes["shapes"].items()} != inputs.suite.shapes:
         raise InputError(f"{factors}: its tensors are not those of {base}; name the base that it was compressed from.")
     _check_space(out, sum(info.nbytes for info in layout.values()))

@@ -35,6 +35,12 @@ class Plan:
     seconds: float
     memory: int
 
+    @property
+    def brief(self) -> str:
+        """Return the estimates as one line."""
+        sizes = f"{_scaled(self.bytes_read, 'B')} to read, about {_scaled(self.memory, 'B')} of memory"
+        return f"{self.experts} experts, {self.matrices} task matrices: {sizes}, about {_duration(self.seconds)}"
+
     def __str__(self) -> str:
         rows = {
             "experts": f"{self.experts}",

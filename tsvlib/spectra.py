@@ -49,8 +49,10 @@ class Entry(NamedTuple):
 
 
 class _File(NamedTuple):
-    path: Path
-    status: os.stat_result
+    # In the order of use, as such tuples sort.
+    last_use: int
+    name: str
+    bytes: int
 
 
 class Spectra:
@@ -97,12 +99,12 @@ class Spectra:
     def list(self) -> builtins.list[Entry]:
         """Return all entries whose header is sound, the least recently used first; contents stay unchecked."""
         entries = []
-        for path, status in self._files():
+        for file in self._files():
             with suppress(InputError, KeyError, ValueError):
-                layout = checkpoints.open_checkpoint(path).layout
+                layout = checkpoints.open_checkpoint(self.folder / file.name).layout
                 (rows, rank), (_, columns) = layout["u"].shape, layout["vh"].shape
-                last_use = datetime.fromtimestamp(status.st_mtime, UTC)
-                entries.append(Entry(path.stem, status.st_size, (rows, columns), rank, last_use))
+                last_use = datetime.fromtimestamp(file.last_use / 1e9, UTC)
+                entries.append(Entry(file.name.removesuffix(_SUFFIX), file.bytes, (rows, columns), rank, last_use))
         return entries
 
     def clear(self) -> int:
@@ -110,7 +112,7 @@ class Spectra:
 
         Other files in the folder stay. Processes that use the store at that moment go on undisturbed.
         """
-        return sum(status.st_size for path, status in self._files() if _removed(path))
+        return sum(file.bytes for file in self._files() if _removed(self.folder / file.name))
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{_SUFFIX}"
@@ -154,13 +156,14 @@ class Spectra:
     def _shrink(self, keep: Path) -> None:
         """Remove the least recently used files but ``keep`` until all together are within the limit."""
         found = self._files()
-        surplus = sum(status.st_size for _, status in found) - self.limit
-        for path, status in found:
+        surplus = sum(file.bytes for file in found) - self.limit
+        for file in found:
             if surplus <= 0:
                 break
+            path = self.folder / file.name
             # Another process may make room at the same time; its work counts too, or both remove twice as much.
             if path != keep and (_removed(path) or not path.exists()):
-                surplus -= status.st_size
+                surplus -= file.bytes
 
     def _files(self) -> builtins.list[_File]:
         """Return entries and leftovers, the least recently used first; nothing if the folder cannot be read."""
@@ -170,8 +173,9 @@ class Spectra:
                 if _ENTRY.fullmatch(item.name) or _LEFTOVER.fullmatch(item.name):
                     # Another process may have removed it since.
                     with suppress(FileNotFoundError):
-                        found.append(_File(self.folder / item.name, item.stat()))
-        return sorted(found, key=lambda file: (file.status.st_mtime_ns, file.path))
+                        status = item.stat()
+                        found.append(_File(status.st_mtime_ns, item.name, status.st_size))
+        return sorted(found)
 
 
 def _name(delta: Tensor) -> str:

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""What the command line offers, in words for newcomers, and how it reaches the library.
+
+Help must be quick, so nothing here imports torch before there is work to do.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsvlib.errors import InputError
+
+if TYPE_CHECKING:
+    from tsvlib.artefacts import Inputs, Session
+
+CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
+SETTINGS = ("method", "alpha", "rank", "dtype", "split_qkv", "convolutions")
+GIGABYTE = 10**9
+
+_DESCRIPTIONS = {
+    "plan": "Check from the headers alone whether a base and its experts fit each other, and estimate the time and "
+    "memory that merging them takes. Nothing is written.",
+    "merge": "Merge experts, which were fine-tuned from one base, into one model: base + alpha * update. The whole "
+    "models are never in memory.",
+    "compress": "Store one expert as the leading singular components of what fine-tuning changed (TSV-C). The file is "
+    "safetensors; `expand` turns it back into a checkpoint.",
+    "expand": "Turn a file that `compress` made back into a checkpoint: base + alpha * task vector.",
+    "interference": "Measure singular task interference (Eq. 6 of the paper) of every task matrix and write it as CSV. "
+    "It is zero when tasks use directions of their own, and grows the more they share.",
+    "spectra": "Decompose the task matrices of experts and write as CSV how many singular components hold their "
+    "energy; or, with --list or --clear, look after a store of decompositions.",
+}
+_EXAMPLES = {
+    "plan": "--base base.safetensors --expert cars.safetensors --expert svhn.safetensors",
+    "merge": "--base base.safetensors --expert cars.safetensors --expert svhn.safetensors --method tsv-m --alpha 1.0 "
+    "--out merged.safetensors",
+    "compress": "--base base.safetensors --expert cars.safetensors --rank 1/8 --out cars.tsvc.safetensors",
+    "expand": "--base base.safetensors --factors cars.tsvc.safetensors --out cars.safetensors",
+    "interference": "--base base.safetensors --expert cars.safetensors --expert svhn.safetensors --out sti.csv",
+    "spectra": "--base base.safetensors --expert cars.safetensors --out spectra.csv",
+}
+
+
+class UsageError(InputError):
+    """A command line that lacks something or contradicts itself."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    main = argparse.ArgumentParser(
+        prog="python -m tsvlib", description="Task Singular Vectors on checkpoints of your own.", allow_abbrev=False
+    )
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, description in _DESCRIPTIONS.items():
+        example = f"Example: python -m tsvlib {name} {_EXAMPLES[name]}"
+        first = description.partition(": ")[0].partition(". ")[0]
+        command = commands.add_parser(name, help=first, description=description, epilog=example, allow_abbrev=False)
+        _add_inputs(command, name)
+        _add_choices(command, name)
+        _add_computing(command)
+    return main
+
+
+def run(options: argparse.Namespace) -> str:
+    """Do what the command line says, and return the sentence that tells what came of it."""
+    digests = _recall(options) if getattr(options, "recipe", None) else {}
+    session = _session(options)
+    if options.command == "spectra" and (options.list or options.clear):
+        return _look_after_store(options, session)
+    from tsvlib import artefacts
+
+    _require(options)
+    inputs = artefacts.Inputs(options.base, options.expert)
+    if digests:
+        found = inputs.inspect(session)
+        if changed := [path for path, digest in digests.items() if path in found and found[path] != digest]:
+            raise InputError(f"{changed[0]}: the file is not the one that the recipe names; restore it.")
+    return _COMMANDS[options.command](options, inputs, session)
+
+
+def _plan(_: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
+    from tsvlib import planning, taskvectors
+
+    taskvectors.check_enough(len(inputs.experts))
+    return str(planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers))
+
+
+def _merge(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
+    from tsvlib import artefacts, planning
+
+    plan = planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers)
+    sys.stderr.write(f"{plan.brief}\n")
+    digest = artefacts.merge(inputs, options.out, options.method, options.alpha, session)
+    return _written(options.out, digest)
+
+
+def _compress(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
+    from tsvlib import artefacts
+
+    return _written(options.out, artefacts.compress(inputs, options.out, options.rank, options.dtype, session))
+
+
+def _expand(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
+    from tsvlib import artefacts
+
+    return _written(options.out, artefacts.expand(inputs, options.factors, options.out, options.alpha, session))
+
+
+def _interference(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
+    from tsvlib import artefacts
+
+    frame = artefacts.interference(inputs, options.out, options.rank, session)
+    return f"{options.out}: interference of {len(frame)} task matrices."
+
+
+def _spectra(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
+    from tsvlib import artefacts
+
+    frame = artefacts.spectra(inputs, options.out, session)
+    return f"{options.out}: spectra of {len(frame)} task matrices."
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, "Inputs", "Session"], str]] = {
+    "plan": _plan,
+    "merge": _merge,
+    "compress": _compress,
+    "expand": _expand,
+    "interference": _interference,
+    "spectra": _spectra,
+}
+
+
+def _add_inputs(command: argparse.ArgumentParser, name: str) -> None:
+    group = command.add_argument_group("files")
+    group.add_argument("--base", type=Path, help=f"the model before fine-tuning: {CHECKPOINT}")
+    if name != "expand":
+        many = "; once" if name == "compress" else "; repeat it for every expert"
+        group.add_argument("--expert", type=Path, action="append", default=[], help=f"a fine-tuned model{many}")
+    if name == "expand":
+        group.add_argument("--factors", type=Path, help="a file that `compress` made")
+    if name != "plan":
+        group.add_argument("--out", type=Path, help="the file to write; an older one is replaced when all is done")
+    if name in ("merge", "compress", "expand"):
+        group.add_argument(
+            "--recipe", type=Path, help="a file written earlier: take inputs and settings from it, not from here"
+        )
+
+
+def _add_choices(command: argparse.ArgumentParser, name: str) -> None:
+    group = command.add_argument_group("settings")
+    if name == "merge":
+        group.add_argument("--method", default="tsv-m", help="tsv-m (default), task-arithmetic, weight-averaging, ...")
+    if name in ("merge", "expand"):
+        group.add_argument("--alpha", type=float, default=1.0, help="how much of the update to add (1.0)")
+    if name in ("compress", "interference"):
+        default = "1/8" if name == "compress" else "1.0"
+        text = f"components to keep of a matrix: a share (1/8, 0.1), a number (64) or energy=0.99 ({default})"
+        group.add_argument("--rank", default=default, help=text)
+    if name == "compress":
+        group.add_argument("--dtype", default="float32", help="of the factors: float32 (default), float16 or bfloat16")
+    if name == "spectra":
+        group.add_argument("--list", action="store_true", help="list what the folder of --store holds")
+        group.add_argument("--clear", action="store_true", help="empty the folder of --store")
+    group.add_argument("--split-qkv", action="store_true", help="take fused attention weights as q, k and v")
+    group.add_argument("--convolutions", action="store_true", help="take convolution kernels as matrices too")
+
+
+def _add_computing(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("computing")
+    group.add_argument("--device", default="auto", help="auto (default: a CUDA GPU if there is one), cpu, cuda or mps")
+    group.add_argument("--workers", type=int, help="matrices to work on at once (as many as CPUs)")
+    group.add_argument("--store", type=Path, help="a folder to keep decompositions in for the next command")
+    group.add_argument("--store-limit", type=float, default=50.0, metavar="GB", help="size of that folder (50)")
+
+
+def _recall(options: argparse.Namespace) -> dict[str, str]:
+    """Fill the options from the recipe of a file, and return the SHA-256 of its inputs."""
+    from tsvlib import checkpoints
+
+    recipe = checkpoints.recipe(options.recipe, "name a file that this command wrote")
+    if recipe.get("command") != options.command:
+        raise InputError(f"{options.recipe}: it was not made by `{options.command}`; name a file that was.")
+    if options.base or getattr(options, "expert", None) or getattr(options, "factors", None):
+        raise UsageError(f"{options.recipe}: its recipe names the inputs; leave --base, --expert and --factors out.")
+    for name, value in recipe["arguments"].items():
+        if name in ("base", "factors"):
+            setattr(options, name, Path(value))
+        elif name == "expert":
+            options.expert = [Path(path) for path in value]
+        elif name in SETTINGS:
+            setattr(options, name, value)
+    digests: dict[str, str] = recipe["sha256"]
+    return digests
+
+
+def _require(options: argparse.Namespace) -> None:
+    """Raise InputError for files that the command needs and the command line does not name."""
+    if not hasattr(options, "expert"):
+        options.expert = []
+    needed = ["base", *(["factors"] if options.command == "expand" else ["expert"])]
+    needed += [] if options.command == "plan" else ["out"]
+    if lacking := [name for name in needed if not getattr(options, name)]:
+        raise UsageError(f"{options.command} needs --{lacking[0]}; see python -m tsvlib {options.command} --help.")
+    if options.command == "compress" and len(options.expert) > 1:
+        raise UsageError(f"compress takes one expert, and {len(options.expert)} are named; run it once for each.")
+
+
+def _session(options: argparse.Namespace) -> "Session":
+    from tsvlib import artefacts, devices
+    from tsvlib.spectra import Spectra
+    from tsvlib.taskvectors import MatrixRule
+
+    device = devices.choose(options.device)
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers {options.workers}: choose at least one.")
+    if options.store_limit <= 0:
+        raise UsageError(f"--store-limit {options.store_limit:g}: choose a size above zero.")
+    store = Spectra(options.store, int(options.store_limit * GIGABYTE)) if options.store else None
+    rule = MatrixRule(options.split_qkv, options.convolutions)
+    return artefacts.Session(rule, device, options.workers or devices.default_workers(device), store)
+
+
+def _look_after_store(options: argparse.Namespace, session: "Session") -> str:
+    if session.spectra is None:
+        raise UsageError("spectra --list and --clear need --store; name the folder.")
+    if options.clear:
+        return f"{options.store}: {session.spectra.clear() / 1e6:.1f} MB freed."
+    entries: list[Any] = session.spectra.list()
+    for entry in entries:
+        size = f"{entry.shape[0]} x {entry.shape[1]}"
+        text = (
+            f"{entry.name[:12]}  {size:>14}  rank {entry.rank:>5}  {entry.bytes / 1e6:9.2f} MB  {entry.last_use:%F %T}"
+        )
+        sys.stdout.write(f"{text}\n")
+    return f"{options.store}: {len(entries)} decompositions, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB."
+
+
+def _written(out: Path, digest: str) -> str:
+    return f"{out}: {out.stat().st_size / 1e6:.1f} MB, digest {digest[:12]}."
