@@ -141,7 +141,7 @@ def test_task_matrices_decay_and_overlap() -> None:
 
 
 def test_counts_of_one_matrix_by_hand() -> None:
-    # 3 x 2, two tasks: k = 1, c = 2, p = 2 (all there are); per task a Gram matrix and three images, then both together.
+    # 3 x 2, two tasks: k = 1, c = 2, p = 2 (all there are); a Gram matrix and three images a task, then both together.
     found = counts.matrix(2, 3, 2)
     assert found.products32 == 2 * (3 * 4 + 3 * 2 * 3 * 2 * 2) + 2 * 3 * 2 * 2
     assert found.eigen32 == 2 * 9 * 8

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: MIT
+"""Files in, files out: right, the same on any number of workers, whole or not there, and little in memory."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import small_models
+import torch
+from safetensors.torch import save_file
+
+from tsvlib import artefacts, checkpoints, linalg, paths
+from tsvlib.artefacts import Inputs, Session
+from tsvlib.errors import InputError
+from tsvlib.spectra import Spectra
+from tsvlib.taskvectors import MatrixRule
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")),
+]
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> tuple[Path, list[Path]]:
+    return small_models.write(tmp_path / "models")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("alpha", [1.0, 0.3])
+def test_merged_file_is_the_papers_algorithm(models, tmp_path: Path, alpha: float, device: str) -> None:
+    out = tmp_path / "merged.safetensors"
+    artefacts.merge(Inputs(*models), out, "tsv-m", alpha, Session(device=torch.device(device)))
+    found, expected = checkpoints.load(out), small_models.merged(3, alpha)
+    assert found.keys() == expected.keys()
+    for key, tensor in found.items():
+        assert tensor.dtype == small_models.state(0)[key].dtype
+        np.testing.assert_allclose(tensor.double().numpy(), expected[key], rtol=1e-4, atol=1e-5)
+        if key in small_models.UNTRAINED or not tensor.is_floating_point():
+            assert torch.equal(tensor, small_models.state(0)[key])
+
+
+def test_order_of_experts_hardly_matters(models, tmp_path: Path) -> None:
+    base, experts = models
+    for name, order in {"one": experts, "other": experts[::-1]}.items():
+        artefacts.merge(Inputs(base, order), tmp_path / f"{name}.safetensors", "tsv-m", 1.0, Session())
+    one, other = (checkpoints.load(tmp_path / f"{name}.safetensors") for name in ("one", "other"))
+    for key in small_models.MATRICES:
+        assert (one[key] - other[key]).norm() <= 1e-6 * one[key].norm()
+
+
+@pytest.mark.parametrize("method", ["tsv-m", "task_arithmetic", "weight-averaging", "interference-reduction"])
+def test_workers_and_the_store_change_no_byte(models, tmp_path: Path, method: str) -> None:
+    out = tmp_path / "merged.safetensors"
+    expected = artefacts.merge(Inputs(*models), out, method, 1.0, Session())
+    content = out.read_bytes()
+    store = Spectra(tmp_path / "store")
+    for session in (Session(workers=2), Session(workers=3, spectra=store), Session(spectra=store)):
+        assert artefacts.merge(Inputs(*models), out, method, 1.0, session) == expected
+        assert out.read_bytes() == content
+
+
+def test_folders_shards_and_pickles_give_the_same_tensors(models, tmp_path: Path) -> None:
+    base, experts = models
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    shards = {key: f"model-{number % 2}.safetensors" for number, key in enumerate(small_models.state(1))}
+    for name in set(shards.values()):
+        save_file({k: t for k, t in small_models.state(1).items() if shards[k] == name}, folder / name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    torch.save(small_models.state(2), tmp_path / "expert2.pt")
+    artefacts.merge(Inputs(*models), tmp_path / "one.safetensors", "tsv-m", 1.0, Session())
+    others = Inputs(base, [folder, tmp_path / "expert2.pt", experts[2]])
+    artefacts.merge(others, tmp_path / "other.safetensors", "tsv-m", 1.0, Session())
+    one, other = (checkpoints.load(tmp_path / f"{name}.safetensors") for name in ("one", "other"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize(("rank", "k"), [("1/4", 3), ("0.5", 6), ("5", 5), ("1.0", 12)])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_compressed_file_has_the_bytes_of_the_formula(models, tmp_path: Path, rank: str, k: int, dtype: str) -> None:
+    base, experts = models
+    out, again = tmp_path / "factors.safetensors", tmp_path / "expert.safetensors"
+    artefacts.compress(Inputs(base, experts[:1]), out, rank, dtype, Session(workers=2))
+    size = {"float32": 4}.get(dtype, 2)
+    values = size * k * ((24 + 12 + 1) + (12 + 15 + 1)) + 4 * (8 * 3 * 2 * 2 + 5)
+    header = 8 + int.from_bytes(out.read_bytes()[:8], "little")
+    assert out.stat().st_size == header + values
+    artefacts.expand(Inputs(base, []), out, again, 1.0, Session())
+    found, start, end = checkpoints.load(again), small_models.state(0), small_models.state(1)
+    tolerance = {"float32": 1e-5, "float16": 1e-3, "bfloat16": 1e-2}[dtype]
+    for key, tensor in found.items():
+        expected = end[key]
+        if key in small_models.MATRICES:
+            expected = start[key] + linalg.low_rank(end[key] - start[key], k)
+        torch.testing.assert_close(tensor, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_expanding_halves_and_parts(models, tmp_path: Path) -> None:
+    base, experts = models
+    out, again = tmp_path / "factors.safetensors", tmp_path / "expert.safetensors"
+    session = Session(MatrixRule(split_qkv=True, convolutions=True))
+    artefacts.compress(Inputs(base, experts[:1]), out, "energy=1", "float32", session)
+    artefacts.expand(Inputs(base, []), out, again, 0.5, session)
+    start, end = small_models.state(0), small_models.state(1)
+    for key, tensor in checkpoints.load(again).items():
+        torch.testing.assert_close(tensor, (start[key] + end[key]) / 2 if key in SHAPED else start[key])
+
+
+SHAPED = set(small_models.SHAPES) - small_models.UNTRAINED
+
+
+def test_interference_table_is_equation_6(models, tmp_path: Path) -> None:
+    frame = artefacts.interference(Inputs(*models), tmp_path / "sti.csv", "1/3", Session(workers=2))
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "sti.csv"), frame)
+    rows = frame.set_index("key")
+    assert rows.loc["token_embedding.weight", "entrywise"] == 0
+    for key in small_models.MATRICES:
+        deltas = [(small_models.state(seed)[key] - small_models.state(0)[key]).double() for seed in (1, 2, 3)]
+        kept = [linalg.truncate(linalg.svd(delta), 4) for delta in deltas]
+        u, vh = torch.cat([f.u for f in kept], 1), torch.cat([f.vh for f in kept])
+        eye = torch.eye(12, dtype=u.dtype)
+        dense = (u.T @ u - eye) @ torch.cat([f.s for f in kept]).diag() @ (vh @ vh.T - eye)
+        assert rows.loc[key, "entrywise"] == pytest.approx(float(dense.abs().sum()), rel=1e-4)
+        assert rows.loc[key, "induced"] == pytest.approx(float(torch.linalg.matrix_norm(dense, 1)), rel=1e-4)
+        assert rows.loc[key, ["tasks", "components"]].tolist() == [3, 12]
+
+
+def test_spectra_table_tells_rank_and_energy(models, tmp_path: Path) -> None:
+    frame = artefacts.spectra(Inputs(*models), tmp_path / "spectra.csv", Session(workers=2))
+    assert len(frame) == 3 * len(small_models.MATRICES)
+    row = frame[(frame.key == "visual.proj") & (frame.expert == 2)].iloc[0]
+    s = torch.linalg.svdvals((small_models.state(2)["visual.proj"] - small_models.state(0)["visual.proj"]).double())
+    assert row.largest == pytest.approx(float(s[0]), rel=1e-5)
+    assert row.norm == pytest.approx(float(s.norm()), rel=1e-5)
+    assert row.stable_rank == pytest.approx(float((s.norm() / s[0]) ** 2), rel=1e-4)
+    energy = (s**2).cumsum(0) / (s**2).sum()
+    assert row["energy_0.9"] == 1 + int((energy < 0.9).sum())
+
+
+def changed(seed: int, **tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+    return small_models.state(seed) | {key.replace("__", "."): tensor for key, tensor in tensors.items()}
+
+
+BROKEN = {
+    "missing": ({k: t for k, t in small_models.state(2).items() if k != "logit_scale"}, "lacks `logit_scale`"),
+    "extra": (changed(2, extra=torch.ones(2)), "lacks `extra`"),
+    "misshapen": (changed(2, visual__proj=torch.ones(15, 12)), r"`visual\.proj` has shape \(15, 12\)"),
+    "mixed": (changed(2, visual__proj=torch.ones(12, 15).half()), r"`visual\.proj` is of type torch\.float16"),
+    "nan": (changed(2, visual__proj=torch.full((12, 15), float("nan"))), r"`visual\.proj`.* NaN or Inf"),
+    "inf": (changed(2, visual__ln__bias=torch.full((5,), float("inf"))), r"`visual\.ln\.bias`.* NaN or Inf"),
+    "integers": (changed(2, visual__position_ids=torch.ones(1, 7).long()), r"position_ids` .* is of type torch\.int64"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_unsuitable_experts_are_named_and_nothing_is_written(models, tmp_path: Path, name: str) -> None:
+    base, experts = models
+    state, sentence = BROKEN[name]
+    checkpoints.save(experts[1], state, {})
+    out = tmp_path / "merged.safetensors"
+    out.write_bytes(b"earlier")
+    before = small_models.contents(tmp_path)
+    with pytest.raises(InputError, match=sentence):
+        artefacts.merge(Inputs(base, experts), out, "tsv-m", 1.0, Session(workers=2))
+    assert small_models.contents(tmp_path) == before
+
+
+def test_unsuitable_settings_are_told_and_nothing_is_written(models, tmp_path: Path) -> None:
+    base, experts = models
+    out, few, all_of = tmp_path / "out.safetensors", Inputs(base, experts[:1]), Inputs(base, experts)
+    file = tmp_path / "file"
+    file.write_text("")
+    before = small_models.contents(tmp_path)
+    for sentence, attempt in {
+        "at least two experts, and there are 1": lambda: artefacts.merge(few, out, "tsv-m", 1.0, Session()),
+        "no merging method `tsvm`": lambda: artefacts.merge(all_of, out, "tsvm", 1.0, Session()),
+        "alpha is nan": lambda: artefacts.merge(all_of, out, "tsv-m", float("nan"), Session()),
+        "`0` is no rank": lambda: artefacts.compress(few, out, "0", "float32", Session()),
+        "`int8` is no type for factors": lambda: artefacts.compress(few, out, "1/8", "int8", Session()),
+        "0 workers cannot work": lambda: artefacts.merge(all_of, out, "tsv-m", 1.0, Session(workers=0)),
+        "a part of the path is a file": lambda: artefacts.merge(all_of, file / "out", "tsv-m", 1.0, Session()),
+        "a folder of that name": lambda: artefacts.merge(all_of, tmp_path, "tsv-m", 1.0, Session()),
+        "this is no TSV-C file": lambda: artefacts.expand(few, experts[0], out, 1.0, Session()),
+    }.items():
+        with pytest.raises(InputError, match=sentence):
+            attempt()
+        assert small_models.contents(tmp_path) == before
+
+
+def test_too_little_space_is_told_before_the_work(models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(artefacts.shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(InputError, match=r"GB are needed and .* free some space"):
+        artefacts.merge(Inputs(*models), tmp_path / "out.safetensors", "tsv-m", 1.0, Session())
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_damaged_and_foreign_factors_are_refused(models, tmp_path: Path) -> None:
+    base, experts = models
+    factors, out = tmp_path / "factors.safetensors", tmp_path / "out.safetensors"
+    artefacts.compress(Inputs(base, experts[:1]), factors, "1/2", "float32", Session())
+    other = tmp_path / "other.safetensors"
+    checkpoints.save(other, changed(0, logit_scale=torch.tensor(2.0)), {})
+    with pytest.raises(InputError, match="compressed from another base"):
+        artefacts.expand(Inputs(other, []), factors, out, 1.0, Session())
+    fewer = {key: tensor for key, tensor in small_models.state(0).items() if key != "logit_scale"}
+    checkpoints.save(other, fewer, {})
+    with pytest.raises(InputError, match="its tensors are not those of"):
+        artefacts.expand(Inputs(other, []), factors, out, 1.0, Session())
+    content = bytearray(factors.read_bytes())
+    content[-1] ^= 1
+    factors.write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged.*compress the expert again"):
+        artefacts.expand(Inputs(base, []), factors, out, 1.0, Session())
+    factors.write_bytes(content[:-5])
+    with pytest.raises(InputError, match="truncated"):
+        artefacts.expand(Inputs(base, []), factors, out, 1.0, Session())
+    assert not out.exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import small_models
+from tsvlib import artefacts, checkpoints, files, linalg
+owner, name, count, folder = eval(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
+whole, calls = getattr(owner, name), []
+def counted(*arguments, **named):
+    calls.append(name)
+    if len(calls) == count:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*arguments, **named)
+setattr(owner, name, counted)
+base, *experts = sorted((folder / "models").iterdir())
+inputs = artefacts.Inputs(base, experts)
+artefacts.merge(inputs, folder / "merged.safetensors", "tsv-m", 1.0, artefacts.Session(workers=2))
+"""
+MOMENTS = [
+    ("checkpoints.Checkpoint", "inspect", 1),
+    ("checkpoints.Checkpoint", "inspect", 4),
+    ("checkpoints.Checkpoint", "read", 1),
+    ("checkpoints.Checkpoint", "read", 9),
+    ("checkpoints.Checkpoint", "read", 20),
+    ("linalg", "leading", 1),
+    ("linalg", "leading", 4),
+    ("linalg", "orthogonalise", 2),
+    ("checkpoints.writing", "_append", 5),
+    ("files.os", "replace", 1),
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: "-".join(map(str, moment[1:])))
+def test_killed_at_any_moment_leaves_no_half_made_file(models, tmp_path: Path, moment: tuple[str, str, int]) -> None:
+    environment = os.environ | {"PYTHONPATH": f"{paths.ROOT}:{paths.ROOT / 'tests'}"}
+    command = [sys.executable, "-c", KILLED, moment[0], moment[1], str(moment[2]), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    out = tmp_path / "merged.safetensors"
+    assert not out.exists()
+    artefacts.merge(Inputs(*models), out, "tsv-m", 1.0, Session())
+    whole = out.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"models", "merged.safetensors"}
+    artefacts.merge(Inputs(*models), tmp_path / "merged.safetensors", "tsv-m", 1.0, Session(workers=3))
+    assert out.read_bytes() == whole
+
+
+PEAK = """
+import resource, sys, torch
+from pathlib import Path
+from tsvlib import artefacts, checkpoints
+folder, n_keys = Path(sys.argv[1]), int(sys.argv[2])
+def tensors(seed):
+    random = torch.Generator().manual_seed(seed)
+    return ((f"layer{number:03}.weight", torch.randn(512, 512, generator=random)) for number in range(n_keys))
+info = checkpoints.TensorInfo(torch.float32, (512, 512))
+layout = {f"layer{number:03}.weight": info for number in range(n_keys)}
+files = [folder / f"{seed}.safetensors" for seed in range(3)]
+for seed, file in enumerate(files):
+    checkpoints.write(file, layout, {}, tensors(seed))
+artefacts.merge(artefacts.Inputs(files[0], files[1:]), folder / "out.safetensors", "tsv-m", 1.0, artefacts.Session())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_peak_memory_does_not_grow_with_the_number_of_tensors(tmp_path: Path) -> None:
+    peaks = {}
+    for n_keys in (16, 80):
+        folder = tmp_path / str(n_keys)
+        folder.mkdir()
+        command = [sys.executable, "-c", PEAK, str(folder), str(n_keys)]
+        environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        peaks[n_keys] = int(done.stdout) / 1024
+    # 64 more tensors of 1 MB in each of four files; what is allowed is noise of the allocator.
+    assert peaks[80] - peaks[16] < 24

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Work is handed out in order, in bounded numbers, on one BLAS thread each."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from tsvlib import devices
+from tsvlib.errors import InputError
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_order_is_kept_whoever_finishes_first(workers: int) -> None:
+    gates = {number: threading.Event() for number in range(20)}
+
+    def late(number: int) -> int:
+        # Even items wait for their successor when there is a second worker to run it.
+        if workers > 1 and number % 2 == 0:
+            gates[number + 1].wait(timeout=10)
+        gates[number].set()
+        return number
+
+    assert list(devices.ordered(late, range(20), workers)) == list(range(20))
+
+
+def test_no_more_is_begun_than_may_wait() -> None:
+    begun: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(1000):
+            begun.append(number)
+            yield number
+
+    found = devices.ordered(lambda number: number, items(), 2)
+    for number in range(5):
+        assert next(found) == number
+        assert len(begun) <= number + 2 * devices.AHEAD + 1
+    found.close()
+    assert len(begun) < 50
+
+
+def test_an_error_reaches_the_caller_and_ends_the_work() -> None:
+    def broken(number: int) -> int:
+        if number == 3:
+            raise InputError("three.")
+        return number
+
+    found = devices.ordered(broken, range(1000), 2)
+    with pytest.raises(InputError, match="three"):
+        list(found)
+
+
+def test_each_worker_has_one_thread_and_settings_come_back() -> None:
+    before = torch.get_num_threads()
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+
+        def inside(_: int) -> tuple[int, str, set[int]]:
+            blas = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+            return torch.get_num_threads(), torch.get_float32_matmul_precision(), blas
+
+        assert set(map(str, devices.ordered(inside, range(4), 2))) == {str((1, "highest", {1}))}
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def test_devices_by_name() -> None:
+    assert devices.choose("cpu").type == "cpu"
+    assert devices.choose("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert devices.default_workers(torch.device("cpu")) >= 1
+    assert devices.default_workers(torch.device("cuda")) == 1
+    with pytest.raises(InputError, match="there is no device `tpu`; choose one of auto, cpu, cuda, mps"):
+        devices.choose("tpu")
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=f"has no {name} device; use --device cpu"):
+        devices.choose(name)
+
+
+def test_no_workers_are_refused() -> None:
+    with pytest.raises(InputError, match="0 workers cannot work; choose at least one"):
+        list(devices.ordered(abs, [1], 0))

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Eigenpairs by LAPACK's own routine, against the whole decomposition, and side by side in threads."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tsvlib import lapack
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+seeds = st.integers(0, 2**32 - 1)
+dtypes = st.sampled_from([torch.float32, torch.float64])
+
+
+@given(st.integers(1, 40), st.integers(1, 40), dtypes, seeds)
+def test_the_largest_pairs_are_those_of_the_whole(n: int, k: int, dtype: torch.dtype, seed: int) -> None:
+    k = min(k, n)
+    half = torch.randn(n, n, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+    symmetric = half + half.T
+    # Only the lower triangle may count.
+    before = torch.tril(symmetric) + 7 * torch.triu(torch.ones_like(symmetric), 1)
+    given_matrix = before.clone()
+    values, vectors = lapack.largest_eigenpairs(given_matrix, k)
+    eps = 100 * n * torch.finfo(dtype).eps
+    torch.testing.assert_close(values, torch.linalg.eigvalsh(symmetric)[n - k :], rtol=0, atol=eps * 10)
+    torch.testing.assert_close(symmetric @ vectors, vectors * values, rtol=0, atol=eps * 10)
+    torch.testing.assert_close(vectors.T @ vectors, torch.eye(k, dtype=dtype), rtol=0, atol=eps)
+    assert torch.equal(given_matrix, before)
+
+
+@pytest.mark.parametrize("k", [0, 4, -1])
+def test_more_or_fewer_than_there_are(k: int) -> None:
+    with pytest.raises(ValueError, match=f"there are no {k} eigenpairs of a matrix with 3 rows"):
+        lapack.largest_eigenpairs(torch.eye(3), k)
+
+
+def test_what_has_no_answer_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="LAPACK's ssyevr failed"):
+        lapack.largest_eigenpairs(torch.full((3, 3), float("nan")), 2)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    random = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(60, 60, generator=random) for _ in range(16)]
+    matrices = [matrix @ matrix.T for matrix in matrices]
+    alone = [lapack.largest_eigenpairs(matrix, 9) for matrix in matrices]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda matrix: lapack.largest_eigenpairs(matrix, 9), matrices))
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
