@@ -11,9 +11,8 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -24,6 +23,9 @@ from tsvlib.files import replacing
 from tsvlib.merging import CPU, PAPER, Layer
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import CheckpointSuite, MatrixRule, Suite, check_enough
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FACTOR_TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ENERGIES = (0.5, 0.9, 0.99)
@@ -141,7 +143,7 @@ def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Sess
     return checkpoints.write(out, layout, recipe, zip(keys, session.over(expanded, keys, "expanding"), strict=True))
 
 
-def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> pd.DataFrame:
+def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> "pd.DataFrame":
     """Write singular task interference of every task matrix as CSV to ``out``, and return it.
 
     Columns: ``key``, ``part`` (of a tensor that holds several matrices), ``rows``, ``columns``, ``tasks`` (that
@@ -160,7 +162,7 @@ def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> pd.D
     return _table(out, rows)
 
 
-def spectra(inputs: Inputs, out: Path, session: Session) -> pd.DataFrame:
+def spectra(inputs: Inputs, out: Path, session: Session) -> "pd.DataFrame":
     """Write what the singular values of every task matrix tell as CSV to ``out``, and return it.
 
     Columns: ``key``, ``part``, ``rows``, ``columns``, ``expert`` (number, in the order given), ``norm``
@@ -196,7 +198,10 @@ def _matrices(suite: Suite, session: Session) -> list[Layer]:
     return [layer for layers in every for layer in layers if layer.is_matrix]
 
 
-def _table(out: Path, rows: Iterable[dict[str, object]]) -> pd.DataFrame:
+def _table(out: Path, rows: Iterable[dict[str, object]]) -> "pd.DataFrame":
+    # Imported here because weights are merged without it.
+    import pandas as pd
+
     _check_space(out, 0)
     with replacing(out) as temporary:
         frame = pd.DataFrame(list(rows))
