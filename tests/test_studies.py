@@ -8,6 +8,7 @@ import pytest
 
 from tsvlib import datasets, evaluation, experts, merging, profiles, studies
 from tsvlib.compression import Rank, compress
+from tsvlib.spectra import Spectra
 
 SMOKE = profiles.load("smoke")
 
@@ -88,3 +89,15 @@ def test_compression_tells_its_size(run: studies.Runs) -> None:
 def test_all_keys_of_a_table_are_distinct(run: studies.Runs) -> None:
     rows = [row for n in SMOKE.suites for row in studies.merge(run, n, merging.METHODS["tsv_m"])]
     assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
+
+
+def test_results_do_not_depend_on_who_asked_the_store_first(run: studies.Runs, tmp_path: Path) -> None:
+    delta = next(iter(merging.MemorySuite([run.task_vectors[datasets.suite(1)[0]]]).changes("visual.proj")))
+    asked_first = {}
+    for name, ranks in {"few": (2, 9), "many": (9, 2)}.items():
+        store = Spectra(tmp_path / name, whole=True)
+        found = {k: store.factors(delta, k) for k in ranks}
+        asked_first[name] = [part.tolist() for k in (2, 9) for part in found[k]]
+        assert [entry.rank for entry in store.list()] == [min(delta.shape)]
+    assert asked_first["few"] == asked_first["many"]
+    assert run.spectra.whole

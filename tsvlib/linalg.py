@@ -17,7 +17,7 @@ from torch import Tensor
 from tsvlib import lapack
 from tsvlib.errors import InputError
 
-SOLVER = "gram-1"
+SOLVER = "gram-2"
 """Names the way ``leading`` decomposes, so that stored factors of another way are never taken for its own."""
 
 STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
@@ -81,7 +81,9 @@ def leading(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
         u, s, vh = leading(delta.mT, k)
         return Factors(vh.mT.contiguous(), s, u.mT.contiguous())
     k = min(k, columns)
-    for dtype, way in ((torch.float32, _refined), (torch.float64, _mapped)):
+    # Towards the end of a spectrum float32 has lost its digits, so there is no need to try.
+    ways = {torch.float32: _refined} if 2 * k <= columns else {}
+    for dtype, way in (ways | {torch.float64: _mapped}).items():
         factors = way(delta, k)
         if factors and bool((factors.s[..., -1] > STEEP[dtype] * factors.s[..., 0]).all()):
             return Factors(*(part.to(delta.dtype).contiguous() for part in factors))

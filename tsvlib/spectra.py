@@ -58,8 +58,10 @@ class _File(NamedTuple):
 class Spectra:
     """A folder of factors by the content of their matrix, for any number of threads and processes at once.
 
-    When the files exceed ``limit`` bytes, those that have not been used for longest go. A folder that cannot be
-    written is told once, by a log line, and only costs time.
+    With ``whole``, a matrix that is not there yet is decomposed into all its components, however few are asked for,
+    so that results do not depend in the last bit on who asked first. When the files exceed ``limit`` bytes, those
+    that have not been used for longest go. A folder that cannot be written is told once, by a log line, and only
+    costs time.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -69,8 +71,9 @@ class Spectra:
     ([2], [[3.0, 2.0], [3.0]])
     """
 
-    def __init__(self, folder: Path, limit: int = 50 * 2**30):
+    def __init__(self, folder: Path, limit: int = 50 * 2**30, *, whole: bool = False):
         self.folder = folder
+        self.whole = whole
         self.limit = limit
         self._storing = True
         self._lock = Lock()
@@ -87,7 +90,7 @@ class Spectra:
         name = _name(delta)
         found = self._get(name)
         if found is None or len(found.s) < min(k, *delta.shape):
-            found = linalg.leading(delta, k)
+            found = linalg.leading(delta, max(k, *delta.shape) if self.whole else k)
             self._put(name, found)
         else:
             _touch(self._path(name))

@@ -54,10 +54,10 @@ class Runs:
         base = self.evaluator.base
         return {task: taskvectors.task_vector(base, expert, task) for task, expert in self.experts.items()}
 
-    @property
+    @cached_property
     def spectra(self) -> Spectra:
         """The store in which every task matrix of the profile is decomposed once, for all suites and methods."""
-        return Spectra(paths.cache(self.profile.name) / "spectra")
+        return Spectra(paths.cache(self.profile.name) / "spectra", whole=True)
 
     @cached_property
     def factors(self) -> dict[str, Compressed]:
