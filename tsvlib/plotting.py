@@ -30,6 +30,9 @@ METHOD_STYLE = {
     "weight_averaging": Style("Weight averaging", "#56B4E9", "v", "//"),
     "task_arithmetic": Style("Task arithmetic", "#E69F00", "s", "\\\\"),
     "tsv_m": Style("TSV-M", "#D55E00", "o", ".."),
+    "tsv_m_eigen": Style("TSV-M, eigen form", "#F0E442", "P", "oo"),
+    "low_rank": Style("Low rank only", "#009E73", "<", "++"),
+    "interference_reduction": Style("Interference reduction only", "#CC79A7", ">", "**"),
     "tsv_c": Style("TSV-C", "#0072B2", "^", "--"),
 }
 BACKBONE_STYLE = {
