@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Small checkpoints on disk in the layout of real ones, and the paper's algorithm on them in float64."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,11 @@ def state(seed: int) -> dict[str, Tensor]:
     return {key: base[key] + changes[key] for key in base} | {"visual.position_ids": torch.arange(7)[None]}
 
 
+def trained(seed: int) -> dict[str, Tensor]:
+    """Return the state without what fine-tuning leaves as it was."""
+    return {key: tensor for key, tensor in state(seed).items() if key in SHAPES.keys() - UNTRAINED}
+
+
 def write(folder: Path, n_experts: int = 3) -> tuple[Path, list[Path]]:
     """Write a base and experts as safetensors, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,10 +55,12 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): files.sha256(path) for path in folder.rglob("*") if path.is_file()}
 
 
-def merged(n_experts: int, alpha: float) -> dict[str, npt.NDArray[np.float64]]:
+def merged(
+    n_experts: int, alpha: float, states: Sequence[dict[str, Tensor]] | None = None
+) -> dict[str, npt.NDArray[np.float64]]:
     """Return base + alpha * Algorithm 1 in float64, tensors that are no task matrices averaged."""
-    base = {key: tensor.double().numpy() for key, tensor in state(0).items()}
-    experts = [{key: tensor.double().numpy() for key, tensor in state(seed + 1).items()} for seed in range(n_experts)]
+    states = states or [state(seed) for seed in range(n_experts + 1)]
+    base, *experts = ({key: tensor.double().numpy() for key, tensor in each.items()} for each in states)
     found = {}
     for key, start in base.items():
         deltas = [expert[key] - start for expert in experts]

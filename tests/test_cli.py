@@ -2,6 +2,7 @@
 """The command line: what it writes, what it says, how it ends."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import small_models
 import torch
 
-from tsvlib import __main__, checkpoints, commands, paths
+from tsvlib import __main__, checkpoints, commands, files, merging, paths
 
 COMMANDS = ["plan", "merge", "compress", "expand", "interference", "spectra"]
 
@@ -52,14 +53,33 @@ def test_merge_as_a_process(inputs: list[str], tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     digest = checkpoints.digest(tmp_path / "m.safetensors")
-    assert done.stdout == f"m.safetensors: 0.0 MB, digest {digest[:12]}.\n"
+    size = (tmp_path / "m.safetensors").stat().st_size
+    assert done.stdout == f"m.safetensors: {size:,} bytes, digest {digest[:12]}.\n"
     assert "3 experts, 3 task matrices" in done.stderr
     expected = small_models.merged(3, 1.0)
     for key, tensor in checkpoints.load(tmp_path / "m.safetensors").items():
         np.testing.assert_allclose(tensor.double().numpy(), expected[key], rtol=1e-4, atol=1e-5)
 
 
-def test_fixed_forms_write_what_they_promise(inputs: list[str], tmp_path: Path) -> None:
+def test_help_tells_in_a_clause_what_each_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for command in COMMANDS:
+        assert f" {command} " in text
+    assert (
+        "Measure singular task interference (equation 6 of the paper) of every task matrix and write it as CSV" in text
+    )
+    assert "energy. With" not in text
+
+
+def test_help_names_every_method() -> None:
+    named = re.findall(r"[a-z]+(?:-[a-z]+)+", commands.METHODS)
+    assert {name.replace("-", "_") for name in named} == merging.METHODS.keys()
+
+
+def test_fixed_forms_write_what_they_promise(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one = inputs[:4]
     assert call("plan", *inputs) == 0
     assert call("merge", *inputs, "--method", "task-arithmetic", "--alpha", "0.3", "--out", "m.safetensors") == 0
@@ -67,6 +87,13 @@ def test_fixed_forms_write_what_they_promise(inputs: list[str], tmp_path: Path) 
     assert call("expand", *one[:2], "--factors", "f.safetensors", "--out", "e.safetensors") == 0
     assert call("interference", *inputs, "--out", "sti.csv", "--store", "store") == 0
     assert call("spectra", *inputs, "--out", "spectra.csv", "--store", "store") == 0
+    told = capsys.readouterr().out
+    assert "experts     3\n" in told
+    for name in ("m.safetensors", "f.safetensors", "e.safetensors"):
+        assert f"{name}: {Path(name).stat().st_size:,} bytes, digest {checkpoints.digest(Path(name))[:12]}.\n" in told
+    for text in ("Interference of 3 task matrices in sti.csv", "Spectra of 6 task matrices in spectra.csv"):
+        name = Path(text.split()[-1])
+        assert f"{text}: {name.stat().st_size:,} bytes, SHA-256 {files.sha256(name)[:12]}.\n" in told
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {"models", "m.safetensors", "f.safetensors", "e.safetensors", "sti.csv", "spectra.csv", "store"}
     start, merged = small_models.state(0), checkpoints.load(tmp_path / "m.safetensors")
@@ -86,28 +113,90 @@ def test_a_store_is_listed_and_cleared(inputs: list[str], capsys: pytest.Capture
     assert not list(Path("store").glob("*.safetensors"))
 
 
-@pytest.mark.parametrize("command", ["merge", "compress", "expand"])
-def test_a_recipe_makes_the_same_bytes_and_notices_a_changed_input(
-    inputs: list[str], tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def made(inputs: list[str]) -> list[str]:
+    """The options of ``inputs``, whose folder now has a file of each command that writes weights."""
     one = inputs[:4]
-    assert call("compress", *one, "--rank", "3", "--split-qkv", "--out", "compress.safetensors") == 0
-    assert (
-        call("expand", *one[:2], "--factors", "compress.safetensors", "--alpha", "0.5", "--out", "expand.safetensors")
-        == 0
-    )
-    options = ("--method", "low-rank", "--alpha", "0.7", "--convolutions", "--out", "merge.safetensors")
-    assert call("merge", *inputs, *options) == 0
+    settings = ("--method", "low-rank", "--alpha", "0.7", "--convolutions", "--device", "cpu")
+    assert call("merge", *inputs, *settings, "--out", "merge.safetensors") == 0
+    settings = ("--rank", "3", "--dtype", "bfloat16", "--split-qkv", "--device", "cpu")
+    assert call("compress", *one, *settings, "--out", "compress.safetensors") == 0
+    settings = ("--factors", "compress.safetensors", "--alpha", "0.5", "--device", "cpu")
+    assert call("expand", *one[:2], *settings, "--out", "expand.safetensors") == 0
+    return inputs
+
+
+@pytest.mark.parametrize("command", ["merge", "compress", "expand"])
+def test_a_recipe_makes_the_same_bytes(made: list[str], command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
     again = ("--recipe", f"{command}.safetensors", "--out", "again.safetensors")
-    assert call(command, *again, "--workers", "3") == 0
-    content = Path("again.safetensors").read_bytes()
-    assert content == Path(f"{command}.safetensors").read_bytes()
-    assert call(command, *again, *one[:2]) == 2
-    assert "leave --base, --expert and --factors out" in capsys.readouterr().err
-    checkpoints.save(tmp_path / "models" / "base.safetensors", small_models.state(9), {})
-    assert call(command, *again) == 1
-    assert "models/base.safetensors: the file is not the one that the recipe names" in capsys.readouterr().err
-    assert Path("again.safetensors").read_bytes() == content
+    assert call(command, *again, "--workers", "3", "--store", "store") == 0
+    assert Path("again.safetensors").read_bytes() == Path(f"{command}.safetensors").read_bytes()
+    assert capsys.readouterr().out.endswith(f" These are the bytes of {command}.safetensors.\n")
+
+
+def test_a_recipe_notices_a_changed_input(made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipes = [Path(f"{command}.safetensors") for command in ("merge", "compress", "expand")]
+    wrong = {
+        Path("models/expert1.safetensors"): checkpoints.load(Path("models/expert3.safetensors")),
+        Path("models/base.safetensors"): small_models.state(9),
+    }
+    # The factors of another rank are as sound as those that the recipe names.
+    assert call("compress", *made[:4], "--rank", "2", "--out", "other.safetensors") == 0
+    cases = [(recipe, changed) for recipe in recipes for changed in wrong if "expand" not in recipe.name]
+    for recipe, changed in [*cases, (recipes[2], Path("models/base.safetensors")), (recipes[2], recipes[1])]:
+        content = changed.read_bytes()
+        if changed in wrong:
+            checkpoints.save(changed, wrong[changed], {})
+        else:
+            changed.write_bytes(Path("other.safetensors").read_bytes())
+        before = small_models.contents(tmp_path)
+        assert call(recipe.stem, "--recipe", str(recipe), "--out", "again.safetensors") == 1
+        *_, said = capsys.readouterr().err.splitlines()
+        assert said == f"{changed}: the file is not the one that the recipe names; restore it."
+        assert small_models.contents(tmp_path) == before
+        changed.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("command", "surplus"),
+    [
+        ("merge", ["--base", "b"]),
+        ("merge", ["--expert", "e"]),
+        ("merge", ["--alpha", "0"]),
+        ("merge", ["--method", "tsv-m"]),
+        ("merge", ["--split-qkv"]),
+        ("compress", ["--rank", "1/8"]),
+        ("compress", ["--dtype", "float32"]),
+        ("compress", ["--convolutions"]),
+        ("expand", ["--factors", "f"]),
+    ],
+)
+def test_a_recipe_leaves_nothing_to_set(
+    made: list[str], command: str, surplus: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(command, "--recipe", f"{command}.safetensors", "--out", "again.safetensors", *surplus) == 2
+    assert f"its recipe names inputs and settings; leave {surplus[0]} out" in capsys.readouterr().err
+    assert not Path("again.safetensors").exists()
+
+
+def test_a_recipe_tells_when_its_bytes_cannot_be_had(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    merged = Path("merge.safetensors")
+    recipe = checkpoints.recipe(merged)
+    checkpoints.save(merged, checkpoints.load(merged), recipe | {"versions": recipe["versions"] | {"torch": "1.0"}})
+    assert call("merge", "--recipe", str(merged), "--out", "again.safetensors") == 0
+    assert " merge.safetensors has other bytes; other versions," in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which would serve")
+def test_a_recipe_is_followed_on_the_device_that_it_names(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    merged = Path("merge.safetensors")
+    recipe = checkpoints.recipe(merged)
+    checkpoints.save(merged, checkpoints.load(merged), recipe | {"arguments": recipe["arguments"] | {"device": "cuda"}})
+    again = ("merge", "--recipe", str(merged), "--out", "again.safetensors")
+    assert call(*again) == 1
+    assert "has no cuda device; use --device cpu" in capsys.readouterr().err
+    assert call(*again, "--device", "cpu") == 0
 
 
 def test_a_recipe_of_another_command_is_refused(inputs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,6 +214,7 @@ WRONG = {
         ["melt"],
         [],
         ["spectra", "--list"],
+        ["spectra", "--store", "store", "--list", "--clear"],
         ["compress", "--base", "b", "--expert", "e", "--expert", "f", "--out", "o"],
         ["merge", "--base", "b", "--expert", "e", "--out", "o", "--workers", "0"],
         ["merge", "--base", "b", "--expert", "e", "--out", "o", "--store-limit", "0"],
@@ -148,15 +238,6 @@ def test_mistakes_get_a_sentence_and_change_nothing(
     assert "Traceback" not in said
     assert code == 2 or said.count("\n") == 1
     assert small_models.contents(tmp_path) == before
-
-
-def test_ctrl_c_ends_with_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(_: object) -> str:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(commands, "run", interrupted)
-    assert call("plan") == 130
-    assert capsys.readouterr().err == "interrupted; nothing was written, and the same command starts again.\n"
 
 
 def test_an_error_of_the_system_names_the_file(

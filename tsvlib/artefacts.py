@@ -7,8 +7,10 @@ input and versions, from which ``python -m tsvlib COMMAND --recipe FILE`` makes 
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +24,7 @@ from tsvlib.errors import InputError
 from tsvlib.files import replacing
 from tsvlib.merging import CPU, PAPER, Layer
 from tsvlib.spectra import Spectra
-from tsvlib.taskvectors import CheckpointSuite, MatrixRule, Suite, check_enough
+from tsvlib.taskvectors import CheckpointSuite, MatrixRule, check_enough
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,12 +44,17 @@ class Session:
     workers: int = 1
     spectra: Spectra | None = None
 
-    def over(self, function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Result]:
-        """Yield the value for each item, in order, and show how far it is."""
-        with progress.track(len(items), label) as bar:
-            for value in devices.ordered(function, items, self.workers):
+    @contextmanager
+    def over(self, function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Iterator[Result]]:
+        """Provide the value for each item, in order, and show how far it is; workers end with the block."""
+
+        def values() -> Iterator[Result]:
+            for value in found:
                 yield value
                 bar.update()
+
+        with progress.track(len(items), label) as bar, closing(devices.ordered(function, items, self.workers)) as found:
+            yield values()
 
 
 class Inputs:
@@ -61,12 +68,19 @@ class Inputs:
         self.experts = tuple(checkpoints.open_checkpoint(path) for path in experts)
         planning.check(self.base, self.experts)
         self.suite = CheckpointSuite(self.base, self.experts)
+        self._digests: dict[str, str] = {}
 
     def inspect(self, session: Session) -> dict[str, str]:
-        """Return the SHA-256 of every input by its path; InputError for NaN or Inf anywhere."""
-        every = (self.base, *self.experts)
-        digests = session.over(Checkpoint.inspect, every, "checking inputs")
-        return {str(checkpoint.path): digest for checkpoint, digest in zip(every, digests, strict=True)}
+        """Return the SHA-256 of every input by its path; InputError for NaN or Inf anywhere.
+
+        Bytes are read once: afterwards a file that changes is refused as soon as a tensor is read.
+        """
+        if not self._digests:
+            every = (self.base, *self.experts)
+            names = [str(checkpoint.path) for checkpoint in every]
+            with session.over(Checkpoint.inspect, every, "checking inputs") as digests:
+                self._digests = dict(zip(names, digests, strict=True))
+        return dict(self._digests)
 
 
 def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session) -> str:
@@ -78,7 +92,7 @@ def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session
     check_enough(len(inputs.experts))
     chosen = merging.named(method)
     _check_alpha(alpha)
-    _check_space(out, sum(info.nbytes for info in inputs.base.layout.values()))
+    _check_place(out, inputs, sum(info.nbytes for info in inputs.base.layout.values()))
     hashes = inputs.inspect(session)
 
     def merged(key: str) -> Tensor:
@@ -87,8 +101,8 @@ def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session
 
     keys = checkpoints.file_order(inputs.base.layout)
     recipe = _recipe("merge", inputs, hashes, session, method=method, alpha=alpha)
-    tensors = zip(keys, session.over(merged, keys, "merging"), strict=True)
-    return checkpoints.write(out, inputs.base.layout, recipe, tensors)
+    with session.over(merged, keys, "merging") as tensors:
+        return checkpoints.write(out, inputs.base.layout, recipe, zip(keys, tensors, strict=True))
 
 
 def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session) -> str:
@@ -96,7 +110,7 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     kept = compression.Rank.parse(rank)
     if dtype not in FACTOR_TYPES:
         raise InputError(f"`{dtype}` is no type for factors; choose one of {', '.join(FACTOR_TYPES)}.")
-    _check_space(out, 0)
+    _check_place(out, inputs)
     hashes = inputs.inspect(session)
 
     def compressed(key: str) -> dict[str, Tensor]:
@@ -104,8 +118,8 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
             inputs.suite, key, kept, FACTOR_TYPES[dtype], session.rule, session.device, session.spectra
         )
 
-    parts = session.over(compressed, list(inputs.suite.shapes), "compressing")
-    tensors = {name: tensor for part in parts for name, tensor in part.items()}
+    with session.over(compressed, list(inputs.suite.shapes), "compressing") as parts:
+        tensors = {name: tensor for part in parts for name, tensor in part.items()}
     notes = {"version": 1, "base": hashes[str(inputs.base.path)], "shapes": inputs.suite.shapes}
     layout = {name: TensorInfo(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
     return checkpoints.write(
@@ -127,7 +141,7 @@ def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Sess
     base, layout = inputs.base.path, inputs.base.layout
     if {key: tuple(shape) for key, shape in notes["shapes"].items()} != inputs.suite.shapes:
         raise InputError(f"{factors}: its tensors are not those of {base}; name the base that it was compressed from.")
-    _check_space(out, sum(info.nbytes for info in layout.values()))
+    _check_place(out, inputs, sum(info.nbytes for info in layout.values()), factors)
     hashes = inputs.inspect(session)
     if notes["base"] != hashes[str(base)]:
         raise InputError(f"{factors}: it was compressed from another base than {base}; name the right one.")
@@ -140,7 +154,8 @@ def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Sess
 
     keys = checkpoints.file_order(layout)
     recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), alpha=alpha)
-    return checkpoints.write(out, layout, recipe, zip(keys, session.over(expanded, keys, "expanding"), strict=True))
+    with session.over(expanded, keys, "expanding") as found:
+        return checkpoints.write(out, layout, recipe, zip(keys, found, strict=True))
 
 
 def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> "pd.DataFrame":
@@ -151,6 +166,8 @@ def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> "pd.
     """
     check_enough(len(inputs.experts))
     kept = compression.Rank.parse(rank)
+    _check_place(out, inputs)
+    inputs.inspect(session)
 
     def row(layer: Layer) -> dict[str, object]:
         factors = [kept.cut(each) for each in layer.factors(kept.count(min(layer.shape)))]
@@ -158,8 +175,8 @@ def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> "pd.
         sizes = {"tasks": len(factors), "components": sum(len(each.s) for each in factors)}
         return _names(layer) | sizes | norms._asdict()
 
-    rows = session.over(row, _matrices(inputs.suite, session), "measuring interference")
-    return _table(out, rows)
+    with session.over(row, _matrices(inputs.suite, session), "measuring interference") as rows:
+        return _table(out, rows)
 
 
 def spectra(inputs: Inputs, out: Path, session: Session) -> "pd.DataFrame":
@@ -169,6 +186,8 @@ def spectra(inputs: Inputs, out: Path, session: Session) -> "pd.DataFrame":
     (Frobenius), ``largest`` singular value, ``stable_rank`` (norm² / largest²), and how many components hold a share of
     the energy: ``energy_0.5`` and so on. Matrices that an expert did not change have no row.
     """
+    _check_place(out, inputs)
+    inputs.inspect(session)
     suites = {number: CheckpointSuite(inputs.base, [expert]) for number, expert in enumerate(inputs.experts, 1)}
     items = [(number, layer) for number, suite in suites.items() for layer in _matrices(suite, session)]
 
@@ -177,8 +196,8 @@ def spectra(inputs: Inputs, out: Path, session: Session) -> "pd.DataFrame":
         found = layer.factors(min(layer.shape))
         return [_names(layer) | {"expert": number} | _profile(factors) for factors in found]
 
-    found = session.over(row, items, "decomposing")
-    return _table(out, (row for rows in found for row in rows))
+    with session.over(row, items, "decomposing") as found:
+        return _table(out, (row for rows in found for row in rows))
 
 
 def _profile(factors: linalg.Factors) -> dict[str, object]:
@@ -193,8 +212,10 @@ def _names(layer: Layer) -> dict[str, object]:
     return {"key": layer.key, "part": layer.part, "rows": layer.shape[0], "columns": layer.shape[1]}
 
 
-def _matrices(suite: Suite, session: Session) -> list[Layer]:
-    every = (merging.layers(suite, key, session.rule, session.device, session.spectra) for key in suite.shapes)
+def _matrices(suite: CheckpointSuite, session: Session) -> list[Layer]:
+    # Tensors of whole numbers, such as the position numbers of published models, may have two dimensions as well.
+    keys = [key for key, info in suite.base.layout.items() if info.dtype.is_floating_point]
+    every = (merging.layers(suite, key, session.rule, session.device, session.spectra) for key in keys)
     return [layer for layers in every for layer in layers if layer.is_matrix]
 
 
@@ -202,7 +223,6 @@ def _table(out: Path, rows: Iterable[dict[str, object]]) -> "pd.DataFrame":
     # Imported here because weights are merged without it.
     import pandas as pd
 
-    _check_space(out, 0)
     with replacing(out) as temporary:
         frame = pd.DataFrame(list(rows))
         frame.to_csv(temporary, index=False, lineterminator="\n")
@@ -245,10 +265,17 @@ def _check_alpha(alpha: float) -> None:
         raise InputError(f"alpha is {alpha}; choose a finite number.")
 
 
-def _check_space(out: Path, needed: int) -> None:
-    """Raise InputError unless ``out`` may be made where it is to lie and the disk has room for so many bytes."""
+def _check_place(out: Path, inputs: Inputs, needed: int = 0, *others: Path) -> None:
+    """Raise InputError unless so many bytes may be written to ``out`` and none of the files to read is lost by it."""
+    read = {file.resolve() for checkpoint in (inputs.base, *inputs.experts) for file in checkpoint.files}
+    if out.resolve() in read | {other.resolve() for other in others}:
+        raise InputError(f"{out}: this is one of the files to read, which would be lost; choose another name.")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if out.is_dir():
         raise InputError(f"{out}: a folder of that name is in the way; choose another name.")
-    if folder.is_dir() and (free := shutil.disk_usage(folder).free) < needed:
+    if not folder.is_dir():
+        raise InputError(f"{out}: a part of the path is a file, {folder}; choose another folder.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{out}: the folder {folder} cannot be written to; choose another one or change permissions.")
+    if (free := shutil.disk_usage(folder).free) < needed:
         raise InputError(f"{out}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some space.")

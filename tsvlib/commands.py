@@ -10,13 +10,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tsvlib import files
 from tsvlib.errors import InputError
 
 if TYPE_CHECKING:
     from tsvlib.artefacts import Inputs, Session
 
 CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
-SETTINGS = ("method", "alpha", "rank", "dtype", "split_qkv", "convolutions")
+METHODS = "tsv-m, tsv-m-eigen, low-rank, interference-reduction, task-arithmetic or weight-averaging"
+# What holds when neither the command line nor a recipe says otherwise.
+SETTINGS: dict[str, Any] = {
+    "method": "tsv-m",
+    "alpha": 1.0,
+    "rank": "1/8",
+    "dtype": "float32",
+    "split_qkv": False,
+    "convolutions": False,
+    "device": "auto",
+}
 GIGABYTE = 10**9
 
 _DESCRIPTIONS = {
@@ -27,10 +38,10 @@ _DESCRIPTIONS = {
     "compress": "Store one expert as the leading singular components of what fine-tuning changed (TSV-C). The file is "
     "safetensors; `expand` turns it back into a checkpoint.",
     "expand": "Turn a file that `compress` made back into a checkpoint: base + alpha * task vector.",
-    "interference": "Measure singular task interference (Eq. 6 of the paper) of every task matrix and write it as CSV. "
-    "It is zero when tasks use directions of their own, and grows the more they share.",
+    "interference": "Measure singular task interference (equation 6 of the paper) of every task matrix and write it as "
+    "CSV. It is zero when tasks use directions of their own, and grows the more they share.",
     "spectra": "Decompose the task matrices of experts and write as CSV how many singular components hold their "
-    "energy; or, with --list or --clear, look after a store of decompositions.",
+    "energy. With --list or --clear, look after a store of decompositions instead.",
 }
 _EXAMPLES = {
     "plan": "--base base.safetensors --expert cars.safetensors --expert svhn.safetensors",
@@ -65,7 +76,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> str:
     """Do what the command line says, and return the sentence that tells what came of it."""
-    digests = _recall(options) if getattr(options, "recipe", None) else {}
+    recipe = _recall(options) if getattr(options, "recipe", None) else {}
+    _complete(options)
     session = _session(options)
     if options.command == "spectra" and (options.list or options.clear):
         return _look_after_store(options, session)
@@ -73,11 +85,10 @@ def run(options: argparse.Namespace) -> str:
 
     _require(options)
     inputs = artefacts.Inputs(options.base, options.expert)
-    if digests:
-        found = inputs.inspect(session)
-        if changed := [path for path, digest in digests.items() if path in found and found[path] != digest]:
-            raise InputError(f"{changed[0]}: the file is not the one that the recipe names; restore it.")
-    return _COMMANDS[options.command](options, inputs, session)
+    if not recipe:
+        return _COMMANDS[options.command](options, inputs, session)
+    _check_unchanged(recipe["sha256"], options, inputs, session)
+    return _COMMANDS[options.command](options, inputs, session) + _compared(options, recipe["digest"])
 
 
 def _plan(_: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
@@ -112,14 +123,14 @@ def _interference(options: argparse.Namespace, inputs: "Inputs", session: "Sessi
     from tsvlib import artefacts
 
     frame = artefacts.interference(inputs, options.out, options.rank, session)
-    return f"{options.out}: interference of {len(frame)} task matrices."
+    return f"Interference of {len(frame)} task matrices in {_written(options.out)}"
 
 
 def _spectra(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
     from tsvlib import artefacts
 
     frame = artefacts.spectra(inputs, options.out, session)
-    return f"{options.out}: spectra of {len(frame)} task matrices."
+    return f"Spectra of {len(frame)} task matrices in {_written(options.out)}"
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, "Inputs", "Session"], str]] = {
@@ -149,50 +160,89 @@ def _add_inputs(command: argparse.ArgumentParser, name: str) -> None:
 
 
 def _add_choices(command: argparse.ArgumentParser, name: str) -> None:
-    group = command.add_argument_group("settings")
+    group = command.add_argument_group("settings", argument_default=argparse.SUPPRESS)
     if name == "merge":
-        group.add_argument("--method", default="tsv-m", help="tsv-m (default), task-arithmetic, weight-averaging, ...")
+        group.add_argument("--method", help=f"how to combine the experts: {METHODS} (default: {SETTINGS['method']})")
     if name in ("merge", "expand"):
-        group.add_argument("--alpha", type=float, default=1.0, help="how much of the update to add (1.0)")
+        group.add_argument("--alpha", type=float, help="how much of the update to add (default: 1.0)")
     if name in ("compress", "interference"):
-        default = "1/8" if name == "compress" else "1.0"
-        text = f"components to keep of a matrix: a share (1/8, 0.1), a number (64) or energy=0.99 ({default})"
-        group.add_argument("--rank", default=default, help=text)
+        default = SETTINGS["rank"] if name == "compress" else "1.0, all"
+        text = "components to keep of each matrix: a share (1/8 or 0.1), a number (64) or energy=0.99"
+        group.add_argument("--rank", help=f"{text} (default: {default})")
     if name == "compress":
-        group.add_argument("--dtype", default="float32", help="of the factors: float32 (default), float16 or bfloat16")
+        group.add_argument("--dtype", help="of the factors: float32 (default), float16 or bfloat16")
     if name == "spectra":
-        group.add_argument("--list", action="store_true", help="list what the folder of --store holds")
-        group.add_argument("--clear", action="store_true", help="empty the folder of --store")
-    group.add_argument("--split-qkv", action="store_true", help="take fused attention weights as q, k and v")
-    group.add_argument("--convolutions", action="store_true", help="take convolution kernels as matrices too")
+        either = command.add_argument_group("the store").add_mutually_exclusive_group()
+        either.add_argument("--list", action="store_true", help="list what the folder of --store holds")
+        either.add_argument("--clear", action="store_true", help="empty the folder of --store")
+    texts = {
+        "--split-qkv": "take attention weights that hold q, k and v in one as three matrices (default: as one)",
+        "--convolutions": "take convolution kernels as matrices, a row per output channel (default: as no matrices)",
+    }
+    for option, text in texts.items():
+        idle = "changes nothing here: the file says how it was compressed"
+        group.add_argument(option, action="store_true", help=idle if name == "expand" else text)
 
 
 def _add_computing(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("computing")
-    group.add_argument("--device", default="auto", help="auto (default: a CUDA GPU if there is one), cpu, cuda or mps")
-    group.add_argument("--workers", type=int, help="matrices to work on at once (as many as CPUs)")
+    text = "auto (default: a CUDA GPU if there is one, else the CPU), cpu, cuda or mps"
+    group.add_argument("--device", default=argparse.SUPPRESS, help=text)
+    text = "matrices to work on at once; changes no bit (default: as many as CPUs, 1 on a GPU)"
+    group.add_argument("--workers", type=int, help=text)
     group.add_argument("--store", type=Path, help="a folder to keep decompositions in for the next command")
-    group.add_argument("--store-limit", type=float, default=50.0, metavar="GB", help="size of that folder (50)")
+    text = "size of that folder; what was not used for longest goes (default: 50)"
+    group.add_argument("--store-limit", type=float, default=50.0, metavar="GB", help=text)
 
 
-def _recall(options: argparse.Namespace) -> dict[str, str]:
-    """Fill the options from the recipe of a file, and return the SHA-256 of its inputs."""
+def _recall(options: argparse.Namespace) -> dict[str, Any]:
+    """Fill the options from the recipe of a file; return the recipe with the digest of that file."""
     from tsvlib import checkpoints
 
-    recipe = checkpoints.recipe(options.recipe, "name a file that this command wrote")
+    named = [name for name in ("base", "expert", "factors") if getattr(options, name, None)]
+    if surplus := named + [name for name in SETTINGS if name in options and name != "device"]:
+        option = surplus[0].replace("_", "-")
+        raise UsageError(f"{options.recipe}: its recipe names inputs and settings; leave --{option} out.")
+    remedy = "name a file that this command wrote"
+    recipe = checkpoints.recipe(options.recipe, remedy)
     if recipe.get("command") != options.command:
         raise InputError(f"{options.recipe}: it was not made by `{options.command}`; name a file that was.")
-    if options.base or getattr(options, "expert", None) or getattr(options, "factors", None):
-        raise UsageError(f"{options.recipe}: its recipe names the inputs; leave --base, --expert and --factors out.")
     for name, value in recipe["arguments"].items():
         if name in ("base", "factors"):
             setattr(options, name, Path(value))
         elif name == "expert":
             options.expert = [Path(path) for path in value]
-        elif name in SETTINGS:
+        elif name in SETTINGS and name not in options:
             setattr(options, name, value)
-    digests: dict[str, str] = recipe["sha256"]
-    return digests
+    return recipe | {"digest": checkpoints.digest(options.recipe, remedy)}
+
+
+def _complete(options: argparse.Namespace) -> None:
+    """Set what neither the command line nor a recipe said."""
+    for name, value in (SETTINGS | ({"rank": "1.0"} if options.command == "interference" else {})).items():
+        setattr(options, name, getattr(options, name, value))
+
+
+def _check_unchanged(
+    digests: dict[str, str], options: argparse.Namespace, inputs: "Inputs", session: "Session"
+) -> None:
+    """Raise InputError unless every input is the one of the recipe."""
+    from tsvlib import checkpoints
+
+    found = inputs.inspect(session)
+    if options.command == "expand":
+        found[str(options.factors)] = checkpoints.open_checkpoint(options.factors).inspect()
+    if changed := [path for path, digest in digests.items() if found.get(path) != digest]:
+        raise InputError(f"{changed[0]}: the file is not the one that the recipe names; restore it.")
+
+
+def _compared(options: argparse.Namespace, digest: str) -> str:
+    """Tell whether the new file is the one whose recipe was followed."""
+    from tsvlib import checkpoints
+
+    if checkpoints.digest(options.out) == digest:
+        return f" These are the bytes of {options.recipe}."
+    return f" {options.recipe} has other bytes; other versions, another processor or device made it."
 
 
 def _require(options: argparse.Namespace) -> None:
@@ -237,5 +287,6 @@ def _look_after_store(options: argparse.Namespace, session: "Session") -> str:
     return f"{options.store}: {len(entries)} decompositions, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB."
 
 
-def _written(out: Path, digest: str) -> str:
-    return f"{out}: {out.stat().st_size / 1e6:.1f} MB, digest {digest[:12]}."
+def _written(out: Path, digest: str = "") -> str:
+    kind = "digest" if digest else "SHA-256"
+    return f"{out}: {out.stat().st_size:,} bytes, {kind} {(digest or files.sha256(out))[:12]}."

@@ -3,7 +3,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -37,10 +37,13 @@ def choose(name: str = "auto") -> torch.device:
 
 def default_workers(device: torch.device) -> int:
     """Return how many matrices to work on at once: as many as there are CPUs to use, but one on a GPU."""
-    return len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
+    if device.type != "cpu":
+        return 1
+    # macOS does not tell which CPUs a process may use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result, None, None]:
     """Yield ``function(item)`` in the order of the items while workers are busy with the next ones.
 
     Every matrix is worked on by one thread with one BLAS thread, so that results do not depend on the number of

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""Killed, interrupted or out of space: no half-made file, and the next run makes the same bytes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import small_models
+
+from tsvlib import __main__, checkpoints, paths
+
+STOPPED = """
+import os, signal, sys
+from tsvlib import __main__, artefacts, checkpoints, files, linalg
+# A process that a shell starts in the background ignores SIGINT and hands that down; a terminal's does not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+owner, name, count, number = eval(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+whole, calls = getattr(owner, name), []
+def counted(*arguments, **named):
+    calls.append(name)
+    if len(calls) == count:
+        os.kill(os.getpid(), number)
+    return whole(*arguments, **named)
+setattr(owner, name, counted)
+raise SystemExit(__main__.main(sys.argv[5:]))
+"""
+FULL = """
+import resource, sys
+from tsvlib import __main__
+# What a file may grow to; beyond, writing fails as on a full disk.
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+raise SystemExit(__main__.main(sys.argv[2:]))
+"""
+# During reading, decomposing and writing.
+MOMENTS = [
+    ("checkpoints.Checkpoint", "inspect", 1),
+    ("checkpoints.Checkpoint", "inspect", 4),
+    ("checkpoints.Checkpoint", "read", 1),
+    ("checkpoints.Checkpoint", "read", 9),
+    ("checkpoints.Checkpoint", "read", 20),
+    ("linalg", "leading", 1),
+    ("linalg", "leading", 4),
+    ("linalg", "orthogonalise", 2),
+    ("checkpoints.writing", "_append", 5),
+    ("files.os", "fsync", 1),
+    ("files.os", "replace", 1),
+]
+EARLIER = b"what an earlier run wrote"
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[str]:
+    """The options that name a base and three experts."""
+    base, experts = small_models.write(tmp_path / "models")
+    return ["--base", str(base), *(word for expert in experts for word in ("--expert", str(expert)))]
+
+
+def named(moment: object) -> str | None:
+    """Return the name of a moment in those of tests."""
+    return "-".join(map(str, moment[1:])) if isinstance(moment, tuple) else None
+
+
+def run(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("moment", "store"), [(each, False) for each in MOMENTS] + [(each, True) for each in MOMENTS[-4:]], ids=named
+)
+def test_killed_at_any_moment_leaves_no_half_made_file(
+    inputs: list[str], tmp_path: Path, moment: tuple[str, str, int], store: bool
+) -> None:
+    out, kept = tmp_path / "merged.safetensors", tmp_path / "store"
+    command = ["merge", *inputs, "--out", str(out), "--workers", "2"]
+    assert __main__.main(command) == 0
+    whole = out.read_bytes()
+    out.write_bytes(EARLIER)
+    command += ["--store", str(kept)] * store
+    done = run(STOPPED, *moment, int(signal.SIGKILL), *command)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert out.read_bytes() == EARLIER
+    for entry in kept.glob("*.safetensors"):
+        checkpoints.verify(entry)
+    assert __main__.main(command) == 0
+    assert out.read_bytes() == whole
+    assert {path.name for path in tmp_path.iterdir()} - {"store"} == {"models", "merged.safetensors"}
+
+
+@pytest.mark.parametrize("moment", MOMENTS[1::2], ids=named)
+def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing(
+    inputs: list[str], tmp_path: Path, moment: tuple[str, str, int]
+) -> None:
+    before = small_models.contents(tmp_path)
+    done = run(STOPPED, *moment, int(signal.SIGINT), "merge", *inputs, "--out", tmp_path / "m.safetensors")
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "interrupted; nothing was written, and the same command starts again."
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    assert small_models.contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["merge", "compress", "expand", "interference", "spectra"])
+def test_running_out_of_space_while_writing(inputs: list[str], tmp_path: Path, command: str) -> None:
+    one, factors = inputs[:4], tmp_path / "factors.safetensors"
+    assert __main__.main(["compress", *one, "--out", str(factors)]) == 0
+    others = {"compress": one, "expand": [*one[:2], "--factors", str(factors)]}
+    out = tmp_path / "out"
+    out.write_bytes(EARLIER)
+    before = small_models.contents(tmp_path)
+    done = run(FULL, 100, command, *others.get(command, inputs), "--out", out)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"{out}: the file cannot be written: ")
+    assert "Traceback" not in done.stderr
+    assert small_models.contents(tmp_path) == before
+    assert not list(tmp_path.glob(".*"))
