@@ -90,3 +90,9 @@ def test_a_device_that_is_not_there_is_refused(name: str, monkeypatch: pytest.Mo
 def test_no_workers_are_refused() -> None:
     with pytest.raises(InputError, match="0 workers cannot work; choose at least one"):
         list(devices.ordered(abs, [1], 0))
+
+
+def test_a_device_that_cannot_do_the_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(InputError, match="neither float64 nor eigendecompositions on mps; use --device cpu"):
+        devices.choose("mps")

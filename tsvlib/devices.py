@@ -22,8 +22,8 @@ Result = TypeVar("Result")
 def choose(name: str = "auto") -> torch.device:
     """Return the device of that name; ``auto`` takes CUDA where there is a GPU for it, and the CPU elsewhere.
 
-    InputError for an unknown name or a device that this machine lacks. ``mps`` is never chosen automatically: it
-    has no float64, so decompositions go through the CPU there.
+    InputError for an unknown name, a device that this machine lacks, or ``mps``, where PyTorch has neither float64 nor
+    eigendecompositions.
     """
     if name not in NAMES:
         raise InputError(f"there is no device `{name}`; choose one of {', '.join(NAMES)}.")
@@ -32,6 +32,8 @@ def choose(name: str = "auto") -> torch.device:
         return torch.device("cuda" if available["cuda"] else "cpu")
     if not available[name]:
         raise InputError(f"this machine or this build of PyTorch has no {name} device; use --device cpu.")
+    if name == "mps":
+        raise InputError("PyTorch has neither float64 nor eigendecompositions on mps; use --device cpu.")
     return torch.device(name)
 
 
