@@ -4,6 +4,7 @@
 import ipaddress
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,28 @@ def trained(tmp_path_factory):
         patch.setenv("TSV_OUTPUT", str(folder))
         experts.train_all(profiles.load("smoke"))
         return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 kB, to be filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small file system cannot be mounted here: {error}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A file of the safetensors package, which holds ``foreign.state()``."""
+    from foreign import state
+    from safetensors.torch import save_file
+
+    path = tmp_path / "foreign.safetensors"
+    save_file(state(), path, metadata={"format": "pt"})
+    return path

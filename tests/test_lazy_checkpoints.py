@@ -71,13 +71,6 @@ def hub_file(folder: Path, name: str) -> None:
         torch.save(state(), folder / name)
 
 
-@pytest.fixture
-def foreign(tmp_path: Path) -> Path:
-    path = tmp_path / "foreign.safetensors"
-    save_file(state(), path, metadata={"format": "pt"})
-    return path
-
-
 def test_single_file_of_the_safetensors_package(foreign: Path) -> None:
     checkpoint = open_checkpoint(foreign)
     assert same(checkpoint, state())

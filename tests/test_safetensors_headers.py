@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from foreign import refused, same, state
+from foreign import refused, same
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from tsvlib.checkpoints import open_checkpoint
 from tsvlib.errors import InputError
@@ -23,13 +22,6 @@ def written(path: Path, header: object, data: bytes = b"") -> Path:
 
 def entry(start: int, end: int, shape: list[Any] | None = None, dtype: str = "U8") -> dict[str, object]:
     return {"dtype": dtype, "shape": [end - start] if shape is None else shape, "data_offsets": [start, end]}
-
-
-@pytest.fixture
-def foreign(tmp_path: Path) -> Path:
-    path = tmp_path / "foreign.safetensors"
-    save_file(state(), path, metadata={"format": "pt"})
-    return path
 
 
 def test_file_cut_anywhere_is_refused(foreign: Path) -> None:

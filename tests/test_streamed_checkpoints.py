@@ -15,7 +15,6 @@ import pytest
 import torch
 from foreign import refused, same, state
 from safetensors import safe_open
-from test_files import small_disk  # noqa: F401  (a fixture)
 from torch import Tensor
 
 from tsvlib import checkpoints
@@ -194,7 +193,7 @@ def test_killed_writer_leaves_what_was_there(tmp_path: Path, earlier: bool) -> N
     assert names(tmp_path) == ["a.safetensors"]
 
 
-def test_full_disk(small_disk: Path) -> None:  # noqa: F811
+def test_full_disk(small_disk: Path) -> None:
     path, big = small_disk / "a.safetensors", torch.ones(1000)
     checkpoints.save(path, {"old": ONE}, {})
     tensors = {f"{number:02}": big for number in range(30)}

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tsvlib import checkpoints, compression, devices, linalg, merging, planning, progress, provenance
-from tsvlib.checkpoints import Checkpoint, TensorInfo
+from tsvlib.checkpoints import Checkpoint
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
 from tsvlib.merging import CPU, PAPER, Layer
@@ -121,14 +121,8 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     with session.over(compressed, list(inputs.suite.shapes), "compressing") as parts:
         tensors = {name: tensor for part in parts for name, tensor in part.items()}
     notes = {"version": 1, "base": hashes[str(inputs.base.path)], "shapes": inputs.suite.shapes}
-    layout = {name: TensorInfo(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    return checkpoints.write(
-        out,
-        layout,
-        _recipe("compress", inputs, hashes, session, rank=rank, dtype=dtype),
-        ((name, tensors[name]) for name in checkpoints.file_order(layout)),
-        metadata={compression.FORMAT: json.dumps(notes, sort_keys=True)},
-    )
+    recipe = _recipe("compress", inputs, hashes, session, rank=rank, dtype=dtype)
+    return checkpoints.save(out, tensors, recipe, metadata={compression.FORMAT: json.dumps(notes, sort_keys=True)})
 
 
 def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Session) -> str:

@@ -84,7 +84,7 @@ class Compressed:
     @property
     def stored_bytes(self) -> int:
         """Return how many bytes the values take."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def shorten(self, rank: Rank) -> "Compressed":
         """Return what ``compress`` would with a smaller rank, without decomposing anything again.

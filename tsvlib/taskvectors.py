@@ -87,7 +87,7 @@ class TaskVector(dict[str, Tensor]):
     @property
     def stored_bytes(self) -> int:
         """Return how many bytes the values take."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.values())
+        return sum(tensor.nbytes for tensor in self.values())
 
     def untouched(self) -> set[str]:
         """Return the names of parameters that fine-tuning left as they were."""

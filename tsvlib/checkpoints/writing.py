@@ -28,14 +28,16 @@ _RESERVED = {"digest", "recipe"}
 _UNKNOWN = "0" * hashlib.sha256().digest_size * 2
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], recipe: Mapping[str, object]) -> str:
+def save(
+    path: Path, tensors: Mapping[str, Tensor], recipe: Mapping[str, object], *, metadata: Mapping[str, str] = {}
+) -> str:
     """Write tensors and the recipe that made them, and return the digest of both.
 
-    ``recipe`` holds what JSON can hold. The file appears complete or not at all; InputError when it cannot be
-    written.
+    ``recipe`` holds what JSON can hold, ``metadata`` texts for other programs, as in ``write``. The file appears
+    complete or not at all; InputError when it cannot be written.
     """
     layout = {key: info(tensor) for key, tensor in tensors.items()}
-    return write(path, layout, recipe, ((key, tensors[key]) for key in file_order(layout)))
+    return write(path, layout, recipe, ((key, tensors[key]) for key in file_order(layout)), metadata=metadata)
 
 
 def write(
