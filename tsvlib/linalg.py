@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from tsvlib import lapack
 from tsvlib.errors import InputError
 
-SOLVER = "gram-2"
+SOLVER = "gram-3"
 """Names the way ``leading`` decomposes, so that stored factors of another way are never taken for its own."""
 
 STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
@@ -29,10 +30,8 @@ WELL_CONDITIONED = {torch.float32: 2e-2, torch.float64: 2e-9}
 NEAR_DEPENDENT = 1e-3
 """The least distance of a direction of unit length from the others with which float32 tells them apart."""
 
-MARGIN = 32
+MARGIN = 16
 """Singular vectors beyond the last one wanted that take part in its refinement."""
-
-_STRIP = 256
 
 
 class Factors(NamedTuple):
@@ -144,7 +143,7 @@ def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colum
         wide, floor = x.to(dtype), WELL_CONDITIONED[dtype]
         values, q = _eigh(_gram(wide))
         if values[0] > floor * values[-1]:
-            return (wide @ ((q * values.rsqrt()) @ q.mT)).to(x.dtype)
+            return (wide @ _gram((q * values.pow(-0.25)).mT)).to(x.dtype)
     p, d, qh = svd(x.double())
     eps = torch.finfo(x.dtype).eps
     k = int((d > max(4 * eps, len(d) * torch.finfo(torch.float64).eps) * d[:1]).sum())
@@ -211,14 +210,12 @@ def _check_rank(k: int) -> None:
 
 
 def _gram(x: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks columns columns"]:
-    """Return xᵀx. Of a single matrix only the lower triangle is filled, strip by strip: all that ``_eigh`` reads."""
-    if x.ndim > 2:
+    """Return xᵀx."""
+    if x.ndim > 2 or x.device.type != "cpu":
         return x.mT @ x
-    gram = x.new_zeros(x.shape[1], x.shape[1])
-    for start in range(0, len(gram), _STRIP):
-        end = start + _STRIP
-        torch.mm(x[:, start:end].mT, x[:, :end], out=gram[start:end, :end])
-    return gram
+    # NumPy sees that both factors are one matrix and computes one triangle: half of PyTorch's work.
+    matrix = x.numpy()
+    return torch.from_numpy(matrix.T @ matrix)
 
 
 def _eigh(
@@ -226,34 +223,39 @@ def _eigh(
 ) -> tuple[Float[Tensor, "*tasks k"], Float[Tensor, "*tasks n k"]]:
     """Return the k largest eigenvalues (all by default), ascending, and their eigenvectors, from the lower triangle."""
     n = symmetric.shape[-1]
-    if k is not None and k < n and symmetric.ndim == 2 and symmetric.device.type == "cpu":
+    single = symmetric.ndim == 2 and symmetric.device.type == "cpu"
+    if single and k is not None and k < n:
         return lapack.largest_eigenpairs(symmetric, k)
-    values, vectors = torch.linalg.eigh(symmetric, UPLO="L")
+    if single and symmetric.dtype == torch.float64:
+        # The same routine as PyTorch's, in a faster build.
+        all_values, all_vectors = np.linalg.eigh(symmetric.numpy())
+        return torch.from_numpy(all_values), torch.from_numpy(all_vectors)
+    values, vectors = torch.linalg.eigh(symmetric)
     return values[..., n - (k or n) :], vectors[..., n - (k or n) :]
 
 
 def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | None:
     """Return k singular components from a Gram matrix in float32, or None if delta has hardly more than these.
 
-    The error tilts singular vectors towards all others. One step of subspace iteration takes out most of what is
+    The error tilts singular vectors towards all others. Mapping them through delta and back takes out most of what is
     far off, and a few more vectors than are wanted leave room for their neighbours: within the space of all these,
     the small problem of Rayleigh and Ritz, in float64, sets the directions right.
     """
     delta = delta.float()
     _, v = _eigh(_gram(delta), min(k + MARGIN, delta.shape[-1]))
-    stepped = (delta.mT @ (delta @ v)).double()
-    # The columns fade as the squared singular values do; at one length they are far from dependent, if there are any.
-    stepped = stepped / stepped.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-    half, failed = torch.linalg.cholesky_ex(stepped.mT @ stepped)
+    image = (delta @ v).double()
+    # The columns fade as the singular values do; at one length they are far from dependent, if there are any.
+    image = image / image.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    half, failed = torch.linalg.cholesky_ex(_gram(image))
     if bool((failed.bool() | (half.diagonal(dim1=-2, dim2=-1).amin(-1) < NEAR_DEPENDENT)).any()):
         return None
-    v = torch.linalg.solve_triangular(half, stepped.mT, upper=False).mT.float()
-    image, v = (delta @ v).double(), v.double()
-    root = torch.linalg.inv(torch.linalg.cholesky(v.mT @ v))
-    values, w = _eigh(root @ (image.mT @ image) @ root.mT)
+    u = torch.linalg.solve_triangular(half.float(), image.mT.float(), upper=False).mT
+    back, u = (delta.mT @ u).double(), u.double()
+    root = torch.linalg.inv(torch.linalg.cholesky(_gram(u)))
+    values, w = _eigh(root @ _gram(back) @ root.mT)
     turn = root.mT @ w.flip(-1)[..., :k]
     s = values.flip(-1)[..., :k].clamp_min(0).sqrt()
-    return Factors(image @ (turn / s[..., None, :]), s, (v @ turn).mT)
+    return Factors(u @ turn, s, (back @ (turn / s[..., None, :])).mT)
 
 
 def _mapped(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
