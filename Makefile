@@ -42,7 +42,8 @@ compute = $(run) -p further_seeds=$(FURTHER_SEEDS)
 
 COPIES := $(patsubst notebooks/%.py,$(N)/%.ipynb,$(wildcard notebooks/*.py))
 FIGURES := $(foreach stem,tasks spectra scaling,$(call figure,$(stem)))
-TABLES := $(foreach stem,merge compress,$(call printed,$(stem)))
+AUDIT := $(foreach stem,audit_sizes audit_means audit_cells,$(call printed,$(stem)))
+TABLES := $(foreach stem,merge compress,$(call printed,$(stem))) $(AUDIT)
 RESULTS := $(foreach name,checkpoints spectra merge compress,$(call table,$(name)))
 
 DATA := $(wildcard tsvlib/datasets/*.py)
@@ -50,6 +51,7 @@ BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json d
 STUDY := tsvlib/studies.py tsvlib/evaluation.py tsvlib/taskvectors.py
 CORE := $(addprefix tsvlib/,linalg.py spectra.py devices.py merging.py compression.py)
 DRAW := tsvlib/plotting.py tsvlib/tsv.mplstyle
+AUDITING := tsvlib/audit.py tsvlib/published.py
 
 ##@ The paper
 
@@ -86,6 +88,8 @@ $(call figure,scaling) $(N)/22_fig_scaling.ipynb &: notebooks/22_fig_scaling.py 
 $(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge) tsvlib/plotting.py
 	$(run)
 $(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(call table,compress) tsvlib/plotting.py
+	$(run)
+$(AUDIT) $(N)/40_audit.ipynb &: notebooks/40_audit.py $(EXPERTS) $(wildcard data/published/*.csv) $(AUDITING)
 	$(run)
 
 # The runner replaces files only when a notebook has succeeded, so an interrupt must not delete what was there before.

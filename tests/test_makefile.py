@@ -118,7 +118,7 @@ def test_a_changed_module_remakes_what_uses_it(checkout):
     (checkout / "tsvlib" / "merging.py").touch()
     assert sorted(make(checkout, "paper")[1]) == ["00", "11", "13", "14", "20", "22", "30", "31"]
     (checkout / "tsvlib" / "evaluation.py").touch()
-    assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name != "01"]
+    assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "40")]
 
 
 @pytest.mark.parametrize("failing", ["13_merge", "10_checkpoints", "20_fig_spectra"])

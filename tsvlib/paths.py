@@ -18,6 +18,11 @@ def output_root() -> Path:
     return Path(os.environ.get("TSV_OUTPUT") or ROOT).resolve()
 
 
+def published() -> Path:
+    """Return the folder of the numbers that the paper printed, which belong to the checkout."""
+    return ROOT / "data" / "published"
+
+
 def results(profile: str) -> Path:
     """Return the folder of a profile's result tables (CSV with sidecar)."""
     return output_root() / "data" / "results" / profile

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""The paper's own numbers, read from ``data/published``; ``data/published/README.md`` tells where each comes from."""
+
+import pandas as pd
+
+from tsvlib import paths
+from tsvlib.errors import InputError
+
+NAMES = (
+    "ablation",
+    "alpha",
+    "alpha_subsets",
+    "compression",
+    "data_sets",
+    "experts",
+    "low_rank",
+    "merging",
+    "per_dataset",
+    "successors",
+    "test_time",
+)
+
+
+def load(name: str) -> pd.DataFrame:
+    """Return one table of published numbers: ``percent`` as printed in the paper, ``accuracy`` as a share of one.
+
+    Raises:
+        InputError: no such table, or it cannot be read.
+    """
+    if name not in NAMES:
+        raise InputError(f"there are no published numbers `{name}`; choose one of {', '.join(NAMES)}.")
+    file = paths.published() / f"{name}.csv"
+    try:
+        return pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); restore it from git.") from error
