@@ -149,7 +149,7 @@ def test_damaged_experts_stop_everything(checkout):
 
 def test_parts_need_only_their_part(checkout):
     assert sorted(make(checkout, "figures")[1]) == ["01", "10", "11", "13", "20", "22"]
-    assert sorted(make(checkout, "tables")[1]) == ["14", "30", "31"]
+    assert sorted(make(checkout, "tables")[1]) == ["14", "30", "31", "40"]
 
 
 def test_smoke_writes_into_build(checkout):
