@@ -3,8 +3,8 @@
 
 Both sides work on task matrices in memory, those of ``bench.synthetic``, and of the visual part only: the literal
 algorithm would decompose the never-trained text embeddings too. Ours does all of it, with a store of factors on disk
-that starts empty for every block (the page cache makes a larger one no faster or slower). The literal algorithm runs
-on a sample, on a CPU, with as many threads as we have workers:
+that starts empty for every few blocks (the page cache makes a larger one no faster or slower). The literal algorithm
+runs on a sample, on a CPU, with as many threads as we have workers:
 
 - one matrix of each shape, those that differ by a transpose being one shape, stands for all of that shape;
 - in the rank sweep and TSV-C, one task stands for all;
@@ -28,6 +28,9 @@ from bench.table import Row
 from tsvlib import devices, progress
 
 OPERATIONS = ("rank sweep", "TSV-M", "TSV-C", "STI")
+BLOCKS = 4
+"""Blocks whose task matrices are in memory at once, and whose factors the store keeps."""
+
 Side = tuple[int, int]
 
 
@@ -107,7 +110,7 @@ def _ours(shapes: dict[str, Side], settings: Settings) -> tuple[dict[str, Found]
     found: dict[str, Found] = {}
     wall, store = 0.0, settings.folder / "store"
     with progress.track(len(shapes), "our algorithm") as bar:
-        for keys in _blocks(shapes):
+        for keys in _batches(shapes):
             deltas = {key: _deltas(key, shapes[key], settings) for key in keys}
             shutil.rmtree(store, ignore_errors=True)
             start = time.perf_counter()
@@ -123,10 +126,15 @@ def _one(deltas: Sequence[Matrix], settings: Settings, store: Path) -> Found:
     return ours.linear_algebra(deltas, settings.suites, store)
 
 
-def _blocks(shapes: dict[str, Side]) -> Iterable[list[str]]:
-    """Return the matrices of each block, largest first, so that no worker is left with a large one at the end."""
-    keys = sorted(shapes, key=lambda key: (layouts.block(key), -shapes[key][0] * shapes[key][1], key))
-    return [list(group) for _, group in groupby(keys, key=layouts.block)]
+def _batches(shapes: dict[str, Side]) -> Iterable[list[str]]:
+    """Return the matrices of a few blocks at a time, largest first, so that no worker waits long for the others."""
+
+    def batch(key: str) -> int:
+        block = layouts.block(key)
+        return int(block) // BLOCKS if block else -1
+
+    keys = sorted(shapes, key=lambda key: (batch(key), -shapes[key][0] * shapes[key][1], key))
+    return [list(group) for _, group in groupby(keys, key=batch)]
 
 
 def _deltas(key: str, shape: Side, settings: Settings) -> list[Matrix]:

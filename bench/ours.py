@@ -52,8 +52,8 @@ def linear_algebra(deltas: Sequence[Matrix], suites: Sequence[int], folder: Path
         with found.timing("TSV-C"):
             for delta in deltas[:tasks]:
                 compress(store, delta, tasks)
-        with found.timing("STI"):
-            found.interference[tasks] = interference(store, deltas[:tasks])
+    with found.timing("STI"):
+        found.interference = interference(store, deltas, suites)
     return found
 
 
@@ -77,7 +77,8 @@ def compress(store: Spectra, delta: Matrix, tasks: int) -> Matrix:
     return compression.expanded(KEY, suite.shapes[KEY], list(tensors), tensors.__getitem__)
 
 
-def interference(store: Spectra, deltas: Sequence[Matrix]) -> float:
-    """Return singular task interference of all components, as the sum of absolute entries."""
+def interference(store: Spectra, deltas: Sequence[Matrix], suites: Sequence[int]) -> dict[int, float]:
+    """Return singular task interference of all components, as the sum of absolute entries, by number of tasks."""
     factors = [store.factors(delta, min(delta.shape)) for delta in deltas]
-    return linalg.singular_task_interference(factors).entrywise
+    norms = linalg.nested_interference(factors, suites)
+    return {tasks: found.entrywise for tasks, found in zip(suites, norms, strict=True)}

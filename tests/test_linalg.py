@@ -3,6 +3,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -279,6 +280,21 @@ def test_interference_ignores_order_and_signs(order: list[int], seed: int) -> No
     turned = [flipped(factors[task], seed + task) for task in order]
     expected = pytest.approx(tuple(linalg.singular_task_interference(factors)), rel=1e-9)
     assert tuple(linalg.singular_task_interference(turned)) == expected
+
+
+@settings(max_examples=10)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=3), sizes, sizes, seeds)
+def test_nested_suites_interfere_as_each_does_alone(suites: list[int], rows: int, columns: int, seed: int) -> None:
+    factors = tasks(5, seed, rows, columns)
+    alone = [linalg.singular_task_interference(factors[:size]) for size in suites]
+    found = linalg.nested_interference(factors, suites)
+    assert np.array(found) == pytest.approx(np.array(alone), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [0, 4])
+def test_a_suite_of_tasks_that_are_not_there_is_refused(size: int) -> None:
+    with pytest.raises(InputError, match=f"a suite of {size} cannot be taken from 3 task matrices"):
+        linalg.nested_interference(tasks(3, 0), [2, size])
 
 
 def test_interference_of_two_collinear_rank_one_tasks() -> None:

@@ -7,7 +7,7 @@ on the device of its arguments. What needs more than single precision is done in
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -178,30 +178,49 @@ def singular_task_interference(factors: Sequence[Factors]) -> Interference:
     U and V hold the singular vectors of all tasks side by side, Σ is block-diagonal. The value is in the unit of
     the singular values, zero when tasks are orthogonal to each other, and depends neither on the order of tasks
     nor on signs of singular vectors. The paper leaves open which norm it means; both come from one pass.
-
-    With M = UΣVᵀ, the block of tasks i and j is (UᵢᵀM - ΣᵢVᵢᵀ)Vⱼ - (UᵢᵀUⱼ)Σⱼ + Σᵢ[i = j]. So no more than one such
-    block is held at a time, and UᵢᵀUⱼ, for the longer vectors, serves two of them.
     """
+    return nested_interference(factors, [len(factors)])[0]
+
+
+def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> list[Interference]:
+    """Return STI of the first task matrices of one layer, as many as each of ``suites`` says.
+
+    What several suites share is computed once. With M = UΣVᵀ, the block of tasks i and j is
+    (UᵢᵀM - ΣᵢVᵢᵀ)Vⱼ - (UᵢᵀUⱼ)Σⱼ + Σᵢ[i = j]. So no more than one such block is held at a time, and UᵢᵀUⱼ, for the
+    longer vectors, serves two of them in every suite.
+
+    Raises:
+        InputError: a suite of no task, or of more than there are.
+    """
+    if strays := [size for size in suites if not 1 <= size <= len(factors)]:
+        raise InputError(f"a suite of {strays[0]} cannot be taken from {len(factors)} task matrices; choose another.")
     tall = len(factors[0].u) >= factors[0].vh.shape[1]
     turned = list(factors) if tall else [Factors(f.vh.mT, f.s, f.u.mT) for f in factors]
-    total = sum((f.product() for f in turned[1:]), turned[0].product())
-    rests = [f.u.mT @ total - f.s[:, None] * f.vh for f in turned]
-    # The columns of the matrix as it was defined are the rows of the turned one.
-    sums = [torch.zeros(len(f.s), dtype=torch.float64, device=f.s.device) for f in turned]
-    for i, j, block in _interference_blocks(turned, rests):
-        sums[j if tall else i] += block.abs().sum(0 if tall else 1, dtype=torch.float64)
-    columns = torch.cat(sums)
-    return Interference(float(columns.sum()), float(columns.max()) if len(columns) else 0.0)
+    rests = {size: _rests(turned[:size]) for size in suites}
+    sums = {size: [torch.zeros_like(f.s, dtype=torch.float64) for f in turned[:size]] for size in suites}
+
+    def add(size: int, i: int, j: int, block: Float[Tensor, "rank other_rank"]) -> None:
+        # The columns of the matrix as it was defined are the rows of the turned one.
+        sums[size][j if tall else i] += block.abs().sum(0 if tall else 1, dtype=torch.float64)
+
+    for i, one in enumerate(turned):
+        larger = [size for size in rests if size > i]
+        for size in larger:
+            # Singular vectors of one task are orthonormal: UᵢᵀUᵢ = I, whose product with Σᵢ is what is added back.
+            add(size, i, i, rests[size][i] @ one.vh.mT)
+        for j, two in enumerate(turned[: i if larger else 0]):
+            overlap = one.u.mT @ two.u
+            for size in larger:
+                add(size, i, j, torch.addmm(overlap * two.s, rests[size][i], two.vh.mT, beta=-1))
+                add(size, j, i, torch.addmm(overlap.mT * one.s, rests[size][j], one.vh.mT, beta=-1))
+    columns = [torch.cat(sums[size]) for size in suites]
+    return [Interference(float(each.sum()), float(each.max()) if len(each) else 0.0) for each in columns]
 
 
-def _interference_blocks(factors: Sequence[Factors], rests: Sequence[Tensor]) -> Iterator[tuple[int, int, Tensor]]:
-    for i, one in enumerate(factors):
-        # Singular vectors of one task are orthonormal: UᵢᵀUᵢ = I, whose product with Σᵢ is what is added back.
-        yield i, i, rests[i] @ one.vh.mT
-        for j in range(i):
-            overlap = one.u.mT @ factors[j].u
-            yield i, j, torch.addmm(overlap * factors[j].s, rests[i], factors[j].vh.mT, beta=-1)
-            yield j, i, torch.addmm(overlap.mT * one.s, rests[j], one.vh.mT, beta=-1)
+def _rests(factors: Sequence[Factors]) -> list[Tensor]:
+    """Return UᵢᵀM - ΣᵢVᵢᵀ for each task, what the others put into its left singular vectors."""
+    total = sum((f.product() for f in factors[1:]), factors[0].product())
+    return [f.u.mT @ total - f.s[:, None] * f.vh for f in factors]
 
 
 def _check_rank(k: int) -> None:
