@@ -41,10 +41,12 @@ train = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.experts train --profile $(PROF
 compute = $(run) -p further_seeds=$(FURTHER_SEEDS)
 
 COPIES := $(patsubst notebooks/%.py,$(N)/%.ipynb,$(wildcard notebooks/*.py))
-FIGURES := $(foreach stem,tasks spectra scaling,$(call figure,$(stem)))
+INTERFERENCE := $(foreach stem,interference_blocks interference_matrices procrustes,$(call figure,$(stem)))
+FIGURES := $(foreach stem,tasks spectra scaling radar spectra_tasks,$(call figure,$(stem))) $(INTERFERENCE)
+CLAIMS := $(call printed,claims)
 AUDIT := $(foreach stem,audit_sizes audit_means audit_cells,$(call printed,$(stem)))
-TABLES := $(foreach stem,merge compress,$(call printed,$(stem))) $(AUDIT)
-RESULTS := $(foreach name,checkpoints spectra merge compress,$(call table,$(name)))
+TABLES := $(foreach stem,merge compress,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
+RESULTS := $(foreach name,checkpoints spectra interference procrustes merge compress,$(call table,$(name)))
 
 DATA := $(wildcard tsvlib/datasets/*.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
@@ -77,17 +79,30 @@ $(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.
 	$(compute)
 $(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(call table,checkpoints) $(CORE)
 	$(compute)
+$(call table,interference) $(call table,procrustes) $(N)/12_interference.ipynb &: notebooks/12_interference.py \
+  $(call table,checkpoints) $(CORE) tsvlib/interference.py
+	$(compute)
 $(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,checkpoints) $(CORE)
 	$(compute)
 $(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call table,checkpoints) $(CORE)
 	$(compute)
 $(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) $(DRAW)
 	$(run)
+$(INTERFERENCE) $(N)/21_fig_interference.ipynb &: notebooks/21_fig_interference.py $(call table,interference) \
+  $(call table,procrustes) $(DRAW)
+	$(run)
 $(call figure,scaling) $(N)/22_fig_scaling.ipynb &: notebooks/22_fig_scaling.py $(call table,merge) $(DRAW)
+	$(run)
+$(call figure,radar) $(N)/23_fig_radar.ipynb &: notebooks/23_fig_radar.py $(call table,merge) $(call table,compress) $(DRAW)
+	$(run)
+$(call figure,spectra_tasks) $(N)/24_fig_spectra_tasks.ipynb &: notebooks/24_fig_spectra_tasks.py $(call table,spectra) $(DRAW)
 	$(run)
 $(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge) tsvlib/plotting.py
 	$(run)
 $(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(call table,compress) tsvlib/plotting.py
+	$(run)
+$(CLAIMS) $(N)/41_claims.ipynb &: notebooks/41_claims.py data/published/claims.csv tsvlib/claims.py tsvlib/published.py \
+  $(foreach name,spectra interference procrustes merge compress,$(call table,$(name)))
 	$(run)
 $(AUDIT) $(N)/40_audit.ipynb &: notebooks/40_audit.py $(EXPERTS) $(wildcard data/published/*.csv) $(AUDITING)
 	$(run)
@@ -106,7 +121,7 @@ intact-experts: intact-environment
 smoke:  ## run every notebook on the tiny profile, in build/smoke
 	@$(MAKE) --no-print-directory paper PROFILE=smoke OUT=build/smoke
 test: smoke  ## smoke, then all tests with coverage
-	$(PYTHON) -m pytest --cov --cov-report=term $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=$(THREADS) --cov --cov-report=term $(ARGS)
 lint: | intact-environment  ## ruff and mypy
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
@@ -148,6 +163,7 @@ intact-environment: .venv/complete
 	@[ -e .venv ] || python3 -m venv .venv
 	@.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile --requirement requirements.lock
 	@.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@.venv/bin/python -m compileall -qq -j 0 .venv/lib || true  # on all CPUs, and whatever Python may write later
 	@touch $@
 	@echo "The environment is complete."
 endif

@@ -178,6 +178,16 @@ def test_each_step_that_fails_is_told(
         assert names(path.parent) == ["c.csv"]
 
 
+def test_what_may_be_made_again_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synchronised: list[int] = []
+    monkeypatch.setattr(os, "fsync", synchronised.append)
+    for durable, expected in ((False, 0), (True, 2)):
+        with replacing(tmp_path / "a.txt", durable=durable) as temporary:
+            temporary.write_text("new")
+        assert len(synchronised) == expected
+        assert names(tmp_path) == ["a.txt"]
+
+
 def test_parent_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a file")
     refused(tmp_path / "a" / "c.csv", "a part of the path is a file")

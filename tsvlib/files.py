@@ -28,12 +28,14 @@ _REASONS = {
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` whose file takes its place when the block succeeds.
 
-    Whatever happens (an exception, a full disk, a killed process), ``path`` holds either its earlier content
-    or the whole new one. Missing folders are made. A failure to write is an InputError that names ``path``;
-    other exceptions of the block pass through. What killed writers left behind goes with the next write.
+    Whatever happens (an exception, a full disk, a killed process, a power cut), ``path`` holds either its earlier
+    content or the whole new one. Without ``durable`` this no longer waits for the disk and withstands all but a power
+    cut: for files whose readers notice damage and make them again. Missing folders are made. A failure to write is an
+    InputError that names ``path``; other exceptions of the block pass through. What killed writers left behind goes
+    with the next write.
     """
     target = path.resolve()
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
@@ -46,9 +48,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with _telling(path, temporary):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield temporary
-            _synchronise(temporary)
+            if durable:
+                _synchronise(temporary)
             os.replace(temporary, target)
-            _synchronise(target.parent)
+            if durable:
+                _synchronise(target.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

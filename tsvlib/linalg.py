@@ -8,6 +8,7 @@ on the device of its arguments. What needs more than single precision is done in
 
 import math
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import numpy as np
@@ -196,7 +197,7 @@ def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> li
         raise InputError(f"a suite of {strays[0]} cannot be taken from {len(factors)} task matrices; choose another.")
     tall = len(factors[0].u) >= factors[0].vh.shape[1]
     turned = list(factors) if tall else [Factors(f.vh.mT, f.s, f.u.mT) for f in factors]
-    rests = {size: _rests(turned[:size]) for size in suites}
+    rests = _rests(turned, set(suites))
     sums = {size: [torch.zeros_like(f.s, dtype=torch.float64) for f in turned[:size]] for size in suites}
 
     def add(size: int, i: int, j: int, block: Float[Tensor, "rank other_rank"]) -> None:
@@ -217,10 +218,14 @@ def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> li
     return [Interference(float(each.sum()), float(each.max()) if len(each) else 0.0) for each in columns]
 
 
-def _rests(factors: Sequence[Factors]) -> list[Tensor]:
-    """Return UᵢᵀM - ΣᵢVᵢᵀ for each task, what the others put into its left singular vectors."""
-    total = sum((f.product() for f in factors[1:]), factors[0].product())
-    return [f.u.mT @ total - f.s[:, None] * f.vh for f in factors]
+def _rests(factors: Sequence[Factors], suites: AbstractSet[int]) -> dict[int, list[Tensor]]:
+    """Return UᵢᵀM - ΣᵢVᵢᵀ for each task of each suite: what the others put into its left singular vectors."""
+    rests, total = {}, factors[0].u.new_zeros(len(factors[0].u), factors[0].vh.shape[1])
+    for size, factor in enumerate(factors, start=1):
+        total += factor.product()
+        if size in suites:
+            rests[size] = [f.u.mT @ total - f.s[:, None] * f.vh for f in factors[:size]]
+    return rests
 
 
 def _check_rank(k: int) -> None:

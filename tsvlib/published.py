@@ -10,6 +10,7 @@ NAMES = (
     "ablation",
     "alpha",
     "alpha_subsets",
+    "claims",
     "compression",
     "data_sets",
     "experts",

@@ -140,7 +140,8 @@ class Spectra:
             return
         path = self._path(name)
         try:
-            checkpoints.save(path, factors._asdict(), _recipe(name))
+            # Whoever reads an entry verifies it, so nobody has to wait for the disk.
+            checkpoints.save(path, factors._asdict(), _recipe(name), durable=False)
         except InputError as error:
             # Somebody cleared the folder under our hands; the next entry will make it again.
             if not isinstance(error.__cause__, FileNotFoundError):

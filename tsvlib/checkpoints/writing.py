@@ -29,15 +29,21 @@ _UNKNOWN = "0" * hashlib.sha256().digest_size * 2
 
 
 def save(
-    path: Path, tensors: Mapping[str, Tensor], recipe: Mapping[str, object], *, metadata: Mapping[str, str] = {}
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    recipe: Mapping[str, object],
+    *,
+    metadata: Mapping[str, str] = {},
+    durable: bool = True,
 ) -> str:
     """Write tensors and the recipe that made them, and return the digest of both.
 
     ``recipe`` holds what JSON can hold, ``metadata`` texts for other programs, as in ``write``. The file appears
-    complete or not at all; InputError when it cannot be written.
+    complete or not at all, after a power cut only if ``durable``; InputError when it cannot be written.
     """
     layout = {key: info(tensor) for key, tensor in tensors.items()}
-    return write(path, layout, recipe, ((key, tensors[key]) for key in file_order(layout)), metadata=metadata)
+    every = ((key, tensors[key]) for key in file_order(layout))
+    return write(path, layout, recipe, every, metadata=metadata, durable=durable)
 
 
 def write(
@@ -47,6 +53,7 @@ def write(
     tensors: Iterable[tuple[str, Tensor]],
     *,
     metadata: Mapping[str, str] = {},
+    durable: bool = True,
 ) -> str:
     """Write what ``save`` would write, holding one tensor at a time, and return the digest.
 
@@ -59,7 +66,7 @@ def write(
         raise ValueError(f"the metadata of a checkpoint cannot redefine {sorted(reserved)}")
     layout, metadata, text = dict(layout), dict(metadata), canonical(recipe)
     state = fingerprint(layout, text, metadata)
-    with files.replacing(path) as temporary, temporary.open("wb") as file:
+    with files.replacing(path, durable=durable) as temporary, temporary.open("wb") as file:
         file.write(header(layout, Notes(text, _UNKNOWN, metadata)))
         source = iter(tensors)
         for key in file_order(layout):

@@ -1,0 +1,119 @@
+# %% [markdown]
+# # Figures 5, 6 and 14: interference by layer and by matrix, and Procrustes errors
+#
+# Where in the network tasks disturb each other, and how far their singular vectors are from orthogonal.
+#
+# | | |
+# |---|---|
+# | Reads | `data/results/<profile>/{interference,procrustes}.csv` |
+# | Writes | `figures/<profile>/{interference_blocks,interference_matrices,procrustes}.{pdf,svg,png}` |
+# | Paper item | Figures 5, 6 and 14 |
+# | Run time | seconds |
+
+# %% tags=["parameters"]
+profile = "mini"  # smoke or mini: whose results are drawn
+
+# %%
+import matplotlib.pyplot as plt
+
+from tsvlib import plotting, profiles, provenance, results
+
+plotting.use_style()
+
+# %% [markdown]
+# The largest suite and the sum of absolute entries, in thousands; the line is the mean of a layer and the one before
+# it. Where there are several seeds, bars are their mean and whiskers span the lowest and the highest.
+
+# %%
+settings = profiles.load(profile)
+scores = results.load("interference", profile)
+largest = scores[(scores.norm == "entrywise") & (scores.n_tasks == settings.suites[-1])]
+largest = largest.replace({"matrix": {"positional_embedding": "positions"}})
+by_matrix = largest.pivot_table(index=["backbone", "layer", "matrix"], columns="seed", values="value") / 1000
+of_layers = largest.assign(block=("layer " + largest.layer.astype(str)).where(largest.layer >= 0, largest.matrix))
+by_block = (
+    of_layers.pivot_table(
+        index=["backbone", "layer", "block"], columns="seed", values="value", aggfunc="sum"
+    ).droplevel("layer")
+    / 1000
+)
+by_block.mean(axis=1).round(1).rename("interference (thousands)").to_frame()
+
+# %% [markdown]
+# ## Figure 6: by layer
+
+# %%
+fig, axes = plt.subplots(1, len(settings.backbones), figsize=(6.75, 2.6), squeeze=False)
+for axis, backbone in zip(axes[0], settings.backbones, strict=True):
+    seeds = by_block.loc[backbone.name].dropna(axis=1)
+    mean, style = seeds.mean(axis=1), plotting.backbone_style(backbone.name)
+    whiskers = [mean - seeds.min(axis=1), seeds.max(axis=1) - mean] if seeds.shape[1] > 1 else None
+    axis.bar(mean.index, mean, color=style.colour, hatch=style.hatch, edgecolor="white", yerr=whiskers, capsize=2)
+    inside = mean[mean.index.str.startswith("layer")]
+    axis.plot(inside.index, inside.rolling(2, min_periods=1).mean(), color="black", marker=".")
+    axis.set(title=backbone.label)
+    axis.tick_params(axis="x", rotation=90)
+axes[0, 0].set_ylabel("interference (thousands)")
+means = {b.label: by_block.loc[b.name].mean(axis=1).round().astype(int).to_dict() for b in settings.backbones}
+alt = f"Bars of singular task interference of {settings.suites[-1]} tasks by layer, in thousands. " + " ".join(
+    f"{label}: {', '.join(f'{block} {value}' for block, value in found.items())}." for label, found in means.items()
+)
+plotting.save_figure(fig, "interference_blocks", profile, alt=alt, source="21_fig_interference")
+
+# %% [markdown]
+# ## Figure 14: by matrix
+
+# %%
+fig, axes = plt.subplots(len(settings.backbones), 1, figsize=(6.75, 2.2 * len(settings.backbones)), squeeze=False)
+for axis, backbone in zip(axes[:, 0], settings.backbones, strict=True):
+    seeds = by_matrix.loc[backbone.name].dropna(axis=1)
+    mean, style = seeds.mean(axis=1), plotting.backbone_style(backbone.name)
+    labels = [f"{layer} {matrix}" if layer >= 0 else matrix for layer, matrix in mean.index]
+    labels = [label.removesuffix(".weight").removesuffix("_weight") for label in labels]
+    whiskers = [mean - seeds.min(axis=1), seeds.max(axis=1) - mean] if seeds.shape[1] > 1 else None
+    axis.bar(labels, mean, color=style.colour, hatch=style.hatch, edgecolor="white", yerr=whiskers, capsize=2)
+    axis.plot(labels, mean.rolling(2, min_periods=1).mean(), color="black", marker=".", linewidth=0.8)
+    axis.set(title=backbone.label, ylabel="thousands")
+    axis.tick_params(axis="x", rotation=90)
+top = by_matrix.mean(axis=1).groupby(level="backbone").idxmax()
+alt = "Bars of singular task interference of every task matrix, with a moving average. Highest: " + ", ".join(
+    f"{backbone.label} {top[backbone.name][2]} of layer {top[backbone.name][1]}" for backbone in settings.backbones
+)
+plotting.save_figure(fig, "interference_matrices", profile, alt=alt + ".", source="21_fig_interference")
+
+# %% [markdown]
+# ## Figure 5: distance from orthogonality
+#
+# One point per task matrix, whole factors beside those truncated to the share that TSV-M keeps.
+
+# %%
+errors = results.load("procrustes", profile)
+fig, axes = plt.subplots(1, 2, figsize=(6.75, 2.6))
+for axis, vectors in zip(axes, ("u", "v"), strict=True):
+    for i, backbone in enumerate(settings.backbones):
+        style = plotting.backbone_style(backbone.name)
+        rows = errors[(errors.backbone == backbone.name) & (errors.vectors == vectors)]
+        for shift, rank in ((-0.2, "full"), (0.2, "low")):
+            values = rows[rows["rank"] == rank].error
+            body = axis.violinplot(values, [i + shift], widths=0.36, showextrema=False)["bodies"][0]
+            body.set(facecolor=style.colour, alpha=0.6 if rank == "full" else 0.25, edgecolor="black")
+            axis.plot([i + shift] * len(values), values, "k_" if rank == "full" else "k.")
+    places = [i + shift for i in range(len(settings.backbones)) for shift in (-0.2, 0.2)]
+    axis.set_xticks(places, [f"{b.label}, {rank}" for b in settings.backbones for rank in ("full", "low")], rotation=90)
+    axis.set(title=f"{'left' if vectors == 'u' else 'right'} singular vectors", ylim=(0, None))
+axes[0].set_ylabel("Procrustes error")
+means = errors.groupby("rank").error.mean()
+alt = (
+    f"Violins of the Procrustes error of {settings.suites[0]} tasks over task matrices. Mean with all components "
+    f"{means['full']:.1f}, with the share that TSV-M keeps {means['low']:.1f}."
+)
+plotting.save_figure(fig, "procrustes", profile, alt=alt, source="21_fig_interference")
+
+# %% [markdown]
+# Each figure shows every backbone.
+
+# %%
+assert set(by_block.index.get_level_values("backbone")) == {backbone.name for backbone in settings.backbones}
+assert errors.error.notna().all()
+assert scores.value.notna().all()
+print(provenance.versions_line())

@@ -1,0 +1,66 @@
+# %% [markdown]
+# # Figure 17: the low-rank curve of every task
+#
+# The mean of Figure 2 taken apart: how many singular components does each task need?
+#
+# | | |
+# |---|---|
+# | Reads | `data/results/<profile>/spectra.csv` |
+# | Writes | `figures/<profile>/spectra_tasks.{pdf,svg,png}` |
+# | Paper item | Figure 17, for all backbones |
+# | Run time | seconds |
+
+# %% tags=["parameters"]
+profile = "mini"  # smoke or mini: whose results are drawn
+
+# %%
+import matplotlib.pyplot as plt
+
+from tsvlib import plotting, profiles, provenance, results
+
+plotting.use_style()
+
+# %% [markdown]
+# Accuracy relative to the whole expert, mean over seeds; the band spans the lowest and the highest seed. The table
+# shows the task that suffers most at each share.
+
+# %%
+settings = profiles.load(profile)
+frame = results.load("spectra", profile)
+accuracy = frame.pivot_table(index=["task", "percent"], columns=["backbone", "seed"], values="accuracy")
+relative = 100 * accuracy / accuracy.groupby(level="task").transform("last")
+relative.T.groupby(level="backbone").mean().T.groupby(level="percent").min().round(1)
+
+# %% [markdown]
+# One panel per task, all on the same axes. The dotted line is 99 % of the whole expert.
+
+# %%
+tasks = sorted(frame.task.unique())
+n_columns = min(5, len(tasks))
+n_rows = -(-len(tasks) // n_columns)
+fig, axes = plt.subplots(n_rows, n_columns, figsize=(6.75, 1.4 * n_rows + 0.5), sharex=True, sharey=True, squeeze=False)
+for axis, task in zip(axes.flat, tasks, strict=False):
+    for backbone in settings.backbones:
+        style = plotting.backbone_style(backbone.name)
+        curve = relative.loc[task][backbone.name].drop(index=100)
+        look = {"color": style.colour, "marker": style.marker, "markersize": 2.5, "label": backbone.label}
+        axis.plot(curve.index, curve.mean(axis=1), **look)
+        axis.fill_between(curve.index, curve.min(axis=1), curve.max(axis=1), color=style.colour, alpha=0.2)
+    axis.axhline(99, color="black", linestyle=":", linewidth=0.8)
+    axis.set_title(task, fontsize=7)
+for axis in axes.flat[len(tasks) :]:
+    axis.set_visible(False)
+fig.supxlabel("kept singular components (%)", fontsize=8)
+fig.supylabel("accuracy relative to the expert (%)", fontsize=8)
+fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=len(settings.backbones), loc="outside upper center")
+least = relative.drop(index=100, level="percent").mean(axis=1).groupby(level="task").min()
+alt = f"A panel per task: accuracy relative to the expert by share of components kept. Steepest: {least.idxmin()}."
+plotting.save_figure(fig, "spectra_tasks", profile, alt=alt, source="24_fig_spectra_tasks")
+
+# %% [markdown]
+# Tasks differ: those far from what the base model knows lose most at the left end.
+
+# %%
+assert set(tasks) == set(frame.task)
+assert relative.notna().all(axis=None)
+print(provenance.versions_line())

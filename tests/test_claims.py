@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""Claims are judged by their rules: each holds on results made to fit it, and fails on results made to break it."""
+
+import pandas as pd
+import pytest
+
+from tsvlib import claims, published
+
+LABELS = {"b": "B", "l": "L"}
+RUNS = [("b", 0), ("b", 1), ("l", 0)]
+
+
+def results(good):
+    """Return result tables in which every claim is true, or none is."""
+    measured = [
+        ("tsv_c", "normalised_accuracy", 0.995 if good else 0.98),
+        ("tsv_m", "normalised_accuracy", 0.9 if good else 0.8),
+        ("task_arithmetic", "normalised_accuracy", 0.8),
+    ]
+    cells = [(b, n, s, m, k, v + s / 1000) for b, s in RUNS for n in (2, 3) for m, k, v in measured]
+    taken = [(b, n, s, "tsv_c", "bytes", 100.0 if good else 100.0 * n) for b, s in RUNS for n in (2, 3)]
+    frame = pd.DataFrame(cells + taken, columns=["backbone", "n_tasks", "seed", "method", "metric", "value"])
+    shares = {3: 0.886, 10: 0.899, 100: 0.9} if good else {3: 0.8, 10: 0.85, 100: 0.9}
+    spectra = [(b, s, p, a + s / 1000) for b, s in RUNS for p, a in shares.items()]
+    values = {-1: 50.0, 0: 10.0, 1: 5.0} if good else {-1: 1.0, 0: 10.0, 1: 15.0}
+    layers = [(b, s, 3, layer, "entrywise", value) for b, s in RUNS for layer, value in values.items()]
+    ranks = {"full": 4.0, "low": 2.0 if good else 5.0}
+    errors = [(b, s, 0, "proj", side, r, e) for b, s in RUNS for side in "uv" for r, e in ranks.items()]
+    return {
+        "merge": frame,
+        "compress": frame,
+        "spectra": pd.DataFrame(spectra, columns=["backbone", "seed", "percent", "accuracy"]),
+        "interference": pd.DataFrame(layers, columns=["backbone", "seed", "n_tasks", "layer", "norm", "value"]),
+        "procrustes": pd.DataFrame(errors, columns=["backbone", "seed", "layer", "matrix", "vectors", "rank", "error"]),
+    }
+
+
+@pytest.mark.parametrize("name", claims.RULES)
+@pytest.mark.parametrize("good", [True, False])
+def test_each_rule_can_say_yes_and_no(name, good):
+    found = claims.RULES[name].measure(results(good))
+    assert claims.verdict(found.true) == ("holds" if good else "does not hold here")
+
+
+def test_rules_judge_published_claims_and_the_others_were_not_run():
+    listed = published.load("claims")
+    assert set(claims.RULES) <= set(listed.name)
+    ledger = claims.ledger(listed, results(good=True), LABELS)
+    assert len(ledger) == len(listed)
+    assert (ledger.Verdict == "not run").sum() == len(listed) - len(claims.RULES)
+    assert (ledger.Paper != "").all()
+
+
+def test_cells_show_means_and_spread_over_seeds_and_count_cases():
+    tables = results(good=True)
+    tables["spectra"].loc[tables["spectra"].backbone == "l", "accuracy"] = 0.5
+    row = claims.ledger(published.load("claims"), tables, LABELS).iloc[0]
+    assert row.Here == "B 1.4 points; L 0.0 points"
+    tables["spectra"].loc[(tables["spectra"].seed == 1) & (tables["spectra"].percent == 3), "accuracy"] = 0.861
+    row = claims.ledger(published.load("claims"), tables, LABELS).iloc[0]
+    assert row.Here == "B 2.7 points ± 1.8; L 0.0 points"
+    assert (row["True in"], row.Verdict) == ("2 of 3", "holds in part")
+
+
+def test_a_share_that_was_not_measured_is_not_run():
+    tables = results(good=True)
+    tables["spectra"] = tables["spectra"][tables["spectra"].percent != 3]
+    assert claims.ledger(published.load("claims"), tables, LABELS).iloc[0].Verdict == "not run"

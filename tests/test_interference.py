@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Interference and Procrustes errors of a run are those of its task vectors, matrix by matrix."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tsvlib import datasets, interference, linalg, profiles, studies
+
+SMOKE = profiles.load("smoke")
+KEY = "visual.transformer.resblocks.0.mlp.c_fc.weight"
+
+
+@pytest.fixture
+def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> studies.Runs:
+    monkeypatch.setenv("TSV_OUTPUT", str(trained))
+    return next(studies.runs(SMOKE))
+
+
+def pick(rows: list[studies.Row], **wanted: object) -> list[studies.Row]:
+    return [row for row in rows if wanted.items() <= row.items()]
+
+
+def exact(run: studies.Runs, n_tasks: int) -> list[linalg.Factors]:
+    return [linalg.svd(run.task_vectors[task][KEY].double()) for task in datasets.suite(n_tasks)]
+
+
+def test_rows_cover_every_matrix_suite_and_norm(run: studies.Runs) -> None:
+    rows = interference.of_suites(run, SMOKE.suites)
+    vector = run.task_vectors[datasets.suite(1)[0]]
+    matrices = {interference.place(key) for key, tensor in vector.items() if tensor.ndim == 2}
+    assert {(row["layer"], row["matrix"]) for row in rows} == matrices
+    assert len(rows) == len(matrices) * len(SMOKE.suites) * 2
+    assert all(row.keys() == interference.INTERFERENCE_COLUMNS.keys() for row in rows)
+
+
+@pytest.mark.parametrize("n_tasks", SMOKE.suites)
+def test_values_are_equation_6_in_float64(run: studies.Runs, n_tasks: int) -> None:
+    rows = pick(interference.of_suites(run, SMOKE.suites), n_tasks=n_tasks, layer=0, matrix="mlp.c_fc.weight")
+    expected = linalg.singular_task_interference(exact(run, n_tasks))._asdict()
+    assert {row["norm"]: row["value"] for row in rows} == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(run: studies.Runs) -> None:
+    first, *others = datasets.suite(SMOKE.tasks)
+    run.task_vectors[first][KEY].zero_()
+    rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight", norm="entrywise")
+    two = [linalg.svd(run.task_vectors[task][KEY].double()) for task in others]
+    assert rows[0]["value"] == pytest.approx(0, abs=1e-2)
+    assert rows[1]["value"] == pytest.approx(linalg.singular_task_interference(two).entrywise, rel=1e-3)
+    for task in others:
+        run.task_vectors[task][KEY].zero_()
+    rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight")
+    assert [row["value"] for row in rows] == [0.0] * 4
+
+
+def test_errors_are_distances_to_the_procrustes_solution(run: studies.Runs) -> None:
+    n_tasks = SMOKE.suites[0]
+    rows = pick(interference.procrustes_errors(run, n_tasks), layer=0, matrix="mlp.c_fc.weight")
+    assert len(rows) == 4
+    assert all(row.keys() == interference.ERROR_COLUMNS.keys() for row in rows)
+    factors = exact(run, n_tasks)
+    k = linalg.kept_rank(len(factors[0].s), 1 / n_tasks)
+    for rank, count in (("full", len(factors[0].s)), ("low", k)):
+        sides = {"u": [f.u[:, :count] for f in factors], "v": [f.vh[:count].T for f in factors]}
+        for vectors, blocks in sides.items():
+            x = torch.cat(blocks, 1)
+            (found,) = pick(rows, rank=rank, vectors=vectors)
+            assert found["error"] == pytest.approx(float((linalg.orthogonalise(x) - x).norm()), rel=1e-2)
