@@ -42,6 +42,7 @@ def checkout(tmp_path):
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy(paths.ROOT / name, tmp_path / name)
     shutil.copytree(paths.ROOT / "tsvlib", tmp_path / "tsvlib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(paths.published(), tmp_path / "data" / "published")
     for profile in ("mini", "smoke"):
         executable(tmp_path / "data" / profile / "profile.toml", "")
     products = {}
