@@ -95,7 +95,7 @@ dtd.round(4)
 
 # %% [markdown]
 # *Confirmed.* Those who maintain the checkpoints acknowledged a wrong DTD split and replaced them afterwards; the paper
-# used the earlier set, as did everybody else who compared with it. The authors of the paper trained no expert
+# used the earlier set. The authors of the paper trained no expert
 # themselves, and a later work of theirs starts from retrained ones.
 #
 # ## What is left without the two sets
