@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,22 +26,22 @@ def evaluator(output: Path) -> Evaluator:
 
 @pytest.fixture
 def encodings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Grows by one entry with each measurement."""
+    """Grows by one entry with each encoder that is put to work."""
     made: list[object] = []
-    encode = models.encode
+    with_weights = models.with_weights
 
-    def counted(*arguments: object) -> torch.Tensor:
+    def counted(*arguments: object) -> object:
         made.append(arguments)
-        return encode(*arguments)
+        return with_weights(*arguments)
 
-    monkeypatch.setattr(models, "encode", counted)
+    monkeypatch.setattr(models, "with_weights", counted)
     return made
 
 
 def test_accuracy_is_the_share_of_correct_classes(evaluator: Evaluator) -> None:
     task, data = datasets.TASKS["mnist"], datasets.cached(SMOKE, "mnist", "test")
     text = models.zero_shot_head(evaluator.model, task.classes, task.templates)
-    best = [int((text @ feature).argmax()) for feature in models.encode(evaluator.model, data.images)]
+    best = [int((text @ feature).argmax()) for feature in models.encode(evaluator.model.visual, data.images)]
     expected = sum(guess == label for guess, label in zip(best, data.labels.tolist(), strict=True)) / len(best)
     assert evaluator.accuracy(evaluator.base, "mnist", "test") == expected
 
@@ -52,7 +51,7 @@ def test_every_measurement_is_made_once(evaluator: Evaluator, encodings: list[ob
     again = Evaluator(SMOKE, "smoke-b32").accuracies(evaluator.base, ["scenes", "mnist"], "test")
     assert first == again
     assert list(again) == ["scenes", "mnist"]
-    assert len(encodings) == 2
+    assert len(encodings) == 1
 
 
 def test_other_weights_splits_heads_and_images_are_measured_anew(
@@ -72,7 +71,7 @@ def test_other_weights_splits_heads_and_images_are_measured_anew(
 def test_a_broken_record_is_measured_again(evaluator: Evaluator, output: Path) -> None:
     first = evaluator.accuracy(evaluator.base, "mnist", "test")
     (record,) = output.glob("data/cache/smoke/evaluations/smoke-b32/*.json")
-    assert list(json.loads(record.read_text()).values()) == [first]
+    assert len(json.loads(record.read_text())) == 1
     record.write_text("{")
     assert evaluator.accuracy(evaluator.base, "mnist", "test") == first
 

@@ -45,7 +45,9 @@ def first(finished: Path) -> Path:
 
 
 def contents(output: Path) -> dict[str, str]:
-    return {str(file.relative_to(output)): files.sha256(file) for file in output.rglob("*") if file.is_file()}
+    """The manifest and every expert's file by name, with its sha256."""
+    cache = output / "data" / "cache" / "smoke"
+    return {file.name: files.sha256(file) for file in (cache / "experts.json", *cache.glob("experts/*"))}
 
 
 def run(code: str, output: Path) -> "subprocess.CompletedProcess[str]":
@@ -77,7 +79,7 @@ def test_a_second_run_changes_nothing(finished: Path, monkeypatch: pytest.Monkey
 
 def test_the_recipe_names_all_that_decides_the_bytes(first: Path) -> None:
     recipe = checkpoints.recipe(first)
-    assert recipe.keys() == {"backbone", "base", "task", "data", "seed", "finetuning", "training.py"}
+    assert recipe.keys() == {"backbone", "base", "task", "data", "seed", "finetuning", "training.py", "models.py"}
     assert recipe["finetuning"]["learning_rate"] == SMOKE.finetuning.learning_rate
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 
 from tsvlib import checkpoints, models, paths, profiles
 from tsvlib.datasets import TASKS
@@ -29,7 +30,7 @@ def test_every_configuration_fits_the_tokenizer(profile: str, backbone: str) -> 
     model = models.create(profile, backbone, 0)
     assert model.vocab_size == models.VOCABULARY_SIZE
     assert model.context_length == models.CONTEXT_LENGTH
-    assert models.image_size(model) <= 32
+    assert models.image_size(model.visual) <= 32
 
 
 def test_creation_depends_on_the_seed_alone(tiny: models.CLIP) -> None:
@@ -123,25 +124,41 @@ def test_head_is_the_scaled_mean_direction_of_the_prompts(tiny: models.CLIP) -> 
     assert not head.requires_grad
 
 
-def test_encoding_matches_open_clip(tiny: models.CLIP, images: torch.Tensor) -> None:
+@pytest.mark.parametrize(("profile", "backbone"), BACKBONES)
+def test_encoding_is_open_clips_own(profile: str, backbone: str, images: torch.Tensor) -> None:
+    model = models.load_base(profile, backbone)
+    found = models.encode(model.visual, images)
+    # Without our last block, which works out the class token alone.
+    model.visual.transformer.resblocks[-1].__class__ = ResidualAttentionBlock
     with torch.no_grad():
-        expected = tiny.encode_image(models.preprocess(images, 30), normalize=True)
-    torch.testing.assert_close(models.encode(tiny, images), expected)
+        expected = model.encode_image(models.preprocess(images, models.image_size(model.visual)), normalize=True)
+    torch.testing.assert_close(found, expected)
+
+
+def test_gradients_are_open_clips_own(images: torch.Tensor) -> None:
+    ours, theirs = models.create("smoke", "smoke-b32", 0), models.create("smoke", "smoke-b32", 0)
+    theirs.visual.transformer.resblocks[-1].__class__ = ResidualAttentionBlock
+    for model in (ours, theirs):
+        model.visual.double()(models.preprocess(images, 30).double()).square().sum().backward()
+    for (name, found), expected in zip(ours.visual.named_parameters(), theirs.visual.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_encoding_in_parts_changes_nothing(tiny: models.CLIP, images: torch.Tensor) -> None:
-    torch.testing.assert_close(models.encode(tiny, images, batch=2), models.encode(tiny, images))
+    whole = models.encode(tiny.visual, images)
+    torch.testing.assert_close(models.encode(tiny.visual, images, batch=2), whole)
 
 
 def test_encoding_with_other_weights_leaves_the_model_alone(tiny: models.CLIP, images: torch.Tensor) -> None:
     other = models.create("smoke", "smoke-b32", 3)
     before = models.encoder_state(tiny)
-    torch.testing.assert_close(models.encode(tiny, images, models.encoder_state(other)), models.encode(other, images))
+    found = models.encode(models.with_weights(tiny, models.encoder_state(other)), images)
+    assert torch.equal(found, models.encode(other.visual, images))
     assert all(torch.equal(tensor, before[key]) for key, tensor in models.encoder_state(tiny).items())
 
 
-def test_encoding_needs_all_weights(tiny: models.CLIP, images: torch.Tensor) -> None:
+def test_encoding_needs_all_weights(tiny: models.CLIP) -> None:
     state = models.encoder_state(tiny)
     del state["visual.proj"]
     with pytest.raises(RuntimeError, match="proj"):
-        models.encode(tiny, images, state)
+        models.with_weights(tiny, state)

@@ -38,7 +38,7 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_an_expert_learns_its_task(base, head, data) -> None:
     state = training.finetune(base, head, *data, SETTINGS, 0)
-    predicted = (models.encode(base, data[0], state) @ head.T).argmax(1)
+    predicted = (models.encode(models.with_weights(base, state), data[0]) @ head.T).argmax(1)
     assert (predicted == data[1]).float().mean() > 0.95
 
 

@@ -3,15 +3,23 @@
 
 import hashlib
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
+import torch
+from jaxtyping import Int64
 from torch import Tensor
 
-from tsvlib import checkpoints, datasets, files, models, paths
+from tsvlib import checkpoints, datasets, devices, files, models, paths
+from tsvlib.datasets import Split, SplitName
 from tsvlib.errors import InputError
 from tsvlib.profiles import Profile
+
+CLASS = np.dtype("<u2")
+"""How predicted classes are kept: as the base64 text of such numbers."""
 
 FIRST_ALPHA = 2
 STRIDE = 5
@@ -27,7 +35,7 @@ class AlphaSearch(NamedTuple):
 
 
 class Evaluator:
-    """Measures encoders of one backbone on the profile's tasks; every measurement is made once and kept.
+    """Measures encoders of one backbone on the profile's tasks; every prediction is made once and kept.
 
     What is kept is found again by the content of weights, head, images and model configuration, so that nothing
     stale can be returned, whatever has changed.
@@ -39,29 +47,59 @@ class Evaluator:
         self.model = models.load_base(profile.name, backbone)
         self.base = models.encoder_state(self.model)
         self.heads: dict[str, Tensor] = {}
-        self._contexts: dict[str, str] = {}
+        self._contexts: dict[tuple[str, str], str] = {}
+        self._splits: dict[tuple[str, str], Split] = {}
 
-    def accuracy(self, state: Mapping[str, Tensor], task: str, split: Literal["validation", "test"]) -> float:
+    def accuracy(self, state: Mapping[str, Tensor], task: str, split: SplitName) -> float:
         """Return the share of correct top-1 predictions, in [0, 1], of the encoder with weights ``state``."""
         return self.accuracies(state, [task], split)[task]
 
-    def accuracies(
-        self, state: Mapping[str, Tensor], tasks: Iterable[str], split: Literal["validation", "test"]
-    ) -> dict[str, float]:
+    def accuracies(self, state: Mapping[str, Tensor], tasks: Iterable[str], split: SplitName) -> dict[str, float]:
         """Return the top-1 accuracy on each of the tasks, in their order."""
+        return {
+            task: int((predicted == self._split(task, split).labels).sum()) / len(predicted)
+            for task, predicted in self.predictions(state, tasks, split).items()
+        }
+
+    def predictions(
+        self, state: Mapping[str, Tensor], tasks: Iterable[str], split: SplitName
+    ) -> dict[str, Int64[Tensor, " n"]]:
+        """Return the class that the encoder with weights ``state`` predicts for every image of each of the tasks."""
         file = self._file(checkpoints.state_digest(state))
         known = _read(file)
-        keys = {task: f"{task} {split} {self._context(task)}" for task in tasks}
-        missing = {key: self._measure(state, task, split) for task, key in keys.items() if key not in known}
+        keys = {task: f"{task} {split} {self._context(task, split)}" for task in tasks}
+        missing = [task for task, key in keys.items() if key not in known]
         if missing:
+            known |= {keys[task]: found for task, found in self._predict(state, missing, split).items()}
             with files.replacing(file) as draft:
-                draft.write_text(json.dumps(known | missing, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        return {task: (known | missing)[key] for task, key in keys.items()}
+                draft.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        return {
+            task: torch.from_numpy(np.frombuffer(b64decode(known[key]), CLASS).astype("i8"))
+            for task, key in keys.items()
+        }
 
-    def _measure(self, state: Mapping[str, Tensor], task: str, split: Literal["validation", "test"]) -> float:
-        data = datasets.cached(self.profile, task, split)
-        logits = models.encode(self.model, data.images, state) @ self._head(task).T
-        return int((logits.argmax(1) == data.labels).sum()) / len(data.labels)
+    def _predict(self, state: Mapping[str, Tensor], tasks: Sequence[str], split: SplitName) -> dict[str, str]:
+        """Return the predicted classes of each task as text; workers share the images of all tasks."""
+        visual = models.with_weights(self.model, state)
+        parts = [
+            (task, images) for task in tasks for images in torch.split(self._split(task, split).images, models.BATCH)
+        ]
+
+        def classes(part: tuple[str, Tensor]) -> tuple[str, bytes]:
+            task, images = part
+            logits = models.encode(visual, images) @ self._head(task).T
+            return task, logits.argmax(1).numpy().astype(CLASS).tobytes()
+
+        workers = devices.default_workers(devices.choose("cpu"))
+        found = dict.fromkeys(tasks, b"")
+        for task, predicted in devices.ordered(classes, parts, workers):
+            found[task] += predicted
+        return {task: b64encode(predicted).decode() for task, predicted in found.items()}
+
+    def _split(self, task: str, split: SplitName) -> Split:
+        if (task, split) not in self._splits:
+            self._splits[task, split] = datasets.cached(self.profile, task, split)
+        return self._splits[task, split]
 
     def _head(self, task: str) -> Tensor:
         if task not in self.heads:
@@ -69,16 +107,16 @@ class Evaluator:
             self.heads[task] = models.zero_shot_head(self.model, about.classes, about.templates)
         return self.heads[task]
 
-    def _context(self, task: str) -> str:
-        """Return a digest of all that an accuracy on this task depends on besides the weights."""
-        if task not in self._contexts:
+    def _context(self, task: str, split: SplitName) -> str:
+        """Return a digest of all that a prediction depends on besides the weights."""
+        if (task, split) not in self._contexts:
             parts = (
                 files.sha256(models.config_file(self.profile.name, self.backbone.name)),
                 checkpoints.state_digest({"head": self._head(task)}),
-                datasets.digest(self.profile, task),
+                datasets.digest(self.profile, task, split),
             )
-            self._contexts[task] = hashlib.sha256(" ".join(parts).encode()).hexdigest()
-        return self._contexts[task]
+            self._contexts[task, split] = hashlib.sha256(" ".join(parts).encode()).hexdigest()
+        return self._contexts[task, split]
 
     def _file(self, weights: str) -> Path:
         return paths.cache(self.profile.name) / "evaluations" / self.backbone.name / f"{weights}.json"
@@ -134,10 +172,10 @@ def _bracket(at: Callable[[int], float], size: int) -> tuple[int, int, int]:
     return low, best, min(probe, size)
 
 
-def _read(file: Path) -> dict[str, float]:
+def _read(file: Path) -> dict[str, str]:
     """Return the measurements in a file, or none where it is absent or unreadable: they can be made again."""
     try:
-        content: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content

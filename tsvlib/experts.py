@@ -136,7 +136,7 @@ def _recipes(profile: Profile, wanted: Sequence[Expert]) -> Iterator[Job]:
     """Yield each expert with all that decides its bytes: base, data, hyperparameters, seed and code."""
     from tsvlib import checkpoints, datasets, models, training
 
-    code = files.sha256(Path(training.__file__))
+    code = {Path(str(module.__file__)).name: files.sha256(Path(str(module.__file__))) for module in (models, training)}
     bases = {
         backbone: checkpoints.state_digest(models.load_base(profile.name, backbone).state_dict())
         for backbone in {expert.backbone for expert in wanted}
@@ -145,7 +145,7 @@ def _recipes(profile: Profile, wanted: Sequence[Expert]) -> Iterator[Job]:
     tasks = sorted({expert.task for expert in wanted})
     with progress.track(len(tasks), f"drawing {profile.name} tasks") as bar:
         for task in tasks:
-            data[task] = datasets.digest(profile, task)
+            data[task] = datasets.digest(profile, task, "train")
             bar.update()
     for expert in wanted:
         yield (
@@ -157,8 +157,8 @@ def _recipes(profile: Profile, wanted: Sequence[Expert]) -> Iterator[Job]:
                 "data": data[expert.task],
                 "seed": expert.seed,
                 "finetuning": dataclasses.asdict(profile.finetuning),
-                "training.py": code,
-            },
+            }
+            | code,
         )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """CLIP models through open_clip: creation, texts, images, zero-shot heads. The only module that imports it."""
 
+import copy
 import functools
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ import open_clip
 import torch
 from jaxtyping import Float, Int64, UInt8
 from open_clip.model import CLIP as CLIP
+from open_clip.transformer import ResidualAttentionBlock
+from open_clip.transformer import VisionTransformer as VisionTransformer
 from torch import Tensor
 
 from tsvlib import checkpoints, profiles
@@ -21,6 +24,24 @@ VOCABULARY_SIZE = 1024
 CONTEXT_LENGTH = 16
 PAD, START, FIRST_WORD, END = 0, 1, 2, VOCABULARY_SIZE - 1
 UNTRAINED_SEED = 0
+BATCH = 64
+"""Images to encode at once: more do not fit the processor's caches and take longer."""
+
+
+class ClassTokenBlock(ResidualAttentionBlock):  # type: ignore[misc]
+    """The last block of an image encoder, worked out for the class token alone, since nothing else of it is read.
+
+    The class token still attends to every patch, so the features are those of the whole block.
+    """
+
+    def forward(
+        self, x: Float[Tensor, "n tokens width"], attn_mask: Tensor | None = None
+    ) -> Float[Tensor, "n 1 width"]:
+        """Return the class token after this block."""
+        inner = self.ln_1(x)
+        token: Tensor = x[:, :1] + self.ls_1(self.attention(inner[:, :1], inner, inner, attn_mask))
+        done: Tensor = token + self.ls_2(self.mlp(self.ln_2(token)))
+        return done
 
 
 def vocabulary_file() -> Path:
@@ -47,7 +68,10 @@ def create(profile: str, backbone: str, seed: int) -> CLIP:
         open_clip.add_model_config(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return CLIP(**open_clip.get_model_config(backbone)).eval()
+        model = CLIP(**open_clip.get_model_config(backbone)).eval()
+    # The same parameters under the same names: only the way through the block is shorter.
+    model.visual.transformer.resblocks[-1].__class__ = ClassTokenBlock
+    return model
 
 
 def load_base(profile: str, backbone: str) -> CLIP:
@@ -67,9 +91,9 @@ def load_base(profile: str, backbone: str) -> CLIP:
     return model.requires_grad_(False)
 
 
-def image_size(model: CLIP) -> int:
-    """Return the side, in pixels, of the square images that the model reads."""
-    return int(model.visual.image_size[0])
+def image_size(visual: VisionTransformer) -> int:
+    """Return the side, in pixels, of the square images that an image encoder reads."""
+    return int(visual.image_size[0])
 
 
 def preprocess(images: UInt8[Tensor, "n 3 rows cols"], size: int) -> Float[Tensor, "n 3 size size"]:
@@ -137,18 +161,20 @@ def encoder_state(model: CLIP) -> dict[str, Tensor]:
     return {key: tensor.detach().clone() for key, tensor in model.state_dict().items() if key.startswith("visual.")}
 
 
-def encode(
-    model: CLIP, images: UInt8[Tensor, "n 3 rows cols"], state: Mapping[str, Tensor] | None = None, batch: int = 250
-) -> Float[Tensor, "n embed"]:
-    """Return the normalised image features, computed with the weights ``state`` if given (names ``visual.*``).
+def with_weights(model: CLIP, state: Mapping[str, Tensor]) -> VisionTransformer:
+    """Return a copy of the image encoder with other weights (names ``visual.*``), in evaluation mode.
 
-    The model itself is left unchanged. ``state`` must name exactly the encoder's parameters.
+    RuntimeError when ``state`` does not name exactly the encoder's parameters.
     """
-    own = {key.removeprefix("visual."): tensor for key, tensor in (state or encoder_state(model)).items()}
-    size, visual = image_size(model), model.visual
+    visual = copy.deepcopy(model.visual)
+    visual.load_state_dict({key.removeprefix("visual."): tensor for key, tensor in state.items()})
+    return visual
+
+
+def encode(
+    visual: VisionTransformer, images: UInt8[Tensor, "n 3 rows cols"], batch: int = BATCH
+) -> Float[Tensor, "n embed"]:
+    """Return the normalised features that an image encoder gives to images."""
     with torch.inference_mode():
-        features = [
-            torch.func.functional_call(visual, own, (preprocess(part, size),), strict=True)
-            for part in torch.split(images, batch)
-        ]
+        features = [visual(preprocess(part, image_size(visual))) for part in torch.split(images, batch)]
         return torch.nn.functional.normalize(torch.cat(features), dim=-1)

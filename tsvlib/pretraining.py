@@ -125,7 +125,7 @@ def _batch_loss(
     model: models.CLIP, data: World, tokens: Int64[Tensor, "texts context"], rows: Int64[Tensor, " batch"],
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:  # fmt: skip
-    images = models.preprocess(_shifted(data.images[rows], generator), models.image_size(model))
+    images = models.preprocess(_shifted(data.images[rows], generator), models.image_size(model.visual))
     distinct, own = torch.unique(data.captions[rows], return_inverse=True)
     concept_of_text = torch.empty(len(distinct), dtype=torch.int64)
     concept_of_text[own] = data.concepts[rows]
@@ -149,7 +149,7 @@ def held_out_accuracy(model: models.CLIP, data: World) -> dict[str, float]:
 
     Each image is classified among the classes of its own family.
     """
-    features = models.encode(model, data.images)
+    features = models.encode(model.visual, data.images)
     known = world.concepts()
     accuracies: dict[str, float] = {}
     for family in world.world_families():

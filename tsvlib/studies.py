@@ -8,12 +8,12 @@ they hold.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from torch import Tensor
 
 from tsvlib import compression, datasets, devices, experts, merging, paths, taskvectors
 from tsvlib.compression import Compressed, Rank
+from tsvlib.datasets import SplitName
 from tsvlib.evaluation import Evaluator, normalised_accuracy, search_alpha
 from tsvlib.profiles import Profile
 from tsvlib.spectra import Spectra
@@ -72,7 +72,7 @@ class Runs:
         vectors = [self.task_vectors[task] for task in datasets.suite(n_tasks)]
         return merging.merge(method, vectors, workers=_workers(), spectra=self.spectra)
 
-    def individual(self, split: Literal["validation", "test"], n_tasks: int) -> dict[str, float]:
+    def individual(self, split: SplitName, n_tasks: int) -> dict[str, float]:
         """Return the accuracy of each expert on its own task, for the first ``n_tasks`` tasks."""
         first = datasets.suite(n_tasks)
         return {task: self.evaluator.accuracy(self.experts[task], task, split) for task in first}

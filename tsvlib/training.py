@@ -42,7 +42,7 @@ def finetune(
             for group in optimiser.param_groups:
                 group["lr"] = rate
             shifted = shift(images[chosen], generator)
-            features = visual(models.preprocess(shifted, models.image_size(base)))
+            features = visual(models.preprocess(shifted, models.image_size(base.visual)))
             logits = torch.nn.functional.normalize(features, dim=-1) @ head.T
             loss = torch.nn.functional.cross_entropy(logits, labels[chosen])
             torch.autograd.backward(loss)
