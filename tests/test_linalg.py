@@ -302,3 +302,12 @@ def test_interference_of_two_collinear_rank_one_tasks() -> None:
     weights = (torch.tensor([3.0]).double(), torch.tensor([0.5]).double())
     factors = [linalg.Factors(u, s, v) for s in weights]
     assert linalg.singular_task_interference(factors).entrywise == pytest.approx(3.5)
+
+
+@given(sizes, sizes, seeds)
+def test_signed_factors_stand_for_the_same_matrix_whatever_the_signs_were(rows: int, columns: int, seed: int) -> None:
+    factors = linalg.svd(matrix(rows, columns, seed))
+    found, other = linalg.signed(factors), linalg.signed(flipped(factors, seed))
+    torch.testing.assert_close(found.product(), factors.product())
+    assert all(torch.equal(one, two) for one, two in zip(found, other, strict=True))
+    assert (found.u.max(dim=0).values >= -found.u.min(dim=0).values).all()

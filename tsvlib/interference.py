@@ -64,6 +64,13 @@ def procrustes_errors(run: Runs, n_tasks: int) -> list[Row]:
     return _over_matrices(run, n_tasks, rows)
 
 
+def matrices(run: Runs, n_tasks: int) -> list[Layer]:
+    """Return the task matrices of the first ``n_tasks`` experts, in the order of the model."""
+    suite = MemorySuite([run.task_vectors[task] for task in datasets.suite(n_tasks)])
+    layers = [each for key in suite.shapes for each in merging.layers(suite, key, spectra=run.spectra)]
+    return [layer for layer in layers if layer.is_matrix]
+
+
 def place(key: str) -> tuple[int, str]:
     """Return the number of a tensor's transformer layer, -1 outside of these, and its name in there.
 
@@ -80,11 +87,8 @@ def _factors(layer: Layer) -> list[Factors]:
 
 
 def _over_matrices(run: Runs, n_tasks: int, rows: Callable[[Layer], list[Row]]) -> list[Row]:
-    suite = MemorySuite([run.task_vectors[task] for task in datasets.suite(n_tasks)])
-    layers = [each for key in suite.shapes for each in merging.layers(suite, key, spectra=run.spectra)]
-    matrices = [layer for layer in layers if layer.is_matrix]
     workers = devices.default_workers(devices.choose("cpu"))
-    return [row for found in devices.ordered(rows, matrices, workers) for row in found]
+    return [row for found in devices.ordered(rows, matrices(run, n_tasks), workers) for row in found]
 
 
 def _place(run: Runs, n_tasks: int, layer: Layer) -> Row:

@@ -124,6 +124,12 @@ def numerical_rank(factors: Factors) -> int:
     return int((factors.s > size * torch.finfo(factors.s.dtype).eps * factors.s[:1]).sum())
 
 
+def signed(factors: Factors) -> Factors:
+    """Return the factors with the signs that make the largest entry of every left singular vector positive."""
+    signs = factors.u.take_along_dim(factors.u.abs().argmax(-2, keepdim=True), -2).sign()
+    return Factors(factors.u * signs, factors.s, factors.vh * signs.mT)
+
+
 def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """Return the closest matrix with orthonormal columns, or rows if x is wide (Procrustes; Alg. 1, line 8).
 

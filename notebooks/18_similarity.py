@@ -1,0 +1,62 @@
+# %% [markdown]
+# # Which singular vectors of different tasks look alike
+#
+# Interference begins where singular vectors of one task are not orthogonal to those of another. For one task matrix,
+# all inner products make a map: the identity in blocks of one task, and between two tasks whatever they share.
+#
+# | | |
+# |---|---|
+# | Reads | `checkpoints.csv` and the experts |
+# | Writes | `data/results/<profile>/similarity.csv` |
+# | Paper item | Figure 3 |
+# | Run time | mini: 10 seconds on 2 CPU cores; smoke: seconds |
+
+# %% tags=["parameters"]
+profile = "mini"  # smoke or mini: which models and tasks
+further_seeds = 0  # how many seeds per backbone beyond those of the profile
+
+# %%
+import pandas as pd
+
+from tsvlib import profiles, progress, provenance, results, similarity, studies
+
+# %% [markdown]
+# ## The map
+#
+# As in the paper: the first attention layer of the first backbone, the smallest suite. Sixteen components of each
+# task are enough for a picture that can still be read.
+
+# %%
+settings = profiles.load(profile).with_further_seeds(further_seeds)
+components, key = 16, "visual.transformer.resblocks.0.attn.in_proj_weight"
+with progress.track(1, "comparing singular vectors") as bar:
+    run = next(studies.runs(settings))
+    frame = pd.DataFrame(similarity.maps(run, settings.suites[0], key, components))
+    bar.update()
+
+# %% [markdown]
+# Directions of nearly equal strength can be swapped on another machine, so single entries are compared loosely.
+
+# %%
+results.save("similarity", frame, profile, similarity.COLUMNS, tolerances={"similarity": 0.3})
+frame.groupby("vectors").similarity.describe().round(3)
+
+# %% [markdown]
+# How much tasks share beyond chance: the root of the mean squared inner product between vectors of different tasks,
+# beside that of random directions, one over the root of the dimension.
+
+# %%
+shape = run.task_vectors[next(iter(run.task_vectors))][key].shape
+between = frame[frame["first"] // components != frame["second"] // components]
+found = between.groupby("vectors").similarity.apply(lambda values: (values**2).mean() ** 0.5)
+pd.DataFrame({"between tasks": found, "random": [side**-0.5 for side in shape]}).round(3)
+
+# %% [markdown]
+# Vectors have length one, and those of one task are orthogonal to each other.
+
+# %%
+same = frame[frame["first"] // components == frame["second"] // components]
+expected = (same["first"] == same["second"]).astype(float)
+assert (same.similarity - expected).abs().max() < 0.002
+assert frame.similarity.abs().max() < 1.002
+print(provenance.versions_line())
