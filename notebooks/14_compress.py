@@ -24,8 +24,8 @@ from tsvlib import profiles, progress, provenance, results, studies, tables
 # %% [markdown]
 # ## Compress and measure
 #
-# For TSV-C nothing is chosen: the share of components follows from the number of tasks, and alpha is 1. TALL-Mask + TIES
-# takes alpha = 1 too, and for each task the lambda of five whose mask is best on the task's validation images.
+# For TSV-C nothing is chosen: the share of components follows from the number of tasks, and alpha is 1. TALL-Mask +
+# TIES takes alpha = 1 too, and for each task the lambda of five whose mask is best on the task's validation images.
 
 # %%
 settings = profiles.load(profile).with_further_seeds(further_seeds)
@@ -39,8 +39,8 @@ with progress.track(n_runs * len(settings.suites), "compressing") as bar:
 
 # %% [markdown]
 # Bytes count the values of all task vectors of a suite as they are stored: whole or as factors in float32, or as one
-# update in float32 and packed bits. Their tolerance is zero. Another machine may choose another lambda where the score is
-# flat.
+# update in float32 and packed bits. Their tolerance is zero. Another machine may choose another lambda where the score
+# is flat.
 
 # %%
 frame = pd.DataFrame(rows)

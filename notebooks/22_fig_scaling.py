@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Figure 1: merging more and more tasks
 #
-# Mean accuracy of one merged model as the number of tasks grows, for the largest backbone, and what the paper has for its
-# own.
+# Mean accuracy of one merged model as the number of tasks grows, for the largest backbone, and what the paper has for
+# its own.
 #
 # | | |
 # |---|---|
@@ -32,7 +32,7 @@ accuracy = 100 * tables.means(frame, "accuracy").loc[largest.name]
 accuracy.round(1)
 
 # %% [markdown]
-# The published values belong to the backbone for which ours stands, a model a hundred times larger on other tasks.
+# The published values belong to the backbone for which ours stands, a CLIP of full size on other tasks.
 
 # %%
 methods = ["zero_shot", "weight_averaging", "task_arithmetic", "consensus_ta", "tsv_m"]

@@ -20,8 +20,8 @@ import pandas as pd
 from tsvlib import plotting, profiles, provenance, published, results, tables
 
 # %% [markdown]
-# Where a backbone was fine-tuned with several seeds, accuracies carry their standard deviation over whole runs. TIES and
-# Iso-C, which the paper's table does not have, were run with the first seed.
+# Where a backbone was fine-tuned with several seeds, accuracies carry their standard deviation over whole runs. TIES
+# and Iso-C, which the paper's table does not have, were run with the first seed.
 
 # %%
 settings = profiles.load(profile)
@@ -52,8 +52,8 @@ pd.concat([paper, later]).T
 seeds = ", ".join(f"{backbone.label} {len(backbone.seeds)}" for backbone in settings.backbones)
 caption = (
     f"Merging on {settings.title}: mean test accuracy in percent, in parentheses the mean normalised accuracy. "
-    f"Seeds: {seeds}; ± is the sample standard deviation over them; TIES and Iso-C have the first seed only. † marks the "
-    "best of our rows of the paper's methods. Published rows are of ViT-B/32, B/16 and L/14 with as many tasks."
+    f"Seeds: {seeds}; ± is the sample standard deviation over them; TIES and Iso-C have the first seed only. † marks "
+    "the best of our rows of the paper's methods. Published rows are of ViT-B/32, B/16 and L/14 with as many tasks."
 )
 best = tables.best(frame, settings, merging)
 results.save_table("merge", table, profile, caption, best=best)

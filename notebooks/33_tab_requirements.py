@@ -34,8 +34,8 @@ table
 
 # %%
 caption = (
-    "What a method requires beyond the checkpoints. Rows that are not in the paper's Table 1 are this library's own: parts and "
-    "variants of TSV-M, and Iso-C (arXiv 2502.04959)."
+    "What a method requires beyond the checkpoints. Rows that are not in the paper's Table 1 are this library's own: "
+    "parts and variants of TSV-M, and Iso-C (arXiv 2502.04959)."
 )
 results.save_table("requirements", table, profile, caption)
 differing = table[table.apply(lambda row: row.str.contains("paper:").any(), axis=1)]

@@ -76,4 +76,4 @@ def test_published_cells_stand_as_printed_under_the_backbone_that_stands_for_the
     assert table.loc["TSV-M, paper", "mini L/14, 20 tasks"] == "87.72 (92.50)"
     assert table.loc["Task arithmetic, paper", "mini B/16, 8 tasks"] == "75.41 (79.58)"
     assert set(table.loc["TIES, paper"]) == {"not published"}
-    assert set(tables.published_table(published.load("merging"), SMOKE, NAMES, "paper").stack()) == {"not published"}
+    assert (tables.published_table(published.load("merging"), SMOKE, NAMES, "paper") == "not published").all(axis=None)
