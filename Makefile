@@ -45,13 +45,13 @@ INTERFERENCE := $(foreach stem,interference_blocks interference_matrices procrus
 FIGURES := $(foreach stem,tasks spectra scaling radar spectra_tasks similarity,$(call figure,$(stem))) $(INTERFERENCE)
 CLAIMS := $(call printed,claims)
 AUDIT := $(foreach stem,audit_sizes audit_means audit_cells,$(call printed,$(stem)))
-TABLES := $(foreach stem,merge compress theory,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
+TABLES := $(foreach stem,merge compress requirements theory,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
 RESULTS := $(foreach name,checkpoints spectra interference procrustes similarity merge compress,$(call table,$(name)))
 
 DATA := $(wildcard tsvlib/datasets/*.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
 STUDY := tsvlib/studies.py tsvlib/evaluation.py tsvlib/taskvectors.py
-CORE := $(addprefix tsvlib/,linalg.py spectra.py devices.py merging.py compression.py)
+CORE := $(addprefix tsvlib/,linalg.py spectra.py devices.py merging.py methods.py baselines.py masks.py compression.py)
 DRAW := tsvlib/plotting.py tsvlib/tsv.mplstyle
 AUDITING := tsvlib/audit.py tsvlib/published.py
 
@@ -94,7 +94,8 @@ $(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py 
 $(INTERFERENCE) $(N)/21_fig_interference.ipynb &: notebooks/21_fig_interference.py $(call table,interference) \
   $(call table,procrustes) $(DRAW)
 	$(run)
-$(call figure,scaling) $(N)/22_fig_scaling.ipynb &: notebooks/22_fig_scaling.py $(call table,merge) $(DRAW)
+$(call figure,scaling) $(N)/22_fig_scaling.ipynb &: notebooks/22_fig_scaling.py $(call table,merge) data/published/merging.csv \
+  tsvlib/published.py $(DRAW)
 	$(run)
 $(call figure,radar) $(N)/23_fig_radar.ipynb &: notebooks/23_fig_radar.py $(call table,merge) $(call table,compress) $(DRAW)
 	$(run)
@@ -102,9 +103,14 @@ $(call figure,spectra_tasks) $(N)/24_fig_spectra_tasks.ipynb &: notebooks/24_fig
 	$(run)
 $(call figure,similarity) $(N)/26_fig_similarity.ipynb &: notebooks/26_fig_similarity.py $(call table,similarity) $(DRAW)
 	$(run)
-$(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge) tsvlib/plotting.py
+$(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge) tsvlib/plotting.py \
+  $(addprefix data/published/,merging.csv successors.csv) tsvlib/published.py
 	$(run)
-$(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(call table,compress) tsvlib/plotting.py
+$(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(call table,compress) tsvlib/plotting.py \
+  data/published/compression.csv tsvlib/published.py
+	$(run)
+$(call printed,requirements) $(N)/33_tab_requirements.ipynb &: notebooks/33_tab_requirements.py $(EXPERTS) $(CORE) \
+  data/published/requirements.csv tsvlib/requirements.py tsvlib/published.py tsvlib/plotting.py
 	$(run)
 $(CLAIMS) $(N)/41_claims.ipynb &: notebooks/41_claims.py data/published/claims.csv tsvlib/claims.py tsvlib/published.py \
   $(foreach name,spectra interference procrustes merge compress,$(call table,$(name)))

@@ -67,7 +67,7 @@ def sweep(store: Spectra, delta: Matrix) -> None:
 def merge(store: Spectra, deltas: Sequence[Matrix]) -> Matrix:
     """Return the update of TSV-M."""
     suite = MemorySuite([{KEY: delta} for delta in deltas])
-    return merging.update(merging.named("tsv_m"), suite, KEY, spectra=store)
+    return merging.update(merging.named("tsv_m").bind(suite), suite, KEY, spectra=store)
 
 
 def compress(store: Spectra, delta: Matrix, tasks: int) -> Matrix:

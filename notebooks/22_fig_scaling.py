@@ -1,11 +1,12 @@
 # %% [markdown]
 # # Figure 1: merging more and more tasks
 #
-# Mean accuracy of one merged model as the number of tasks grows, for the largest backbone.
+# Mean accuracy of one merged model as the number of tasks grows, for the largest backbone, and what the paper has for
+# its own.
 #
 # | | |
 # |---|---|
-# | Reads | `data/results/<profile>/merge.csv` |
+# | Reads | `data/results/<profile>/merge.csv`, `data/published/merging.csv` |
 # | Writes | `figures/<profile>/scaling.{pdf,svg,png}` |
 # | Paper item | Figure 1 |
 # | Run time | seconds |
@@ -16,7 +17,7 @@ profile = "mini"  # smoke or mini: whose results are drawn
 # %%
 import matplotlib.pyplot as plt
 
-from tsvlib import plotting, profiles, provenance, results, tables
+from tsvlib import plotting, profiles, provenance, published, results, tables
 
 plotting.use_style()
 
@@ -31,28 +32,39 @@ accuracy = 100 * tables.means(frame, "accuracy").loc[largest.name]
 accuracy.round(1)
 
 # %% [markdown]
-# Colours and hatches belong to the methods and are the same in all figures.
+# The published values belong to the backbone for which ours stands, a CLIP of full size on other tasks.
 
 # %%
-methods = ["zero_shot", "weight_averaging", "task_arithmetic", "tsv_m"]
+methods = ["zero_shot", "weight_averaging", "task_arithmetic", "consensus_ta", "tsv_m"]
+theirs = published.counterpart(largest.name)
+cells = published.load("merging").query("backbone == @theirs and metric == 'accuracy'")
+paper = cells.pivot_table(index="n_tasks", columns="method", values="percent").reindex(accuracy.index)
+paper.round(1)
+
+# %% [markdown]
+# Colours and hatches belong to the methods and are the same in all figures; open marks are the paper's.
+
+# %%
 fig, axis = plt.subplots(figsize=(6.75, 2.6))
 for place, name in enumerate(methods):
     style = plotting.METHOD_STYLE[name]
-    left = [i + 0.2 * (place - 1.5) for i in range(len(accuracy))]
-    bars = axis.bar(
-        left, accuracy[name], 0.18, label=style.title, color=style.colour, hatch=style.hatch, edgecolor="white"
-    )
+    left = [i + 0.17 * (place - 2) for i in range(len(accuracy))]
+    look = {"color": style.colour, "hatch": style.hatch, "edgecolor": "white"}
+    bars = axis.bar(left, accuracy[name], 0.15, label=style.title, **look)
     axis.bar_label(bars, fmt="%.1f", fontsize=6)
+    label = f"paper, {theirs}" if name == methods[-1] else None
+    axis.plot(left, paper[name], linestyle="", marker="o", mfc="none", mec="#666666", ms=5, label=label)
 for i, ceiling in enumerate(accuracy.individual):
     label = plotting.METHOD_STYLE["individual"].title if i == 0 else None
     axis.hlines(ceiling, i - 0.42, i + 0.42, color="black", linestyle="--", label=label)
 axis.set_xticks(range(len(accuracy)), [f"{n_tasks} tasks" for n_tasks in accuracy.index])
 axis.set(ylabel="mean accuracy (%)", title=largest.label, ylim=(0, 105))
-axis.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.12))
+axis.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.12))
 alt = f"Bars of mean accuracy for {largest.label}, by number of tasks. " + " ".join(
     f"{plotting.METHOD_STYLE[name].title}: {', '.join(f'{value:.1f} %' for value in accuracy[name])}."
     for name in methods
 )
+alt += f" Open marks show the paper's {theirs}, TSV-M: {', '.join(f'{value:.1f} %' for value in paper.tsv_m)}."
 plotting.save_figure(fig, "scaling", profile, alt=alt, source="22_fig_scaling")
 
 # %% [markdown]
@@ -61,5 +73,5 @@ plotting.save_figure(fig, "scaling", profile, alt=alt, source="22_fig_scaling")
 
 # %%
 assert list(accuracy.index) == list(settings.suites)
-assert accuracy.notna().all(axis=None)
+assert accuracy[methods].notna().all(axis=None)
 print(provenance.versions_line())

@@ -28,7 +28,7 @@ plotting.use_style()
 
 # %%
 settings = profiles.load(profile)
-methods = ["zero_shot", "task_arithmetic", "tsv_m", "tsv_c"]
+methods = ["zero_shot", "task_arithmetic", "consensus_ta", "tsv_m", "tsv_c"]
 frame = pd.concat([results.load("merge", profile), results.load("compress", profile)])
 frame = frame[(frame.metric == "accuracy") & frame.method.isin(methods)]
 accuracy = 100 * frame.pivot_table(
@@ -67,7 +67,8 @@ fig.supxlabel("\n".join(rows), fontsize=6)
 # %%
 worst = accuracy.groupby(level=["backbone", "n_tasks"]).tsv_m.min().round().astype(int)
 lowest = {b.label: ", ".join(f"{value} % of {n}" for n, value in worst[b.name].items()) for b in settings.backbones}
-alt = "Radar charts of accuracy by task for zero-shot, task arithmetic, TSV-M and TSV-C. Lowest task of TSV-M: "
+alt = "Radar charts of accuracy by task for zero-shot, task arithmetic, Consensus TA, TSV-M and TSV-C. "
+alt += "Lowest task of TSV-M: "
 alt += "; ".join(f"{label} {found} tasks" for label, found in lowest.items()) + "."
 plotting.save_figure(fig, "radar", profile, alt=alt, source="23_fig_radar")
 

@@ -1,11 +1,12 @@
 # %% [markdown]
 # # Table 3: compression
 #
-# What compressed experts keep of the experts' accuracy when all of them share the room of about one or two models.
+# What compressed experts keep of the experts' accuracy when all of them share the room of a few models or less. Below
+# stands what the paper has for CLIPs of full size.
 #
 # | | |
 # |---|---|
-# | Reads | `data/results/<profile>/compress.csv` |
+# | Reads | `data/results/<profile>/compress.csv`, `data/published/compression.csv` |
 # | Writes | `figures/<profile>/compress.{csv,md,tex}` |
 # | Paper item | Table 3 |
 # | Run time | seconds |
@@ -14,31 +15,44 @@
 profile = "mini"  # smoke or mini: whose results are printed
 
 # %%
-from tsvlib import plotting, profiles, provenance, results, tables
+import pandas as pd
+
+from tsvlib import plotting, profiles, provenance, published, results, tables
 
 # %% [markdown]
-# Each task vector keeps one over the number of tasks of its singular components; alpha is 1 and nothing is tuned.
+# TSV-C keeps one over the number of tasks of each task vector's singular components; alpha is 1 and nothing is tuned.
+# TALL-Mask + TIES keeps one update and a mask per task, whose lambda is chosen on validation images.
 
 # %%
 settings = profiles.load(profile)
 frame = results.load("compress", profile)
-methods = {name: plotting.METHOD_STYLE[name].title for name in ("individual", "tsv_c")}
+methods = {name: plotting.METHOD_STYLE[name].title for name in ("individual", "tall_mask_ties", "tsv_c")}
 table = tables.accuracy_table(frame, settings, methods)
 table.T
 
 # %% [markdown]
-# A last row tells the room that the compressed task vectors take, relative to the whole ones.
+# Two rows tell the room that the compressed task vectors take, relative to the whole ones.
 
 # %%
 size = tables.means(frame, "bytes")
-share = 100 * size.tsv_c / size.individual
 settings_run = [(backbone.name, n_tasks) for backbone in settings.backbones for n_tasks in settings.suites]
-table.loc["Size of TSV-C (%)"] = [f"{share[setting]:.1f}" for setting in settings_run]
+for name in ("tall_mask_ties", "tsv_c"):
+    share = 100 * size[name] / size.individual
+    table.loc[f"Size of {methods[name]} (%)"] = [f"{share[setting]:.1f}" for setting in settings_run]
+table.tail(2).T
+
+# %% [markdown]
+# A column names our backbone; the published rows are those of the backbone for which it stands, with as many tasks.
+
+# %%
+paper = tables.published_table(published.load("compression"), settings, methods, "paper, ViT")
 caption = (
     f"Compression on {settings.title}: mean test accuracy in percent, in parentheses the mean normalised accuracy; "
-    "± is the sample standard deviation over seeds where there are several."
+    "± is the sample standard deviation over seeds where there are several. Sizes are those of all task vectors "
+    "relative to whole ones. Published rows are of ViT-B/32, B/16 and L/14 with as many tasks."
 )
-results.save_table("compress", table, profile, caption)
+results.save_table("compress", pd.concat([table, paper]), profile, caption)
+paper.T
 
 # %% [markdown]
 # Nothing may be missing, and the experts are their own norm.

@@ -16,6 +16,7 @@ def results(good):
         ("tsv_c", "normalised_accuracy", 0.995 if good else 0.98),
         ("tsv_m", "normalised_accuracy", 0.9 if good else 0.8),
         ("task_arithmetic", "normalised_accuracy", 0.8),
+        ("consensus_ta", "normalised_accuracy", 0.85),
     ]
     cells = [(b, n, s, m, k, v + s / 1000) for b, s in RUNS for n in (2, 3) for m, k, v in measured]
     taken = [(b, n, s, "tsv_c", "bytes", 100.0 if good else 100.0 * n) for b, s in RUNS for n in (2, 3)]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsvlib import linalg, merging
+from tsvlib import linalg, merging, methods
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict
 
@@ -174,21 +174,21 @@ def test_grids_of_the_papers_code() -> None:
 
 
 def test_new_method_joins_by_decoration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merging, "METHODS", dict(merging.METHODS))
+    monkeypatch.setattr(methods, "METHODS", dict(merging.METHODS))
 
     @merging.method("first", title="The first", alphas=(0.5,))
     def first(layer: merging.Layer) -> Tensor:
         """Return the first task vector."""
         return next(iter(layer.changes())).reshape(layer.shape)
 
-    assert merging.METHODS["first"].title == "The first"
-    assert merging.named("first").alphas == (0.5,)
-    assert_same(merged("first", experts(2, 0)), experts(2, 0)[0])
+    found = merging.named("first")
+    assert (found.title, found.alphas, found.needs) == ("The first", (0.5,), merging.Needs())
+    assert_same(merging.merge(found, experts(2, 0)), experts(2, 0)[0])
     assert first.__doc__ == "Return the first task vector."
 
 
 def test_unknown_method_is_refused() -> None:
-    sentence = "no merging method `tsvm`; choose one of weight_averaging, task_arithmetic, tsv_m"
+    sentence = "no merging method `tsvm`; choose one of weight_averaging, task_arithmetic, .*, tsv_m"
     with pytest.raises(InputError, match=sentence):
         merging.named("tsvm")
 
@@ -266,7 +266,7 @@ def test_workers_change_no_byte(workers: int) -> None:
 
 def test_parts_of_a_tensor_are_merged_as_matrices_of_their_own() -> None:
     suite = MemorySuite(experts(3, 0))
-    found = merging.update(merging.METHODS["tsv_m"], suite, "in_proj_weight", MatrixRule(split_qkv=True))
+    found = merging.update(merging.METHODS["tsv_m"].bind(suite), suite, "in_proj_weight", MatrixRule(split_qkv=True))
     for part, rows in enumerate(found.chunk(3)):
         deltas = [expert["in_proj_weight"].chunk(3)[part].numpy() for expert in suite.task_vectors]
         torch.testing.assert_close(rows, torch.from_numpy(algorithm_1(deltas)), rtol=1e-6, atol=1e-8)
@@ -276,8 +276,8 @@ def test_kernels_can_be_merged_as_matrices() -> None:
     random = torch.Generator().manual_seed(0)
     kernels = [torch.randn(6, 3, 2, 2, dtype=torch.float64, generator=random) for _ in range(3)]
     suite = MemorySuite([{"conv1.weight": kernel} for kernel in kernels])
-    found = merging.update(merging.METHODS["tsv_m"], suite, "conv1.weight", MatrixRule(convolutions=True))
+    found = merging.update(merging.METHODS["tsv_m"].bind(suite), suite, "conv1.weight", MatrixRule(convolutions=True))
     expected = torch.from_numpy(algorithm_1([kernel.flatten(1).numpy() for kernel in kernels]))
     torch.testing.assert_close(found, expected.reshape(6, 3, 2, 2), rtol=1e-6, atol=1e-8)
-    averaged = merging.update(merging.METHODS["tsv_m"], suite, "conv1.weight")
+    averaged = merging.update(merging.METHODS["tsv_m"].bind(suite), suite, "conv1.weight")
     torch.testing.assert_close(averaged, torch.stack(kernels).mean(0))

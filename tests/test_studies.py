@@ -6,9 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tsvlib import datasets, evaluation, experts, merging, profiles, studies
+from tsvlib import checkpoints, datasets, evaluation, experts, masks, merging, profiles, studies
 from tsvlib.compression import Rank, compress
 from tsvlib.spectra import Spectra
+from tsvlib.taskvectors import MemorySuite
 
 SMOKE = profiles.load("smoke")
 
@@ -86,13 +87,68 @@ def test_compression_tells_its_size(run: studies.Runs) -> None:
     assert 0 < pick(rows, "bytes", "tsv_c")["all"] < whole
 
 
+def test_lambdas_are_the_smallest_of_the_best_on_each_tasks_own_validation_images(run: studies.Runs) -> None:
+    tasks = datasets.suite(3)
+    total = run.merged(merging.METHODS["task_arithmetic"], 3)
+    chosen = studies.lambdas(run, 3, total)
+    assert list(chosen) == list(tasks)
+    for task, value in chosen.items():
+        states = [masks.masked(total, run.task_vectors[task], each) for each in masks.LAMBDAS]
+        scores = [run.evaluator.accuracy(s.apply(run.evaluator.base), task, "validation") for s in states]
+        assert value == masks.LAMBDAS[scores.index(max(scores))]
+
+
+def test_consensus_takes_the_lambda_of_each_task(run: studies.Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = dict(zip(datasets.suite(3), (0.6, 0.2, 0.5), strict=True))
+    monkeypatch.setattr(studies, "lambdas", lambda *_: given)
+    rows = studies.consensus(run, 3)
+    assert pick(rows, "lambda", "consensus_ta") == given
+    assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
+    update = merging.merge(masks.consensus([0.6, 0.2, 0.5]), list(run.task_vectors.values())[:3])
+    state = update.apply(run.evaluator.base, pick(rows, "alpha", "consensus_ta")["all"])
+    assert pick(rows, "accuracy", "consensus_ta") == run.evaluator.accuracies(state, datasets.suite(3), "test")
+
+
+def test_masked_experts_are_tested_on_their_own_task_with_the_bytes_of_one_update_and_all_masks(
+    run: studies.Runs,
+) -> None:
+    rows = studies.masked(run, 3)
+    chosen = pick(rows, "lambda", "tall_mask_ties")
+    shared = masks.shared_update(MemorySuite([run.task_vectors[task] for task in datasets.suite(3)]))
+    for task, accuracy in pick(rows, "accuracy", "tall_mask_ties").items():
+        state = masks.masked(shared, run.task_vectors[task], chosen[task]).apply(run.evaluator.base)
+        assert accuracy == run.evaluator.accuracy(state, task, "test")
+    expected = shared.stored_bytes + sum(3 * -(-tensor.numel() // 8) for tensor in shared.values())
+    assert pick(rows, "bytes", "tall_mask_ties") == {"all": expected}
+
+
+def test_no_choice_sees_test_images_and_nothing_is_predicted_twice(
+    run: studies.Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    predicted: list[tuple[str, str, str]] = []
+    whole = evaluation.Evaluator._predict
+
+    def noted(self, state, tasks, split):
+        predicted.extend((checkpoints.state_digest(state), task, split) for task in tasks)
+        return whole(self, state, tasks, split)
+
+    monkeypatch.setattr(evaluation.Evaluator, "_predict", noted)
+    monkeypatch.setattr(evaluation.Evaluator, "_file", lambda self, weights: tmp_path / f"{weights}.json")
+    for study in (studies.consensus, studies.masked):
+        start = len(predicted)
+        study(run, 3)
+        splits = [split for _, _, split in predicted[start:]]
+        assert splits == sorted(splits, key=("validation", "test").index)
+    assert len(set(predicted)) == len(predicted)
+
+
 def test_all_keys_of_a_table_are_distinct(run: studies.Runs) -> None:
     rows = [row for n in SMOKE.suites for row in studies.merge(run, n, merging.METHODS["tsv_m"])]
     assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
 
 
 def test_results_do_not_depend_on_who_asked_the_store_first(run: studies.Runs, tmp_path: Path) -> None:
-    delta = next(iter(merging.MemorySuite([run.task_vectors[datasets.suite(1)[0]]]).changes("visual.proj")))
+    delta = run.task_vectors[datasets.suite(1)[0]]["visual.proj"]
     asked_first = {}
     for name, ranks in {"few": (2, 9), "many": (9, 2)}.items():
         store = Spectra(tmp_path / name, whole=True)

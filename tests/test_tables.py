@@ -6,7 +6,7 @@ import math
 import pandas as pd
 import pytest
 
-from tsvlib import profiles, tables
+from tsvlib import profiles, published, tables
 
 SMOKE = profiles.load("smoke")
 NAMES = {"task_arithmetic": "Task arithmetic", "tsv_m": "TSV-M"}
@@ -67,3 +67,13 @@ def test_a_verdict_needs_more_than_the_margin(lead: float, word: str) -> None:
     found = tables.verdicts(frame("smoke-b32", 2, 2, lead), "tsv_m", "task_arithmetic", 0.01)
     assert found.verdict.tolist() == [word]
     assert found.lead.tolist() == pytest.approx([lead])
+
+
+def test_published_cells_stand_as_printed_under_the_backbone_that_stands_for_them() -> None:
+    mini = profiles.load("mini")
+    table = tables.published_table(published.load("merging"), mini, NAMES | {"ties": "TIES"}, "paper")
+    assert list(table.columns) == list(tables.accuracy_table(frame("mini-b32", 8, 1, 0.1), mini, NAMES).columns)
+    assert table.loc["TSV-M, paper", "mini L/14, 20 tasks"] == "87.72 (92.50)"
+    assert table.loc["Task arithmetic, paper", "mini B/16, 8 tasks"] == "75.41 (79.58)"
+    assert set(table.loc["TIES, paper"]) == {"not published"}
+    assert (tables.published_table(published.load("merging"), SMOKE, NAMES, "paper") == "not published").all(axis=None)

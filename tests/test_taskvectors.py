@@ -159,7 +159,9 @@ def test_a_suite_on_disk_tells_what_one_in_memory_does(tmp_path: Path) -> None:
     for key in in_memory.shapes:
         left, right = list(in_memory.changes(key)), list(on_disk.changes(key))
         assert len(left) == len(right) <= 2
-        assert all(torch.equal(one, other) for one, other in zip(left, right, strict=True))
+        assert [expert for expert, _ in left] == [expert for expert, _ in right]
+        assert all(torch.equal(one, other) for (_, one), (_, other) in zip(left, right, strict=True))
+    assert [expert for expert, _ in on_disk.changes("visual.proj")] == [0, 2]
 
 
 def test_a_suite_on_disk_refuses_what_cannot_be_subtracted(tmp_path: Path) -> None:

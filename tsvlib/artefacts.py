@@ -94,9 +94,10 @@ def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session
     _check_alpha(alpha)
     _check_place(out, inputs, sum(info.nbytes for info in inputs.base.layout.values()))
     hashes = inputs.inspect(session)
+    function = chosen.bind(inputs.suite)
 
     def merged(key: str) -> Tensor:
-        update = merging.update(chosen, inputs.suite, key, session.rule, session.device, session.spectra)
+        update = merging.update(function, inputs.suite, key, session.rule, session.device, session.spectra)
         return _added(inputs.base, key, update, alpha)
 
     keys = checkpoints.file_order(inputs.base.layout)

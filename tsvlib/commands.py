@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from tsvlib.artefacts import Inputs, Session
 
 CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
-METHODS = "tsv-m, tsv-m-eigen, low-rank, interference-reduction, task-arithmetic or weight-averaging"
+METHODS = (
+    "tsv-m, tsv-m-eigen, low-rank, interference-reduction, task-arithmetic, weight-averaging, consensus-ta, ties or "
+    "iso-c"
+)
 # What holds when neither the command line nor a recipe says otherwise.
 SETTINGS: dict[str, Any] = {
     "method": "tsv-m",

@@ -1,144 +1,39 @@
 # SPDX-License-Identifier: MIT
-"""Merging methods: the changes of many experts in, one update out; merged weights are base + alpha * update.
+"""Merging: the changes of many experts in, one update out; merged weights are base + alpha * update.
 
-``METHODS`` lists them by name. To add one, write a function from a :class:`Layer` to its update and decorate it.
-Models are never held whole: ``update`` takes one tensor of all experts at a time.
+``METHODS`` lists all methods by name, the paper's below and those it is compared with (``tsvlib.baselines``,
+``tsvlib.masks``); how to add one is told in ``tsvlib.methods``. Models are never held whole: ``update`` takes one
+tensor of all experts at a time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from tsvlib import devices, linalg
-from tsvlib.errors import InputError
+from tsvlib import baselines, devices, linalg, masks
 from tsvlib.linalg import Factors
+from tsvlib.methods import CPU, METHODS, TENTHS, THIRTIETHS, VALIDATION, Layer, Merge, Method, Needs, method, named
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict, Suite, TaskVector, check_enough
 
-CPU = torch.device("cpu")
+__all__ = [
+    "CPU",
+    "METHODS",
+    "PAPER",
+    "Layer",
+    "Method",
+    "Needs",
+    "baselines",
+    "layers",
+    "masks",
+    "merge",
+    "method",
+    "named",
+    "update",
+]
+
 PAPER = MatrixRule()
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One tensor as the experts of a suite changed it, or the part of one that is a task matrix.
-
-    A task matrix has two dimensions here, whatever the tensor has. Changes are read each time that they are asked
-    for, so that a method decides what is held in memory.
-    """
-
-    suite: Suite
-    key: str
-    part: int = 0
-    n_parts: int = 0
-    device: torch.device = CPU
-    spectra: Spectra | None = None
-
-    @property
-    def n_tasks(self) -> int:
-        """Return the number of experts, including those that did not change this layer."""
-        return self.suite.n_tasks
-
-    @property
-    def is_matrix(self) -> bool:
-        """Tell whether the layer is a task matrix."""
-        return self.n_parts > 0
-
-    @cached_property
-    def shape(self) -> tuple[int, ...]:
-        """Return the shape of one expert's change."""
-        whole = self.suite.shapes[self.key]
-        if not self.is_matrix:
-            return whole
-        columns = torch.Size(whole[1:]).numel()
-        return whole[0] // self.n_parts, columns
-
-    def changes(self) -> Iterator[Tensor]:
-        """Yield the change of each expert that changed this layer, on the device of the computation."""
-        for change in self.suite.changes(self.key):
-            mine = change.flatten(1).chunk(self.n_parts)[self.part] if self.is_matrix else change
-            if self.n_parts < 2 or mine.any():
-                yield mine.to(self.device)
-
-    def factors(self, k: int) -> list[Factors]:
-        """Return the k leading singular components of each task matrix that is not zero.
-
-        A GPU takes all of them in one batch, since they are of one shape; on a CPU one at a time is in memory.
-        """
-        if self.spectra or self.device.type == "cpu":
-            decompose = self.spectra.factors if self.spectra else linalg.leading
-            return [decompose(change, k) for change in self.changes()]
-        changes = list(self.changes())
-        if not changes:
-            return []
-        return [Factors(*parts) for parts in zip(*linalg.leading(torch.stack(changes), k), strict=True)]
-
-    def total(self) -> Tensor:
-        """Return the sum of all changes."""
-        total = torch.zeros(self.shape, device=self.device)
-        for change in self.changes():
-            total = total.to(change.dtype).add_(change)
-        return total
-
-    def mean(self) -> Tensor:
-        """Return the mean over all experts."""
-        return self.total() / self.n_tasks
-
-
-Merge = Callable[[Layer], Tensor]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to merge, and the scaling coefficients alpha to choose from on validation images."""
-
-    name: str
-    title: str
-    function: Merge
-    alphas: tuple[float, ...]
-
-    @property
-    def searches_alpha(self) -> bool:
-        """Tell whether there is more than one alpha to choose from."""
-        return len(self.alphas) > 1
-
-
-METHODS: dict[str, Method] = {}
-THIRTIETHS = tuple(step / 30 for step in range(1, 31))
-TENTHS = tuple(step / 10 for step in range(1, 31))
-
-
-def method(name: str, title: str, alphas: tuple[float, ...]) -> Callable[[Merge], Merge]:
-    """Register a function that merges one layer under ``name``."""
-
-    def register(function: Merge) -> Merge:
-        METHODS[name] = Method(name, title, function, alphas)
-        return function
-
-    return register
-
-
-def named(name: str) -> Method:
-    """Return a method by its name, in which ``-`` may stand for ``_``; InputError for an unknown one."""
-    found = METHODS.get(name.replace("-", "_"))
-    if found is None:
-        raise InputError(f"there is no merging method `{name}`; choose one of {', '.join(METHODS)}.")
-    return found
-
-
-@method("weight_averaging", title="Weight averaging", alphas=(1.0,))
-def weight_averaging(layer: Layer) -> Tensor:
-    """Return the mean of the changes."""
-    return layer.mean()
-
-
-@method("task_arithmetic", title="Task arithmetic", alphas=THIRTIETHS)
-def task_arithmetic(layer: Layer) -> Tensor:
-    """Return the sum of the changes, matrix or not (Ilharco et al.)."""
-    return layer.total()
 
 
 @method("tsv_m", title="TSV-M", alphas=TENTHS)
@@ -158,13 +53,13 @@ def tsv_m_eigen(layer: Layer) -> Tensor:
     return _recomposed(layer, 1 / layer.n_tasks, linalg.whiten)
 
 
-@method("low_rank", title="Low rank only", alphas=THIRTIETHS)
+@method("low_rank", title="Low rank only", alphas=THIRTIETHS, needs=VALIDATION)
 def low_rank(layer: Layer) -> Tensor:
     """Return the ablation (Tables 4-6) that keeps 1/T of the components of each task and only adds them up."""
     return _recomposed(layer, 1 / layer.n_tasks, lambda vectors: vectors)
 
 
-@method("interference_reduction", title="Interference reduction only", alphas=TENTHS)
+@method("interference_reduction", title="Interference reduction only", alphas=TENTHS, needs=VALIDATION)
 def interference_reduction(layer: Layer) -> Tensor:
     """Return the ablation (Tables 4-6) that orthogonalises all components of all tasks at once.
 
@@ -183,15 +78,15 @@ def layers(
 
 
 def update(
-    chosen: Method,
+    function: Merge,
     suite: Suite,
     key: str,
     rule: MatrixRule = PAPER,
     device: torch.device = CPU,
     spectra: Spectra | None = None,
 ) -> Tensor:
-    """Return the update of one tensor, on the CPU."""
-    parts = [chosen.function(layer) for layer in layers(suite, key, rule, device, spectra)]
+    """Return the update of one tensor, on the CPU, by the function that a method made for this suite."""
+    parts = [function(layer) for layer in layers(suite, key, rule, device, spectra)]
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
     return whole.reshape(suite.shapes[key]).cpu()
 
@@ -203,7 +98,8 @@ def merge(
     check_enough(len(task_vectors))
     suite = MemorySuite(task_vectors)
     keys = list(suite.shapes)
-    found = devices.ordered(lambda key: update(chosen, suite, key, spectra=spectra), keys, workers)
+    function = chosen.bind(suite)
+    found = devices.ordered(lambda key: update(function, suite, key, spectra=spectra), keys, workers)
     return TaskVector(zip(keys, found, strict=True))
 
 

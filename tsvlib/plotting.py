@@ -23,7 +23,7 @@ class Style(NamedTuple):
     hatch: str
 
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; one colour per method, the same everywhere.
+# Okabe and Ito's palette and then Tol's, which colour-blind readers can tell apart; one colour per method everywhere.
 METHOD_STYLE = {
     "zero_shot": Style("Zero-shot", "#999999", "x", ""),
     "individual": Style("Individual", "#000000", "D", "xx"),
@@ -34,6 +34,10 @@ METHOD_STYLE = {
     "low_rank": Style("Low rank only", "#009E73", "<", "++"),
     "interference_reduction": Style("Interference reduction only", "#CC79A7", ">", "**"),
     "tsv_c": Style("TSV-C", "#0072B2", "^", "--"),
+    "consensus_ta": Style("Consensus TA", "#44AA99", "p", "oo"),
+    "ties": Style("TIES", "#999933", "h", "//"),
+    "iso_c": Style("Iso-C", "#882255", "*", "xx"),
+    "tall_mask_ties": Style("TALL-Mask + TIES", "#332288", "d", "++"),
 }
 BACKBONE_STYLE = {
     "b32": Style("B/32", "#009E73", "o", ""),

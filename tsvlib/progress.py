@@ -14,16 +14,17 @@ from tqdm import tqdm
 
 
 @contextmanager
-def track(total: int, label: str) -> Iterator["tqdm[Any]"]:
+def track(total: int, label: str, *, delay: float = 0.0) -> Iterator["tqdm[Any]"]:
     """Show a bar over ``total`` steps that says what it does, how far it is and how long it will take.
 
     Call ``update()`` on the bar after each step. It writes to the file named by ``TSV_PROGRESS``, which the runner
-    copies to the terminal, or to the standard error stream when there is no runner.
+    copies to the terminal, or to the standard error stream when there is no runner. What is done within ``delay``
+    seconds is never shown.
     """
     file = os.environ.get("TSV_PROGRESS")
     layout = "{desc}: {n_fmt}/{total_fmt} |{bar:24}| {elapsed} elapsed, {remaining} left"
     with Path(file).open("a", encoding="utf-8") if file else nullcontext(sys.stderr) as stream:
-        bar: tqdm[Any] = tqdm(total=total, desc=label, file=stream, bar_format=layout, mininterval=0.5)
+        bar: tqdm[Any] = tqdm(total=total, desc=label, file=stream, bar_format=layout, mininterval=0.5, delay=delay)
         with bar:
             yield bar
 

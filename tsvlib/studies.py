@@ -11,16 +11,17 @@ from functools import cached_property
 
 from torch import Tensor
 
-from tsvlib import compression, datasets, devices, experts, merging, paths, taskvectors
+from tsvlib import compression, datasets, devices, experts, masks, merging, paths, taskvectors
 from tsvlib.compression import Compressed, Rank
 from tsvlib.datasets import SplitName
 from tsvlib.evaluation import Evaluator, normalised_accuracy, search_alpha
 from tsvlib.profiles import Profile
 from tsvlib.spectra import Spectra
-from tsvlib.taskvectors import TaskVector
+from tsvlib.taskvectors import MemorySuite, TaskVector
 
 Row = dict[str, str | int | float]
 ALL_TASKS = "all"
+TALL_MASK = "tall_mask_ties"
 COLUMNS = {
     "backbone": "model that was fine-tuned",
     "n_tasks": "number of tasks that were merged or stored together, the first ones of the fixed order",
@@ -30,7 +31,8 @@ COLUMNS = {
     "metric": "kind of the value",
     "value": "accuracy: share of correct test images in [0, 1]; normalised_accuracy: mean over tasks of accuracy / "
     "accuracy of the expert; alpha: chosen on validation images; validation_score: its normalised accuracy there; "
-    "evaluations: alphas scored; bytes: float32 values of all task vectors",
+    "evaluations: alphas scored; lambda: of the task's TALL mask, chosen on its validation images; bytes: values of "
+    "all task vectors as they are stored",
 }
 
 
@@ -118,6 +120,42 @@ def merge(run: Runs, n_tasks: int, method: merging.Method) -> list[Row]:
     return rows + [_row(run, n_tasks, method.name, ALL_TASKS, metric, value) for metric, value in search.items()]
 
 
+def consensus(run: Runs, n_tasks: int) -> list[Row]:
+    """Return the rows of Consensus TA with the lambda of each task chosen for its mask of the sum of task vectors."""
+    chosen = lambdas(run, n_tasks, run.merged(merging.METHODS["task_arithmetic"], n_tasks))
+    method = masks.consensus(list(chosen.values()))
+    return merge(run, n_tasks, method) + _lambda_rows(run, method.name, chosen)
+
+
+def masked(run: Runs, n_tasks: int) -> list[Row]:
+    """Return the rows of TALL-Mask + TIES: each expert as its mask of the update that all share, and their bytes."""
+    tasks = datasets.suite(n_tasks)
+    suite = MemorySuite([run.task_vectors[task] for task in tasks])
+    shared = masks.shared_update(suite)
+    chosen = lambdas(run, n_tasks, shared)
+    packed = masks.pack(suite, tasks, shared, list(chosen.values()))
+    base = run.evaluator.base
+    accuracies = {task: run.evaluator.accuracy(packed.expert(task).apply(base), task, "test") for task in tasks}
+    return [
+        *_measured(run, TALL_MASK, accuracies),
+        *_lambda_rows(run, TALL_MASK, chosen),
+        _row(run, n_tasks, TALL_MASK, ALL_TASKS, "bytes", packed.stored_bytes),
+    ]
+
+
+def lambdas(run: Runs, n_tasks: int, shared: TaskVector) -> dict[str, float]:
+    """Return for each task the lambda whose mask of an update scores best on the task's validation images.
+
+    Of several that do, the smallest, as in the code of TALL-masks.
+    """
+
+    def score(task: str, value: float) -> float:
+        state = masks.masked(shared, run.task_vectors[task], value).apply(run.evaluator.base)
+        return run.evaluator.accuracy(state, task, "validation")
+
+    return {task: max(masks.LAMBDAS, key=lambda value: score(task, value)) for task in datasets.suite(n_tasks)}
+
+
 def compressed(run: Runs, n_tasks: int) -> list[Row]:
     """Return the rows of TSV-C: each expert from 1 / n_tasks of its components, with the bytes that it takes.
 
@@ -143,6 +181,10 @@ def _measured(run: Runs, method: str, accuracies: Mapping[str, float]) -> list[R
         *(_row(run, n_tasks, method, task, "accuracy", value) for task, value in accuracies.items()),
         _row(run, n_tasks, method, ALL_TASKS, "normalised_accuracy", normalised),
     ]
+
+
+def _lambda_rows(run: Runs, method: str, chosen: Mapping[str, float]) -> list[Row]:
+    return [_row(run, len(chosen), method, task, "lambda", value) for task, value in chosen.items()]
 
 
 def _row(run: Runs, n_tasks: int, method: str, task: str, metric: str, value: float | int) -> Row:

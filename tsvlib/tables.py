@@ -3,6 +3,7 @@
 
 import pandas as pd
 
+from tsvlib import published
 from tsvlib.profiles import Profile
 
 SETTING = ["backbone", "n_tasks", "method", "metric"]
@@ -47,6 +48,29 @@ def accuracy_table(frame: pd.DataFrame, profile: Profile, methods: dict[str, str
             for n_tasks in profile.suites
         },
         index=pd.Index(methods.values(), name="Method"),
+    )
+
+
+def published_table(frame: pd.DataFrame, profile: Profile, methods: dict[str, str], source: str) -> pd.DataFrame:
+    """Return published cells in the columns of :func:`accuracy_table`, with ``source`` behind the titles of rows.
+
+    A column shows the published backbone that the profile's stands for, with as many tasks, and ``frame`` is a
+    published table with accuracies as printed. Where it has none, cells read "not published".
+    """
+    percent = frame.pivot_table(index=["backbone", "n_tasks", "method"], columns="metric", values="percent")
+    cells = {
+        place: f"{accuracy:.2f} ({normalised:.2f})"
+        for place, accuracy, normalised in percent[["accuracy", "normalised_accuracy"]].itertuples()
+    }
+    return pd.DataFrame(
+        {
+            column(backbone.label, n_tasks): [
+                cells.get((published.counterpart(backbone.name), n_tasks, name), "not published") for name in methods
+            ]
+            for backbone in profile.backbones
+            for n_tasks in profile.suites
+        },
+        index=pd.Index([f"{title}, {source}" for title in methods.values()], name="Method"),
     )
 
 

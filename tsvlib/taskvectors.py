@@ -126,8 +126,11 @@ class Suite(Protocol):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every tensor by its name."""
 
-    def changes(self, key: str) -> Iterator[Tensor]:
-        """Yield what each expert changed in one tensor, float32, without those that left it as it was."""
+    def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
+        """Yield the number of each expert, from 0, and what it changed in one tensor, in float32.
+
+        Experts that left the tensor as it was are left out.
+        """
 
 
 class MemorySuite:
@@ -140,9 +143,9 @@ class MemorySuite:
         self.n_tasks = len(task_vectors)
         self.shapes = {key: tuple(tensor.shape) for key, tensor in task_vectors[0].items()}
 
-    def changes(self, key: str) -> Iterator[Tensor]:
-        """Yield the tensors that are not zero."""
-        return (vector[key] for vector in self.task_vectors if vector[key].any())
+    def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
+        """Yield the tensors that are not zero, after the number of the expert."""
+        return ((expert, vector[key]) for expert, vector in enumerate(self.task_vectors) if vector[key].any())
 
 
 class CheckpointSuite:
@@ -153,10 +156,13 @@ class CheckpointSuite:
         self.n_tasks = len(experts)
         self.shapes = {key: info.shape for key, info in base.layout.items()}
 
-    def changes(self, key: str) -> Iterator[Tensor]:
-        """Yield expert minus base in float32 for experts that differ; InputError for what cannot be subtracted."""
+    def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
+        """Yield number and expert minus base in float32 for experts that differ.
+
+        InputError for what cannot be subtracted.
+        """
         start = self.base.read(key)
-        for expert in self.experts:
+        for number, expert in enumerate(self.experts):
             end = expert.read(key)
             if not start.is_floating_point():
                 if not torch.equal(start, end):
@@ -171,7 +177,7 @@ class CheckpointSuite:
                 for tensor, owner in ((start, self.base), (end, expert)):
                     _check_finite(key, tensor, str(owner.path))
             if low != 0 or high != 0:
-                yield change
+                yield number, change
 
 
 def check_enough(count: int) -> None:

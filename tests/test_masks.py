@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""TALL masks, Consensus TA and masked experts: the formulas of Wang et al., and files that come back as they were."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_baselines import SHAPES, experts, flat, yadav
+
+from tsvlib import checkpoints, masks, merging
+from tsvlib.errors import InputError
+from tsvlib.taskvectors import MemorySuite
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+Array = npt.NDArray[np.float64]
+seeds = st.integers(0, 2**32 - 1)
+NAMES = ("a", "b", "c")
+MIXED = [0.2, 0.6, 0.4]
+
+
+def wang(vectors: Array, shared: Array, lambdas: list[float]) -> npt.NDArray[np.bool_]:
+    """Transcribe the TALL masks of tasks in rows, as the distances between weights that they are defined by."""
+    base = np.zeros(vectors.shape[1])
+    return np.stack(
+        [
+            np.abs(base - (base + own)) >= value * np.abs((base + shared) - (base + own))
+            for own, value in zip(vectors, lambdas, strict=True)
+        ]
+    )
+
+
+def rows(vectors: list[dict[str, torch.Tensor]]) -> Array:
+    return np.stack([flat(vector) for vector in vectors])
+
+
+@given(n_tasks=st.integers(2, 6), seed=seeds)
+def test_consensus_ta_is_its_papers_formula(n_tasks: int, seed: int) -> None:
+    vectors = experts(n_tasks, seed)
+    total = rows(vectors).sum(0)
+    lambdas = [masks.LAMBDAS[task % 5] for task in range(n_tasks)]
+    for method, values in ((masks.consensus(lambdas), lambdas), (merging.METHODS["consensus_ta"], [0.4] * n_tasks)):
+        expected = total * (wang(rows(vectors), total, values).sum(0) >= 2)
+        np.testing.assert_allclose(flat(merging.merge(method, vectors)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_consensus_by_hand() -> None:
+    vectors = [{"w": torch.tensor(values)} for values in ([1.0, 4.0, 0.0, 2.0], [1.0, 0.5, 0.0, -2.0])]
+    found = merging.merge(merging.METHODS["consensus_ta"], vectors)["w"]
+    assert found.tolist() == [2.0, 0.0, 0.0, 0.0]
+
+
+def test_every_expert_has_its_own_lambda_also_behind_one_that_changed_nothing() -> None:
+    vectors = [{"w": torch.zeros(1)}, {"w": torch.tensor([3.0])}, {"w": torch.tensor([1.0])}]
+    for lambdas, kept in (([9.0, 0.5, 0.3], 4.0), ([0.3, 0.5, 9.0], 0.0), ([0.3, 9.0, 0.3], 0.0)):
+        assert merging.merge(masks.consensus(lambdas), vectors)["w"].tolist() == [kept]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_lambdas_must_be_as_many_as_experts(count: int) -> None:
+    with pytest.raises(InputError, match=f"{count} lambdas for 3 experts; give one for each"):
+        merging.merge(masks.consensus([0.4] * count), experts(3, 0))
+    suite = MemorySuite(experts(3, 0))
+    with pytest.raises(InputError, match=f"{count} lambdas for 3 experts"):
+        masks.pack(suite, NAMES, masks.shared_update(suite), [0.4] * count)
+
+
+def packed(seed: int) -> tuple[list[dict[str, torch.Tensor]], masks.Masked]:
+    vectors = experts(3, seed)
+    vectors[1]["proj"].zero_()
+    suite = MemorySuite(vectors)
+    return vectors, masks.pack(suite, NAMES, masks.shared_update(suite), MIXED)
+
+
+@given(seeds)
+def test_masked_experts_are_the_update_of_ties_where_their_masks_say_so(seed: int) -> None:
+    vectors, found = packed(seed)
+    shared = yadav(rows(vectors), 0.2, mean=False)
+    chosen = wang(rows(vectors), shared, MIXED)
+    for number, name in enumerate(NAMES):
+        np.testing.assert_allclose(flat(found.expert(name)), shared * chosen[number], rtol=1e-5, atol=1e-6)
+        direct = masks.masked(found.shared, vectors[number], MIXED[number])
+        assert all(torch.equal(found.expert(name)[key], direct[key]) for key in SHAPES)
+
+
+def test_one_task_alone_is_kept_where_it_is_largest() -> None:
+    vector = {"w": torch.arange(-5.0, 5.0)}
+    suite = MemorySuite([vector])
+    shared = masks.shared_update(suite)
+    assert shared["w"].tolist() == [-5.0, -4.0, 0, 0, 0, 0, 0, 0, 0, 4.0]
+    assert torch.equal(masks.pack(suite, ["a"], shared, [0.6]).expert("a")["w"], shared["w"])
+
+
+def test_masks_come_back_from_their_file_bit_by_bit(tmp_path: Path) -> None:
+    _, whole = packed(0)
+    digest = masks.save(tmp_path / "m.safetensors", whole, {"lambdas": MIXED})
+    again = masks.load(tmp_path / "m.safetensors")
+    assert again.experts == NAMES
+    for name in NAMES:
+        assert all(torch.equal(again.expert(name)[key], whole.expert(name)[key]) for key in SHAPES)
+    assert masks.save(tmp_path / "again.safetensors", again, {"lambdas": MIXED}) == digest
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
+    with pytest.raises(InputError, match="no expert `d` among these; choose one of a, b, c"):
+        again.expert("d")
+
+
+def test_a_mask_takes_one_bit_for_each_weight(tmp_path: Path) -> None:
+    _, whole = packed(0)
+    entries = {key: torch.Size(shape).numel() for key, shape in SHAPES.items()}
+    assert whole.stored_bytes == sum(4 * n + 3 * -(-n // 8) for n in entries.values())
+    masks.save(tmp_path / "m.safetensors", whole, {})
+    size = (tmp_path / "m.safetensors").stat().st_size
+    header = int.from_bytes((tmp_path / "m.safetensors").read_bytes()[:8], "little")
+    assert size == 8 + header + whole.stored_bytes
+
+
+def test_other_files_and_damaged_ones_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "m.safetensors"
+    checkpoints.save(file, {"w": torch.zeros(2)}, {})
+    with pytest.raises(InputError, match="no file of masked experts"):
+        masks.load(file)
+    masks.save(file, packed(0)[1], {})
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        masks.load(file)
+    with pytest.raises(InputError, match="absent"):
+        masks.load(tmp_path / "absent.safetensors")

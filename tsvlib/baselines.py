@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""The merging methods that came before the paper's, and one that came after: averages, sums, TIES and Iso-C."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Int32, Int64
+from torch import Tensor
+
+from tsvlib import linalg, progress
+from tsvlib.linalg import Factors
+from tsvlib.methods import TENTHS, THIRTIETHS, VALIDATION, Layer, Merge, method, suite_method
+from tsvlib.taskvectors import Suite
+
+LARGEST = 0.2
+"""The share of each task vector that TIES keeps."""
+
+HALF = 16
+BINS = 2**HALF
+
+
+@method("weight_averaging", title="Weight averaging", alphas=(1.0,))
+def weight_averaging(layer: Layer) -> Tensor:
+    """Return the mean of the changes."""
+    return layer.mean()
+
+
+@method("task_arithmetic", title="Task arithmetic", alphas=THIRTIETHS, needs=VALIDATION)
+def task_arithmetic(layer: Layer) -> Tensor:
+    """Return the sum of the changes, matrix or not (Ilharco et al.)."""
+    return layer.total()
+
+
+@suite_method("ties", title="TIES", alphas=TENTHS, needs=VALIDATION)
+def ties(suite: Suite) -> Merge:
+    """Return TIES-Merging (Yadav et al. 2023) of a suite: the disjoint *mean*, as in the code of TALL-masks for TIES.
+
+    Of each whole task vector the entries of the largest magnitudes stay, see ``thresholds``. For every weight the sign
+    of their sum is elected, and the entries that have it are averaged. Where the sum is zero, no sign is
+    elected and nothing changes, as the formula says; the published code falls back on the sign that most of the
+    model has.
+    """
+    return _elected(suite, mean=True)
+
+
+def ties_sum(suite: Suite) -> Merge:
+    """Return TIES of a suite with the disjoint *sum*: the entries that have the elected sign are added up."""
+    return _elected(suite, mean=False)
+
+
+@method("iso_c", title="Iso-C", alphas=TENTHS, needs=VALIDATION)
+def iso_c(layer: Layer) -> Tensor:
+    """Return Iso-C (Marczak et al., arXiv 2502.04959), which is not in the TSV paper.
+
+    That is the sum of the task matrices with every singular value replaced by the mean of all of them, and the mean of
+    what is no matrix. Directions that only rounding error fills are left out, since they are arbitrary.
+    """
+    if not layer.is_matrix:
+        return layer.mean()
+    whole = linalg.svd(layer.total())
+    kept = linalg.truncate(whole, max(1, linalg.numerical_rank(whole)))
+    return Factors(kept.u, whole.s.mean().expand(len(kept.s)), kept.vh).product()
+
+
+def thresholds(suite: Suite, share: float) -> list[float]:
+    """Return for each expert the magnitude that the largest ``share`` of its whole task vector reaches.
+
+    Exact, in float32, and without holding a task vector: the bits of magnitudes rise as these do, so one pass over the
+    suite counts their upper halves and another one the lower halves within the one that matters. Entries that equal
+    the threshold all reach it, whichever came first, so ties keep some more than ``share``; it is rounded down to
+    whole entries, of which there is at least one. For a share of 1, or of more than an expert changed, it is 0.
+
+    Raises:
+        InputError: the share is not above 0 and up to 1.
+    """
+    wanted = linalg.kept_rank(sum(map(math.prod, suite.shapes.values())), share)
+    with progress.track(2 * len(suite.shapes), "finding thresholds", delay=5.0) as bar:
+        upper = [_reached(counts, wanted) for counts in _counted(suite, lambda _, bits: bits >> HALF, bar.update)]
+
+        def within(expert: int, bits: Int32[Tensor, " n"]) -> Int32[Tensor, " m"]:
+            return torch.bitwise_and(bits[bits >> HALF == upper[expert][0]], BINS - 1)
+
+        lower = [
+            _reached(counts, rest) for counts, (_, rest) in zip(_counted(suite, within, bar.update), upper, strict=True)
+        ]
+    bits = [BINS * high + low for (high, _), (low, _) in zip(upper, lower, strict=True)]
+    return [float(magnitude) for magnitude in torch.tensor(bits, dtype=torch.int32).view(torch.float32)]
+
+
+def _counted(
+    suite: Suite, select: Callable[[int, Tensor], Tensor], done: Callable[[], object]
+) -> list[Int64[Tensor, " bins"]]:
+    """Return for each expert how often each value occurs in what is selected of the bits of its magnitudes."""
+    counts = [torch.zeros(BINS, dtype=torch.int64) for _ in range(suite.n_tasks)]
+    for key in suite.shapes:
+        for expert, change in suite.changes(key):
+            bits = change.float().abs().reshape(-1).view(torch.int32)
+            counts[expert] += torch.bincount(select(expert, bits), minlength=BINS)
+        done()
+    return counts
+
+
+def _reached(counts: Int64[Tensor, " bins"], wanted: int) -> tuple[int, int]:
+    """Return the highest bin down to which there are ``wanted`` entries, and how many of these it has to give.
+
+    That is bin 0 when all bins together hold fewer.
+    """
+    down_to = counts.flip(0).cumsum(0)
+    place = min(int((down_to < wanted).sum()), len(counts) - 1)
+    found = len(counts) - 1 - place
+    return found, wanted - int(down_to[place] - counts[found])
+
+
+def _elected(suite: Suite, *, mean: bool) -> Merge:
+    least = thresholds(suite, LARGEST)
+
+    def merge(layer: Layer) -> Tensor:
+        # In float64 such sums are practically exact, so that no sign depends on the order of tasks.
+        sums = torch.zeros(2, *layer.shape, dtype=torch.float64, device=layer.device)
+        counts = torch.zeros_like(sums, dtype=torch.int32)
+        dtype = torch.float32
+        for expert, change in layer.numbered_changes():
+            kept = change.double() * (change.float().abs() >= least[expert])
+            sides = torch.stack([kept.clamp_min(0), kept.clamp_max(0)])
+            sums += sides
+            counts += sides != 0
+            dtype = change.dtype
+        total = sums.sum(0)
+        merged = sums / counts.clamp_min(1) if mean else sums
+        return (merged[0] * (total > 0) + merged[1] * (total < 0)).to(dtype)
+
+    return merge
