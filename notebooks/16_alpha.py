@@ -64,7 +64,7 @@ scores = frame.pivot_table(index=["backbone", "subset"], columns="alpha", values
 # the best alpha of the row, in every row.
 
 # %%
-lost = 100 * (scores.max(axis=1) - scores[1.0])
+lost = (100 * (scores.max(axis=1) - scores[1.0])).round(6)
 best = scores.idxmax(axis=1)
 print(f"alpha = 1 loses {lost.min():.1f} to {lost.max():.1f} points; at most 0.96 in {(lost <= 0.96).sum()} rows")
 pd.DataFrame({"best alpha": best, "lost at 1": lost.round(2)}).T

@@ -4,12 +4,12 @@
 # What the paper claims, its number, ours, and whether the claim holds at this scale. A claim is a statement about
 # cases (runs, cells of a table, matrices). It *holds* if it is true in all of them, *holds in part* if in at least
 # half, and otherwise *does not hold here*. The rules are part of `tsvlib.claims`. Those for depth, orthogonality,
-# complementarity and alpha were written before their numbers existed; the others came after and take the paper's own thresholds, except the
-# margin of one point (notebook 13) and the factor of 1.2 for storage, which are ours.
+# complementarity and alpha were written before their numbers existed; the others came after and take the paper's own
+# thresholds, except the margin of one point (notebook 13) and the factor of 1.2 for storage, which are ours.
 #
 # | | |
 # |---|---|
-# | Reads | `data/results/<profile>/{spectra,interference,procrustes,merge,compress,ablation,alpha}.csv`, `data/published/claims.csv` |
+# | Reads | `{spectra,interference,procrustes,merge,compress,ablation,alpha}.csv`, `data/published/claims.csv` |
 # | Writes | `figures/<profile>/claims.{csv,md,tex}` |
 # | Paper item | abstract, contributions, captions |
 # | Run time | seconds |

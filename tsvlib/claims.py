@@ -2,9 +2,9 @@
 """The paper's claims, each with the rule by which results here decide whether it holds.
 
 A claim is a statement about cases: runs, cells of a table, matrices. It *holds* if it is true in all of them, *holds in
-part* if in at least half, and otherwise *does not hold here*. The rules for depth, orthogonality, complementarity and alpha were written before
-their numbers existed. Those for the low-rank curve, merging and compression came after; they take the paper's own
-thresholds, or that of notebook 13.
+part* if in at least half, and otherwise *does not hold here*. The rules for depth, orthogonality, complementarity and
+alpha were written before their numbers existed. Those for the low-rank curve, merging and compression came after; they
+take the paper's own thresholds, or that of notebook 13.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -82,7 +82,7 @@ def complementary(tables: Tables) -> Measured:
 def alpha_of_one(tables: Tables) -> Measured:
     """Measure by subset of tasks how many points of normalised accuracy alpha = 1 loses against the best alpha."""
     scores = tables["alpha"].pivot_table(index=[*RUN, "subset"], columns="alpha", values="score")
-    lost = 100 * (scores.max(axis=1) - scores[1.0])
+    lost = (100 * (scores.max(axis=1) - scores[1.0])).round(6)
     return Measured(lost, lost <= 0.96, "{:.1f} points")
 
 
