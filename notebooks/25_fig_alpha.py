@@ -46,13 +46,14 @@ fig, axes = plt.subplots(2, 1, figsize=(3.25, 2 * height))
 for axis, (title, (table, colours)) in zip(axes, panels.items(), strict=True):
     labels = [f"{plotting.backbone_style(backbone).title}, {subset}" for backbone, subset in table.index]
     below = table.sub(table.max(axis=1), axis=0)
-    bar = {"label": "points below the best", "ticks": [0, -2, -4, -6, -8], "pad": 0.02}
+    bar = {"label": "points below the best", "ticks": [0, -2, -4, -6, -8], "pad": 0.02, "extend": "min"}
     look = {"annot": table.to_numpy(), "fmt": ".1f", "annot_kws": {"fontsize": 5.5}, "cbar_kws": bar}
     sns.heatmap(below, ax=axis, cmap=colours, vmin=-8, vmax=0, yticklabels=labels, **look)
-    for text, best in zip(axis.texts, (below == 0).to_numpy().ravel(), strict=True):
-        text.set_fontweight("bold" if best else "normal")
-        x, y = text.get_position()
-        axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, linewidth=0.9 * best, clip_on=False))
+    for text, points in zip(axis.texts, below.to_numpy().ravel(), strict=True):
+        text.set(color="black" if points > -4.5 else "white", fontweight="bold" if points == 0 else "normal")
+        if points == 0:
+            x, y = text.get_position()
+            axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, linewidth=0.9, clip_on=False))
     axis.set(title=title, xlabel="alpha", ylabel="backbone, subset")
 lost = ours.max(axis=1) - ours[1.0]
 alt = (

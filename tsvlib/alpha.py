@@ -41,20 +41,18 @@ def subsets(profile: Profile, backbone: str) -> dict[int, tuple[str, ...]]:
     return {subset: tasks for subset, tasks in found.items() if len(tasks) > 1}
 
 
-def over_subsets(run: Runs) -> list[Row]:
-    """Return the scores of TSV-M for each subset of tasks and each alpha of Figure 7."""
+def over_subset(run: Runs, subset: int) -> list[Row]:
+    """Return the scores of TSV-M for one subset of tasks and each alpha of Figure 7."""
     method, alphas = merging.METHODS["tsv_m"], set(published.load("alpha").alpha)
     backbone = run.evaluator.backbone.name
-    rows: list[Row] = []
-    for subset, tasks in subsets(run.profile, backbone).items():
-        score = studies.validation_score(run, run.merged_from(method, tasks), tasks)
-        place: Row = {"backbone": backbone, "seed": run.seed, "subset": subset, "n_tasks": len(tasks)}
-        rows += [
-            place | {"step": step, "alpha": alpha, "score": score(alpha)}
-            for step, alpha in enumerate(method.alphas, start=1)
-            if alpha in alphas
-        ]
-    return rows
+    tasks = subsets(run.profile, backbone)[subset]
+    score = studies.validation_score(run, run.merged_from(method, tasks), tasks)
+    place: Row = {"backbone": backbone, "seed": run.seed, "subset": subset, "n_tasks": len(tasks)}
+    return [
+        place | {"step": step, "alpha": alpha, "score": score(alpha)}
+        for step, alpha in enumerate(method.alphas, start=1)
+        if alpha in alphas
+    ]
 
 
 def over_grid(run: Runs, n_tasks: int, method: merging.Method) -> list[Row]:
