@@ -42,11 +42,11 @@ compute = $(run) -p further_seeds=$(FURTHER_SEEDS)
 
 COPIES := $(patsubst notebooks/%.py,$(N)/%.ipynb,$(wildcard notebooks/*.py))
 INTERFERENCE := $(foreach stem,interference_blocks interference_matrices procrustes,$(call figure,$(stem)))
-FIGURES := $(foreach stem,tasks spectra scaling radar spectra_tasks similarity,$(call figure,$(stem))) $(INTERFERENCE)
+FIGURES := $(foreach stem,tasks spectra scaling radar spectra_tasks alpha similarity,$(call figure,$(stem))) $(INTERFERENCE)
 CLAIMS := $(call printed,claims)
 AUDIT := $(foreach stem,audit_sizes audit_means audit_cells,$(call printed,$(stem)))
-TABLES := $(foreach stem,merge compress requirements theory,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
-RESULTS := $(foreach name,checkpoints spectra interference procrustes similarity merge compress,$(call table,$(name)))
+TABLES := $(foreach stem,merge compress ablation requirements theory,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
+RESULTS := $(foreach name,checkpoints spectra interference procrustes similarity merge compress ablation alpha alpha_search,$(call table,$(name)))
 
 DATA := $(wildcard tsvlib/datasets/*.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
@@ -86,6 +86,11 @@ $(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,ch
 	$(compute)
 $(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call table,checkpoints) $(CORE)
 	$(compute)
+$(call table,ablation) $(N)/15_ablation.ipynb &: notebooks/15_ablation.py $(call table,merge)
+	$(run)
+$(call table,alpha) $(call table,alpha_search) $(N)/16_alpha.ipynb &: notebooks/16_alpha.py $(call table,checkpoints) $(CORE) \
+  tsvlib/alpha.py tsvlib/published.py $(addprefix data/published/,alpha.csv alpha_subsets.csv data_sets.csv)
+	$(run)
 $(call table,similarity) $(N)/18_similarity.ipynb &: notebooks/18_similarity.py $(call table,checkpoints) $(CORE) \
   tsvlib/similarity.py
 	$(compute)
@@ -101,6 +106,9 @@ $(call figure,radar) $(N)/23_fig_radar.ipynb &: notebooks/23_fig_radar.py $(call
 	$(run)
 $(call figure,spectra_tasks) $(N)/24_fig_spectra_tasks.ipynb &: notebooks/24_fig_spectra_tasks.py $(call table,spectra) $(DRAW)
 	$(run)
+$(call figure,alpha) $(N)/25_fig_alpha.ipynb &: notebooks/25_fig_alpha.py $(call table,alpha) data/published/alpha.csv \
+  tsvlib/published.py $(DRAW)
+	$(run)
 $(call figure,similarity) $(N)/26_fig_similarity.ipynb &: notebooks/26_fig_similarity.py $(call table,similarity) $(DRAW)
 	$(run)
 $(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge) tsvlib/plotting.py \
@@ -112,8 +120,11 @@ $(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress
 $(call printed,requirements) $(N)/33_tab_requirements.ipynb &: notebooks/33_tab_requirements.py $(EXPERTS) $(CORE) \
   data/published/requirements.csv tsvlib/requirements.py tsvlib/published.py tsvlib/plotting.py
 	$(run)
+$(call printed,ablation) $(N)/32_tab_ablation.ipynb &: notebooks/32_tab_ablation.py $(call table,merge) $(call table,ablation) \
+  data/published/ablation.csv tsvlib/published.py
+	$(run)
 $(CLAIMS) $(N)/41_claims.ipynb &: notebooks/41_claims.py data/published/claims.csv tsvlib/claims.py tsvlib/published.py \
-  $(foreach name,spectra interference procrustes merge compress,$(call table,$(name)))
+  $(foreach name,spectra interference procrustes merge compress ablation alpha,$(call table,$(name)))
 	$(run)
 $(call printed,theory) $(N)/42_theory.ipynb &: notebooks/42_theory.py $(EXPERTS) $(STUDY) $(CORE) tsvlib/interference.py tsvlib/theory.py
 	$(run)

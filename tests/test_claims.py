@@ -25,10 +25,20 @@ def results(good):
     spectra = [(b, s, p, a + s / 1000) for b, s in RUNS for p, a in shares.items()]
     values = {-1: 50.0, 0: 10.0, 1: 5.0} if good else {-1: 1.0, 0: 10.0, 1: 15.0}
     layers = [(b, s, 3, layer, "entrywise", value) for b, s in RUNS for layer, value in values.items()]
+    steps = [
+        (b, n, s, method, "normalised_accuracy", value)
+        for b, s in RUNS
+        for n in (2, 3)
+        for method, value in (("low_rank", 0.7), ("interference_reduction", 0.85 if good else 0.795))
+    ]
+    alphas = {0.9: 0.9, 1.0: 0.9 if good else 0.89, 1.1: 0.85}
+    rows = [(b, s, subset, alpha, score) for b, s in RUNS for subset in (0, 3) for alpha, score in alphas.items()]
     ranks = {"full": 4.0, "low": 2.0 if good else 5.0}
     errors = [(b, s, 0, "proj", side, r, e) for b, s in RUNS for side in "uv" for r, e in ranks.items()]
     return {
         "merge": frame,
+        "ablation": pd.DataFrame(steps, columns=frame.columns),
+        "alpha": pd.DataFrame(rows, columns=["backbone", "seed", "subset", "alpha", "score"]),
         "compress": frame,
         "spectra": pd.DataFrame(spectra, columns=["backbone", "seed", "percent", "accuracy"]),
         "interference": pd.DataFrame(layers, columns=["backbone", "seed", "n_tasks", "layer", "norm", "value"]),
@@ -67,3 +77,20 @@ def test_a_share_that_was_not_measured_is_not_run():
     tables = results(good=True)
     tables["spectra"] = tables["spectra"][tables["spectra"].percent != 3]
     assert claims.ledger(published.load("claims"), tables, LABELS).iloc[0].Verdict == "not run"
+
+
+def test_steps_complement_each_other_only_where_tsv_m_is_ahead_of_the_better_one():
+    tables = results(good=True)
+    first = tables["ablation"].query("seed == 0")
+    found = claims.complementary(tables | {"ablation": first})
+    assert list(found.values.round(6)) == [5.0] * 4
+    better = first.assign(value=first.value.where(first.method != "low_rank", 0.895))
+    assert not claims.complementary(tables | {"ablation": better}).true.any()
+
+
+def test_alpha_of_one_may_lose_what_it_loses_in_the_paper_and_no_more():
+    shown = published.load("alpha").assign(score=lambda frame: frame.percent / 100, seed=0)
+    found = claims.alpha_of_one({"alpha": shown})
+    assert (found.values.max(), claims.verdict(found.true)) == (0.96, "holds")
+    worse = shown.assign(score=shown.score.where(shown.alpha != 1, shown.score - 0.001))
+    assert not claims.alpha_of_one({"alpha": worse}).true.all()

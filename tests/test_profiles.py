@@ -98,3 +98,12 @@ def test_further_seeds_follow_the_largest_of_every_backbone() -> None:
     assert mini.with_further_seeds(0) == mini
     with pytest.raises(InputError, match="cannot be -1"):
         mini.with_further_seeds(-1)
+
+
+def test_first_seeds_leave_one_for_every_backbone_and_nothing_else_changed() -> None:
+    mini = profiles.load("mini")
+    first = mini.first_seeds()
+    assert [b.seeds for b in first.backbones] == [(0,), (0,), (0,)]
+    assert [b.label for b in first.backbones] == [b.label for b in mini.backbones]
+    assert dataclasses.replace(first, backbones=mini.backbones) == mini
+    assert mini.with_further_seeds(2).first_seeds() == first

@@ -82,6 +82,11 @@ class Profile:
         ]
         return dataclasses.replace(self, backbones=tuple(further))
 
+    def first_seeds(self) -> "Profile":
+        """Return the profile with only the first seed of every backbone, for what is run once."""
+        first = [dataclasses.replace(b, seeds=b.seeds[:1]) for b in self.backbones]
+        return dataclasses.replace(self, backbones=tuple(first))
+
 
 def folder(name: str) -> Path:
     """Return the folder that holds a profile's committed inputs: ``data/<name>``."""

@@ -5,7 +5,7 @@ A row is one observation: ``backbone, n_tasks, method, seed, task, metric, value
 they hold.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,7 +71,11 @@ class Runs:
 
     def merged(self, method: merging.Method, n_tasks: int) -> TaskVector:
         """Return the update of a merging method for the first ``n_tasks`` experts."""
-        vectors = [self.task_vectors[task] for task in datasets.suite(n_tasks)]
+        return self.merged_from(method, datasets.suite(n_tasks))
+
+    def merged_from(self, method: merging.Method, tasks: Sequence[str]) -> TaskVector:
+        """Return the update of a merging method for the experts of ``tasks``."""
+        vectors = [self.task_vectors[task] for task in tasks]
         return merging.merge(method, vectors, workers=_workers(), spectra=self.spectra)
 
     def individual(self, split: SplitName, n_tasks: int) -> dict[str, float]:
@@ -101,18 +105,23 @@ def references(run: Runs, n_tasks: int) -> list[Row]:
     return [*_measured(run, "zero_shot", zero_shot), *_measured(run, "individual", individual)]
 
 
-def merge(run: Runs, n_tasks: int, method: merging.Method) -> list[Row]:
-    """Merge the first ``n_tasks`` experts, choose alpha on validation images, and return the rows of the test."""
-    tasks, base = datasets.suite(n_tasks), run.evaluator.base
-    update = run.merged(method, n_tasks)
-    individual = run.individual("validation", n_tasks)
+def validation_score(run: Runs, update: TaskVector, tasks: Sequence[str]) -> Callable[[float], float]:
+    """Return what judges an alpha: the mean normalised accuracy of base + alpha * update on validation images."""
+    individual = {task: run.evaluator.accuracy(run.experts[task], task, "validation") for task in tasks}
 
     def score(alpha: float) -> float:
-        state = update.apply(base, alpha)
+        state = update.apply(run.evaluator.base, alpha)
         return normalised_accuracy(run.evaluator.accuracies(state, tasks, "validation"), individual)
 
-    found = search_alpha(score, method.alphas)
-    state = update.apply(base, found.alpha)
+    return score
+
+
+def merge(run: Runs, n_tasks: int, method: merging.Method) -> list[Row]:
+    """Merge the first ``n_tasks`` experts, choose alpha on validation images, and return the rows of the test."""
+    tasks = datasets.suite(n_tasks)
+    update = run.merged(method, n_tasks)
+    found = search_alpha(validation_score(run, update, tasks), method.alphas)
+    state = update.apply(run.evaluator.base, found.alpha)
     rows = _measured(run, method.name, run.evaluator.accuracies(state, tasks, "test"))
     if not method.searches_alpha:
         return rows

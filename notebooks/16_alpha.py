@@ -1,0 +1,94 @@
+# %% [markdown]
+# # The choice of alpha
+#
+# The merged weights are base + alpha * update. The paper recommends alpha = 1 for TSV-M and shows how accuracy changes
+# around it, for seven subsets of the tasks. Beside that: does the search, which scores at most ten alphas, end where
+# the whole grid of thirty would?
+#
+# | | |
+# |---|---|
+# | Reads | `checkpoints.csv` and the experts |
+# | Writes | `data/results/<profile>/alpha.csv`, `data/results/<profile>/alpha_search.csv` |
+# | Paper item | Figure 7, App. B.2 |
+# | Run time | mini: about 2 minutes on 2 CPU cores; smoke: seconds |
+
+# %% tags=["parameters"]
+profile = "mini"  # smoke or mini: which models and tasks
+
+# %%
+import pandas as pd
+
+from tsvlib import alpha, merging, profiles, progress, provenance, results, studies
+
+# %% [markdown]
+# ## The subsets
+#
+# The paper names eight of its twenty tasks for each subset. Here a subset holds the tasks at the same places of the
+# fixed order; a profile with fewer tasks takes those that it has.
+
+# %%
+settings = profiles.load(profile).first_seeds()
+subsets = {backbone.name: alpha.subsets(settings, backbone.name) for backbone in settings.backbones}
+first = settings.backbones[0].name
+pd.Series({subset: " ".join(tasks) for subset, tasks in subsets[first].items()}, name="tasks").to_frame()
+
+# %% [markdown]
+# ## Two studies of the first seed
+#
+# TSV-M of every subset that the paper shows for a backbone; and, for the first backbone and suite, every alpha of a
+# method's grid next to the ones for which the search asks. Only validation images are used.
+
+# %%
+methods = [merging.METHODS[name] for name in ("task_arithmetic", "tsv_m")]
+rows, grids = [], []
+with progress.track(sum(map(len, subsets.values())) + len(methods), "scoring alphas") as bar:
+    for run in studies.runs(settings):
+        for subset in subsets[run.evaluator.backbone.name]:
+            rows += alpha.over_subset(run, subset)
+            bar.update()
+        for method in methods if run.evaluator.backbone.name == first else ():
+            grids += alpha.over_grid(run, settings.suites[0], method)
+            bar.update()
+
+# %% [markdown]
+# Another machine may search along other alphas where the score is flat, so visits are compared loosely.
+
+# %%
+frame, searched = pd.DataFrame(rows), pd.DataFrame(grids)
+results.save("alpha", frame, profile, alpha.SUBSET_COLUMNS, tolerances={"alpha": 0})
+results.save("alpha_search", searched, profile, alpha.GRID_COLUMNS, tolerances={"alpha": 0, "visit": 30})
+scores = frame.pivot_table(index=["backbone", "subset"], columns="alpha", values="score")
+(100 * scores).round(1)
+
+# %% [markdown]
+# ## Is alpha = 1 enough?
+#
+# The rule, fixed before the first measurement: it is if it loses at most 0.96 points, the paper's largest loss, against
+# the best alpha of the row, in every row.
+
+# %%
+lost = (100 * (scores.max(axis=1) - scores[1.0])).round(6)
+best = scores.idxmax(axis=1)
+print(f"alpha = 1 loses {lost.min():.1f} to {lost.max():.1f} points; at most 0.96 in {(lost <= 0.96).sum()} rows")
+pd.DataFrame({"best alpha": best, "lost at 1": lost.round(2)})
+
+# %% [markdown]
+# ## Is the search as good as the grid?
+
+# %%
+curves = searched.pivot_table(index=["method", "step"], columns="metric", values="value")
+tops = curves.score.groupby(level="method").max()
+asked = curves[curves.visit > 0].groupby(level="method")
+found = pd.DataFrame({"best": tops, "found": asked.score.max(), "evaluations": asked.size()})
+found.round(4)
+
+# %% [markdown]
+# Both studies share scores: the first suite is subset 3. The search may miss a peak where the score has several (a test
+# guards that it does not miss these), but must keep to its ten evaluations.
+
+# %%
+same = frame[(frame.subset == 3) & (frame.backbone == first)].set_index("step").score
+assert settings.suites[0] < 8 or (same - curves.score["tsv_m"]).abs().max() < 1e-12
+assert (found.evaluations <= 10).all()
+assert scores.notna().all(axis=None)
+print(provenance.versions_line())
