@@ -45,8 +45,8 @@ INTERFERENCE := $(foreach stem,interference_blocks interference_matrices procrus
 FIGURES := $(foreach stem,tasks spectra scaling radar spectra_tasks,$(call figure,$(stem))) $(INTERFERENCE)
 CLAIMS := $(call printed,claims)
 AUDIT := $(foreach stem,audit_sizes audit_means audit_cells,$(call printed,$(stem)))
-TABLES := $(foreach stem,merge compress,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
-RESULTS := $(foreach name,checkpoints spectra interference procrustes merge compress,$(call table,$(name)))
+TABLES := $(foreach stem,merge compress test_time,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
+RESULTS := $(foreach name,checkpoints spectra interference procrustes merge compress test_time,$(call table,$(name)))
 
 DATA := $(wildcard tsvlib/datasets/*.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
@@ -86,6 +86,9 @@ $(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,ch
 	$(compute)
 $(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call table,checkpoints) $(CORE)
 	$(compute)
+$(call table,test_time) $(N)/17_test_time.ipynb &: notebooks/17_test_time.py $(call table,checkpoints) $(CORE) \
+  tsvlib/adaptation.py
+	$(compute)
 $(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) $(DRAW)
 	$(run)
 $(INTERFERENCE) $(N)/21_fig_interference.ipynb &: notebooks/21_fig_interference.py $(call table,interference) \
@@ -100,6 +103,9 @@ $(call figure,spectra_tasks) $(N)/24_fig_spectra_tasks.ipynb &: notebooks/24_fig
 $(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge) tsvlib/plotting.py
 	$(run)
 $(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(call table,compress) tsvlib/plotting.py
+	$(run)
+$(call printed,test_time) $(N)/34_tab_test_time.ipynb &: notebooks/34_tab_test_time.py $(call table,merge) \
+  $(call table,test_time) data/published/test_time.csv tsvlib/plotting.py tsvlib/published.py
 	$(run)
 $(CLAIMS) $(N)/41_claims.ipynb &: notebooks/41_claims.py data/published/claims.csv tsvlib/claims.py tsvlib/published.py \
   $(foreach name,spectra interference procrustes merge compress,$(call table,$(name)))
