@@ -51,8 +51,8 @@ table
 # The entropy of predictions on validation images tells how far the objective was met.
 
 # %%
-entropy = rows["mean"].unstack("metric").reindex(methods, level="method")[["entropy_before", "entropy_after"]]
-changes = [f"{before:.3f} to {after:.3f}" if before == before else "–" for before, after in entropy.to_numpy()]
+before, after = (tables.means(frame, metric).iloc[0] for metric in ("entropy_before", "entropy_after"))
+changes = [f"{before[name]:.3f} to {after[name]:.3f}" if name in before else "not adapted" for name in methods]
 table.insert(1, "Entropy (nats)", changes)
 caption = (
     f"Test-time adaptation on {settings.title}: mean test accuracy in percent, in parentheses the mean normalised "
