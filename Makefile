@@ -45,8 +45,8 @@ INTERFERENCE := $(foreach stem,interference_blocks interference_matrices procrus
 FIGURES := $(foreach stem,tasks spectra scaling radar spectra_tasks alpha similarity,$(call figure,$(stem))) $(INTERFERENCE)
 CLAIMS := $(call printed,claims)
 AUDIT := $(foreach stem,audit_sizes audit_means audit_cells,$(call printed,$(stem)))
-TABLES := $(foreach stem,merge compress ablation requirements theory,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
-RESULTS := $(foreach name,checkpoints spectra interference procrustes similarity merge compress ablation alpha alpha_search,$(call table,$(name)))
+TABLES := $(foreach stem,merge compress ablation requirements test_time theory,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
+RESULTS := $(foreach name,checkpoints spectra interference procrustes similarity merge compress ablation alpha alpha_search test_time,$(call table,$(name)))
 
 DATA := $(wildcard tsvlib/datasets/*.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
@@ -93,6 +93,8 @@ $(call table,alpha) $(call table,alpha_search) $(N)/16_alpha.ipynb &: notebooks/
 	$(run)
 $(call table,similarity) $(N)/18_similarity.ipynb &: notebooks/18_similarity.py $(call table,checkpoints) $(CORE) \
   tsvlib/similarity.py
+$(call table,test_time) $(N)/17_test_time.ipynb &: notebooks/17_test_time.py $(call table,checkpoints) $(CORE) \
+  tsvlib/adaptation.py
 	$(compute)
 $(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) $(DRAW)
 	$(run)
@@ -122,6 +124,9 @@ $(call printed,requirements) $(N)/33_tab_requirements.ipynb &: notebooks/33_tab_
 	$(run)
 $(call printed,ablation) $(N)/32_tab_ablation.ipynb &: notebooks/32_tab_ablation.py $(call table,merge) $(call table,ablation) \
   data/published/ablation.csv tsvlib/published.py
+	$(run)
+$(call printed,test_time) $(N)/34_tab_test_time.ipynb &: notebooks/34_tab_test_time.py $(call table,merge) \
+  $(call table,test_time) data/published/test_time.csv tsvlib/plotting.py tsvlib/published.py
 	$(run)
 $(CLAIMS) $(N)/41_claims.ipynb &: notebooks/41_claims.py data/published/claims.csv tsvlib/claims.py tsvlib/published.py \
   $(foreach name,spectra interference procrustes merge compress ablation alpha,$(call table,$(name)))

@@ -17,7 +17,7 @@ profile = "mini"  # smoke or mini: whose task matrices are examined
 # %%
 import pandas as pd
 
-from tsvlib import interference, linalg, profiles, provenance, results, studies, theory
+from tsvlib import interference, linalg, merging, profiles, provenance, results, studies, theory
 
 # %% [markdown]
 # ## The task matrices
@@ -94,7 +94,7 @@ real.astype(dict.fromkeys(real.columns[:4], float)).round(2).reset_index(drop=Tr
 strength = {key: sum(float(f.s.sum()) for f in factors) for key, factors in kept.items()}
 before = pd.Series({k: linalg.singular_task_interference(f).entrywise / strength[k] for k, f in kept.items()})
 after = pd.Series(
-    {k: linalg.singular_task_interference(theory.orthogonalised(f)).entrywise / strength[k] for k, f in kept.items()}
+    {k: linalg.singular_task_interference(merging.orthogonalised(f)).entrywise / strength[k] for k, f in kept.items()}
 )
 pd.DataFrame({"before": before, "after": after}).describe().loc[["min", "mean", "max"]]
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsvlib import linalg, theory
+from tsvlib import linalg, merging, theory
 
 seeds = st.integers(0, 2**31)
 
@@ -59,7 +59,7 @@ def test_orthogonalised_tasks_do_not_interfere_and_add_up_to_tsv_m(n_tasks: int,
     generator = torch.Generator().manual_seed(seed)
     deltas = torch.randn(n_tasks, 12, 10, dtype=torch.float64, generator=generator)
     kept = [linalg.truncate(linalg.svd(delta), 10 // n_tasks) for delta in deltas]
-    found = theory.orthogonalised(kept)
+    found = merging.orthogonalised(kept)
     assert linalg.singular_task_interference(kept).entrywise > 1
     assert linalg.singular_task_interference(found).entrywise < 1e-9
     u, v = (linalg.orthogonalise(side) for side in theory.sides(kept))

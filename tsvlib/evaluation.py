@@ -78,6 +78,13 @@ class Evaluator:
             for task, key in keys.items()
         }
 
+    def head(self, task: str) -> Tensor:
+        """Return the frozen classifier of a task, one row of weights per class."""
+        if task not in self.heads:
+            about = datasets.TASKS[task]
+            self.heads[task] = models.zero_shot_head(self.model, about.classes, about.templates)
+        return self.heads[task]
+
     def _predict(self, state: Mapping[str, Tensor], tasks: Sequence[str], split: SplitName) -> dict[str, str]:
         """Return the predicted classes of each task as text; workers share the images of all tasks."""
         visual = models.with_weights(self.model, state)
@@ -87,7 +94,7 @@ class Evaluator:
 
         def classes(part: tuple[str, Tensor]) -> tuple[str, bytes]:
             task, images = part
-            logits = models.encode(visual, images) @ self._head(task).T
+            logits = models.encode(visual, images) @ self.head(task).T
             return task, logits.argmax(1).numpy().astype(CLASS).tobytes()
 
         workers = devices.default_workers(devices.choose("cpu"))
@@ -101,18 +108,12 @@ class Evaluator:
             self._splits[task, split] = datasets.cached(self.profile, task, split)
         return self._splits[task, split]
 
-    def _head(self, task: str) -> Tensor:
-        if task not in self.heads:
-            about = datasets.TASKS[task]
-            self.heads[task] = models.zero_shot_head(self.model, about.classes, about.templates)
-        return self.heads[task]
-
     def _context(self, task: str, split: SplitName) -> str:
         """Return a digest of all that a prediction depends on besides the weights."""
         if (task, split) not in self._contexts:
             parts = (
                 files.sha256(models.config_file(self.profile.name, self.backbone.name)),
-                checkpoints.state_digest({"head": self._head(task)}),
+                checkpoints.state_digest({"head": self.head(task)}),
                 datasets.digest(self.profile, task, split),
             )
             self._contexts[task, split] = hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -30,6 +30,8 @@ __all__ = [
     "merge",
     "method",
     "named",
+    "orthogonalised",
+    "tsv_m_parts",
     "update",
 ]
 
@@ -103,19 +105,66 @@ def merge(
     return TaskVector(zip(keys, found, strict=True))
 
 
+def tsv_m_parts(task_vectors: Sequence[StateDict], spectra: Spectra | None = None) -> list[TaskVector]:
+    """Return what each task adds to the update of TSV-M: the parts add up to ``merge`` with that method.
+
+    That is its kept components with their orthogonalised vectors, and its change over the number of tasks where TSV-M
+    averages. InputError when task vectors are fewer than two or unlike.
+    """
+    check_enough(len(task_vectors))
+    suite = MemorySuite(task_vectors)
+    parts = [TaskVector() for _ in task_vectors]
+    for key in suite.shapes:
+        (layer,) = layers(suite, key, spectra=spectra)
+        added = iter(_added(layer))
+        for part, vector in zip(parts, task_vectors, strict=True):
+            part[key] = next(added) if vector[key].any() else torch.zeros_like(vector[key])
+    return parts
+
+
+def _added(layer: Layer) -> list[Tensor]:
+    """Return what each task that changed a layer adds to the update of TSV-M."""
+    if _is_averaged(layer):
+        return [change / layer.n_tasks for change in layer.changes()]
+    kept = _kept(layer, 1 / layer.n_tasks)
+    return [factors.product() for factors in orthogonalised(kept)] if kept else []
+
+
+def orthogonalised(kept: Sequence[Factors]) -> list[Factors]:
+    """Return the components of each task after the vectors of all tasks have been made orthonormal together."""
+    whole, counts = _together(kept, linalg.orthogonalise), [len(factors.s) for factors in kept]
+    blocks = zip(*(torch.split(x, counts) for x in (whole.u.mT, whole.s, whole.vh)), strict=True)
+    return [Factors(u.mT, s, vh) for u, s, vh in blocks]
+
+
 def _recomposed(layer: Layer, fraction: float, orthogonalise: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the sum of the components that are kept, their vectors side by side made orthonormal.
 
-    What is no matrix, or cannot give each task one component, is averaged. Components that are rounding error are
-    left out: without weight they would add nothing, yet push other tasks' directions aside.
+    What is no matrix, or cannot give each task one component, is averaged.
     """
-    if not layer.is_matrix or min(layer.shape) < layer.n_tasks:
+    if _is_averaged(layer):
         return layer.mean()
+    kept = _kept(layer, fraction)
+    return _together(kept, orthogonalise).product() if kept else torch.zeros(layer.shape, device=layer.device)
+
+
+def _is_averaged(layer: Layer) -> bool:
+    return not layer.is_matrix or min(layer.shape) < layer.n_tasks
+
+
+def _kept(layer: Layer, fraction: float) -> list[Factors]:
+    """Return the leading share of the components of each task matrix that is not zero.
+
+    Components that are rounding error are left out: without weight they would add nothing, yet push other tasks'
+    directions aside.
+    """
     found = layer.factors(linalg.kept_rank(min(layer.shape), fraction))
-    kept = [linalg.truncate(factors, max(1, linalg.numerical_rank(factors))) for factors in found]
-    if not kept:
-        return torch.zeros(layer.shape, device=layer.device)
+    return [linalg.truncate(factors, max(1, linalg.numerical_rank(factors))) for factors in found]
+
+
+def _together(kept: Sequence[Factors], orthogonalise: Callable[[Tensor], Tensor]) -> Factors:
+    """Return the components of all tasks side by side, left and right vectors made orthonormal."""
     u = torch.cat([factors.u for factors in kept], dim=1)
     s = torch.cat([factors.s for factors in kept])
     v = torch.cat([factors.vh for factors in kept]).mT
-    return Factors(orthogonalise(u), s, orthogonalise(v).mT).product()
+    return Factors(orthogonalise(u), s, orthogonalise(v).mT)

@@ -171,6 +171,19 @@ def with_weights(model: CLIP, state: Mapping[str, Tensor]) -> VisionTransformer:
     return visual
 
 
+def features(
+    visual: VisionTransformer, state: Mapping[str, Tensor], images: UInt8[Tensor, "n 3 rows cols"]
+) -> Float[Tensor, "n embed"]:
+    """Return the normalised features that an image encoder gives with the weights ``state`` (names ``visual.*``).
+
+    They can be differentiated with respect to the weights. The encoder keeps its own, but no two threads may share it.
+    RuntimeError when ``state`` does not name exactly the encoder's parameters.
+    """
+    weights = {key.removeprefix("visual."): tensor for key, tensor in state.items()}
+    inputs = preprocess(images, image_size(visual))
+    return torch.nn.functional.normalize(torch.func.functional_call(visual, weights, inputs, strict=True), dim=-1)
+
+
 def encode(
     visual: VisionTransformer, images: UInt8[Tensor, "n 3 rows cols"], batch: int = BATCH
 ) -> Float[Tensor, "n embed"]:

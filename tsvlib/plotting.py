@@ -33,6 +33,8 @@ METHOD_STYLE = {
     "tsv_m_eigen": Style("TSV-M, eigen form", "#F0E442", "P", "oo"),
     "low_rank": Style("Low rank only", "#009E73", "<", "++"),
     "interference_reduction": Style("Interference reduction only", "#CC79A7", ">", "**"),
+    "adamerging": Style("AdaMerging", "#AA4499", "8", ".."),
+    "tsv_m_adapted": Style("TSV-M + adaptation", "#661100", "X", "**"),
     "tsv_c": Style("TSV-C", "#0072B2", "^", "--"),
     "consensus_ta": Style("Consensus TA", "#44AA99", "p", "oo"),
     "ties": Style("TIES", "#999933", "h", "//"),

@@ -14,6 +14,8 @@ from tsvlib.methods import Needs
 OTHERS = {
     "tsv_c": Needs(storage=True),
     "tall_mask_ties": Needs(storage=True, inputs=True, labels=True),
+    "adamerging": Needs(training=True, inputs=True),
+    "tsv_m_adapted": Needs(training=True, inputs=True),
 }
 """By the names of ``plotting.METHOD_STYLE``: methods that compress experts, or that train what merges them."""
 

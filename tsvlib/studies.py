@@ -7,11 +7,12 @@ they hold.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from torch import Tensor
 
-from tsvlib import compression, datasets, devices, experts, masks, merging, paths, taskvectors
+from tsvlib import adaptation, compression, datasets, devices, experts, masks, merging, models, paths, taskvectors
+from tsvlib.adaptation import Adapted, Unlabelled
 from tsvlib.compression import Compressed, Rank
 from tsvlib.datasets import SplitName
 from tsvlib.evaluation import Evaluator, normalised_accuracy, search_alpha
@@ -22,6 +23,8 @@ from tsvlib.taskvectors import MemorySuite, TaskVector
 Row = dict[str, str | int | float]
 ALL_TASKS = "all"
 TALL_MASK = "tall_mask_ties"
+STARTS = {"adamerging": 0.3, "tsv_m_adapted": 1.0}
+"""The two forms of test-time adaptation, with the value at which all of their coefficients start."""
 COLUMNS = {
     "backbone": "model that was fine-tuned",
     "n_tasks": "number of tasks that were merged or stored together, the first ones of the fixed order",
@@ -33,6 +36,11 @@ COLUMNS = {
     "accuracy of the expert; alpha: chosen on validation images; validation_score: its normalised accuracy there; "
     "evaluations: alphas scored; lambda: of the task's TALL mask, chosen on its validation images; bytes: values of "
     "all task vectors as they are stored",
+}
+ADAPTED_COLUMNS = COLUMNS | {
+    "value": "accuracy and normalised_accuracy as for merging; entropy_before, entropy_after: mean entropy of "
+    "predictions on validation images in nats, with the coefficients at the start and with those found; "
+    "coefficient_least, coefficient_mean, coefficient_largest: of those found, over tasks and tensors"
 }
 
 
@@ -177,6 +185,40 @@ def compressed(run: Runs, n_tasks: int) -> list[Row]:
     whole = sum(run.task_vectors[task].stored_bytes for task in tasks)
     sizes = {"individual": whole, "tsv_c": sum(size for _, size in results.values())}
     return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
+
+
+def adapted(profile: Profile) -> Iterator[list[Row]]:
+    """Yield the rows of test-time adaptation (App. D.2.7): first backbone, first suite, each seed, each of ``STARTS``.
+
+    Coefficients are learnt from validation images, of which no label is read; test images come after.
+    """
+    evaluator, tasks = Evaluator(profile, profile.backbones[0].name), datasets.suite(profile.suites[0])
+    images = [Unlabelled(datasets.cached(profile, task, "validation").images, evaluator.head(task)) for task in tasks]
+    jobs = [(Runs(profile, evaluator, seed), name) for seed in evaluator.backbone.seeds for name in STARTS]
+    results = devices.ordered(lambda job: _adapt(*job, images), jobs, _workers())
+    for (run, name), found in zip(jobs, results, strict=True):
+        rows = _measured(run, name, evaluator.accuracies(found.state, tasks, "test"))
+        learnt = found.coefficients
+        values = {
+            "entropy_before": found.before,
+            "entropy_after": found.after,
+            "coefficient_least": float(learnt.min()),
+            "coefficient_mean": float(learnt.mean()),
+            "coefficient_largest": float(learnt.max()),
+        }
+        yield rows + [_row(run, len(tasks), name, ALL_TASKS, metric, value) for metric, value in values.items()]
+
+
+def _adapt(run: Runs, name: str, images: Sequence[Unlabelled]) -> Adapted:
+    """Adapt the first experts of a run, one for each task of ``images``."""
+    base, backbone, tasks = run.evaluator.base, run.evaluator.backbone.name, datasets.suite(len(images))
+    # Only these experts, since those of several runs are in memory at once.
+    states = [experts.load(run.profile, backbone, task, run.seed) for task in tasks]
+    vectors = [taskvectors.task_vector(base, state, task) for task, state in zip(tasks, states, strict=True)]
+    parts = vectors if name == "adamerging" else merging.tsv_m_parts(vectors, run.spectra)
+    # An encoder of its own, since other threads adapt others.
+    encoder = partial(models.features, models.with_weights(run.evaluator.model, base))
+    return adaptation.adapt(base, parts, images, encoder, start=STARTS[name], seed=run.seed)
 
 
 def _workers() -> int:

@@ -63,13 +63,6 @@ def sides(factors: Sequence[Factors]) -> tuple[Float[Tensor, "rows rank"], Float
     return torch.cat([f.u for f in factors], dim=1), torch.cat([f.vh for f in factors]).mT
 
 
-def orthogonalised(factors: Sequence[Factors]) -> list[Factors]:
-    """Return the components of each task after those of all tasks were made orthonormal together (TSV-M)."""
-    sizes = [len(f.s) for f in factors]
-    u, v = (torch.split(linalg.orthogonalise(side), sizes, dim=1) for side in sides(factors))
-    return [Factors(left, f.s, right.mT) for left, f, right in zip(u, factors, v, strict=True)]
-
-
 def rank_one_pair(u_cosine: float, v_cosine: float) -> list[Factors]:
     """Return two tasks of rank one and strength one whose singular vectors have the given cosines (App. A)."""
 
