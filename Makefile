@@ -91,10 +91,11 @@ $(call table,ablation) $(N)/15_ablation.ipynb &: notebooks/15_ablation.py $(call
 $(call table,alpha) $(call table,alpha_search) $(N)/16_alpha.ipynb &: notebooks/16_alpha.py $(call table,checkpoints) $(CORE) \
   tsvlib/alpha.py tsvlib/published.py $(addprefix data/published/,alpha.csv alpha_subsets.csv data_sets.csv)
 	$(run)
-$(call table,similarity) $(N)/18_similarity.ipynb &: notebooks/18_similarity.py $(call table,checkpoints) $(CORE) \
-  tsvlib/similarity.py
 $(call table,test_time) $(N)/17_test_time.ipynb &: notebooks/17_test_time.py $(call table,checkpoints) $(CORE) \
   tsvlib/adaptation.py
+	$(compute)
+$(call table,similarity) $(N)/18_similarity.ipynb &: notebooks/18_similarity.py $(call table,checkpoints) $(CORE) \
+  tsvlib/similarity.py
 	$(compute)
 $(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) $(DRAW)
 	$(run)
