@@ -92,7 +92,7 @@ $(call table,alpha) $(call table,alpha_search) $(N)/16_alpha.ipynb &: notebooks/
   tsvlib/alpha.py tsvlib/published.py $(addprefix data/published/,alpha.csv alpha_subsets.csv data_sets.csv)
 	$(run)
 $(call table,test_time) $(N)/17_test_time.ipynb &: notebooks/17_test_time.py $(call table,checkpoints) $(CORE) \
-  tsvlib/adaptation.py
+  tsvlib/adaptation.py tsvlib/plotting.py
 	$(compute)
 $(call table,similarity) $(N)/18_similarity.ipynb &: notebooks/18_similarity.py $(call table,checkpoints) $(CORE) \
   tsvlib/similarity.py
