@@ -67,7 +67,9 @@ def test_other_types_are_merged_in_single_precision_and_kept(tmp_path: Path, dty
         np.testing.assert_allclose(tensor.double().numpy(), expected[key], rtol=eps, atol=5e-6)
 
 
-@pytest.mark.parametrize("method", ["tsv-m", "task_arithmetic", "weight-averaging", "interference-reduction"])
+@pytest.mark.parametrize(
+    "method", ["tsv-m", "task_arithmetic", "interference-reduction", "consensus-ta", "ties", "iso-c"]
+)
 def test_workers_and_the_store_change_no_byte(models, tmp_path: Path, method: str) -> None:
     out = tmp_path / "merged.safetensors"
     expected = artefacts.merge(Inputs(*models), out, method, 1.0, Session())
@@ -170,17 +172,18 @@ layout = {f"layer{number:03}.weight": info for number in range(n_keys)}
 files = [folder / f"{seed}.safetensors" for seed in range(3)]
 for seed, file in enumerate(files):
     checkpoints.write(file, layout, {}, tensors(seed))
-artefacts.merge(artefacts.Inputs(files[0], files[1:]), folder / "out.safetensors", "tsv-m", 1.0, artefacts.Session())
+artefacts.merge(artefacts.Inputs(files[0], files[1:]), folder / "out.safetensors", sys.argv[3], 1.0, artefacts.Session())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_peak_memory_does_not_grow_with_the_number_of_tensors(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["tsv-m", "ties", "consensus-ta"])
+def test_peak_memory_does_not_grow_with_the_number_of_tensors(tmp_path: Path, method: str) -> None:
     peaks = {}
     for n_keys in (8, 64):
         folder = tmp_path / str(n_keys)
         folder.mkdir()
-        command = [sys.executable, "-c", PEAK, str(folder), str(n_keys)]
+        command = [sys.executable, "-c", PEAK, str(folder), str(n_keys), method]
         environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         peaks[n_keys] = int(done.stdout) / 1024

@@ -2,10 +2,10 @@
 """The merging methods that came before the paper's, and one that came after: averages, sums, TIES and Iso-C."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Float64, Int32, Int64
 from torch import Tensor
 
 from tsvlib import linalg, progress
@@ -36,10 +36,9 @@ def task_arithmetic(layer: Layer) -> Tensor:
 def ties(suite: Suite) -> Merge:
     """Return TIES-Merging (Yadav et al. 2023) of a suite: the disjoint *mean*, as in the code of TALL-masks for TIES.
 
-    Of each whole task vector the entries of the largest magnitudes stay, see ``thresholds``. For every weight the sign
-    of their sum is elected, and the entries that have it are averaged. Where the sum is zero, no sign is
-    elected and nothing changes, as the formula says; the published code falls back on the sign that most of the
-    model has.
+    Of each whole task vector the fifth with the largest magnitudes stays, see ``thresholds``. For every weight the
+    sign of the sum of what stays is elected, and the entries that have it are averaged, in float32. Where the sum is
+    zero, no sign is elected and nothing changes; the published code falls back on the sign of most of the model.
     """
     return _elected(suite, mean=True)
 
@@ -115,19 +114,20 @@ def _reached(counts: Int64[Tensor, " bins"], wanted: int) -> tuple[int, int]:
 def _elected(suite: Suite, *, mean: bool) -> Merge:
     least = thresholds(suite, LARGEST)
 
+    def trimmed(layer: Layer) -> Iterator[Float64[Tensor, "*shape"]]:
+        for expert, change in layer.numbered_changes():
+            yield change.double().masked_fill(change.float().abs() < least[expert], 0)
+
     def merge(layer: Layer) -> Tensor:
         # In float64 such sums are practically exact, so that no sign depends on the order of tasks.
-        sums = torch.zeros(2, *layer.shape, dtype=torch.float64, device=layer.device)
-        counts = torch.zeros_like(sums, dtype=torch.int32)
-        dtype = torch.float32
-        for expert, change in layer.numbered_changes():
-            kept = change.double() * (change.float().abs() >= least[expert])
-            sides = torch.stack([kept.clamp_min(0), kept.clamp_max(0)])
-            sums += sides
-            counts += sides != 0
-            dtype = change.dtype
-        total = sums.sum(0)
-        merged = sums / counts.clamp_min(1) if mean else sums
-        return (merged[0] * (total > 0) + merged[1] * (total < 0)).to(dtype)
+        total = sum(trimmed(layer))
+        if not isinstance(total, Tensor):
+            return torch.zeros(layer.shape, device=layer.device)
+        merged, count = torch.zeros_like(total), torch.zeros_like(total, dtype=torch.int32)
+        for change in trimmed(layer):
+            agreeing = change * total > 0
+            merged += change * agreeing
+            count += agreeing
+        return (merged / count.clamp_min(1) if mean else merged).float()
 
     return merge
