@@ -172,7 +172,8 @@ layout = {f"layer{number:03}.weight": info for number in range(n_keys)}
 files = [folder / f"{seed}.safetensors" for seed in range(3)]
 for seed, file in enumerate(files):
     checkpoints.write(file, layout, {}, tensors(seed))
-artefacts.merge(artefacts.Inputs(files[0], files[1:]), folder / "out.safetensors", sys.argv[3], 1.0, artefacts.Session())
+inputs = artefacts.Inputs(files[0], files[1:])
+artefacts.merge(inputs, folder / "out.safetensors", sys.argv[3], 1.0, artefacts.Session())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
