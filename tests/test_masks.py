@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """TALL masks, Consensus TA and masked experts: the formulas of Wang et al., and files that come back as they were."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,12 @@ def test_lambdas_must_be_as_many_as_experts(count: int) -> None:
     suite = MemorySuite(experts(3, 0))
     with pytest.raises(InputError, match=f"{count} lambdas for 3 experts"):
         masks.pack(suite, NAMES, masks.shared_update(suite), [0.4] * count)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.4, math.inf, math.nan])
+def test_lambdas_must_be_above_zero(value: float) -> None:
+    with pytest.raises(InputError, match=f"{value} is no lambda of a TALL mask"):
+        merging.merge(masks.consensus([0.4, value, 0.4]), experts(3, 0))
 
 
 def packed(seed: int) -> tuple[list[dict[str, torch.Tensor]], masks.Masked]:

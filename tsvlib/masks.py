@@ -9,6 +9,7 @@ in the order of the rows); ``recipe`` and ``digest`` are those of all files that
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +47,7 @@ def consensus_ta(layer: Layer) -> Tensor:
 def consensus(lambdas: Sequence[float]) -> Method:
     """Return Consensus TA with one lambda for each expert, in their order.
 
-    Merging raises InputError when there are fewer or more lambdas than experts.
+    Merging raises InputError when there are fewer or more lambdas than experts, or one is not above zero.
     """
 
     def bind(suite: Suite) -> Merge:
@@ -57,7 +58,10 @@ def consensus(lambdas: Sequence[float]) -> Method:
 
 
 def wanted(own: Float[Tensor, "*shape"], shared: Float[Tensor, "*shape"], threshold: float) -> Bool[Tensor, "*shape"]:
-    """Return the TALL mask |own| >= threshold * |shared - own| of a task with the change ``own``."""
+    """Return the TALL mask |own| >= threshold * |shared - own| of a task with the change ``own``.
+
+    The published code has > instead, which differs where both sides are equal.
+    """
     return own.abs() >= threshold * (shared - own).abs()
 
 
@@ -104,7 +108,7 @@ def shared_update(suite: Suite) -> TaskVector:
 def pack(suite: Suite, experts: Sequence[str], shared: TaskVector, lambdas: Sequence[float]) -> Masked:
     """Return the experts of a suite by their names as TALL masks of a shared update, one lambda for each.
 
-    Each change is read once, and only its bits are kept. InputError for fewer or more lambdas than experts.
+    Each change is read once, and only its bits are kept. InputError for lambdas as in ``consensus``.
     """
     _check_lambdas(suite, lambdas)
     masks = {}
@@ -145,3 +149,5 @@ def _agreed(layer: Layer, lambdas: Sequence[float]) -> Tensor:
 def _check_lambdas(suite: Suite, lambdas: Sequence[float]) -> None:
     if len(lambdas) != suite.n_tasks:
         raise InputError(f"there are {len(lambdas)} lambdas for {suite.n_tasks} experts; give one for each.")
+    if unfit := [value for value in lambdas if not 0 < value < math.inf]:
+        raise InputError(f"{unfit[0]} is no lambda of a TALL mask; choose a number above zero, such as {LAMBDA}.")
