@@ -183,8 +183,8 @@ def _figure(stem: str, file: Path) -> Figure:
             image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
             alt = file.with_suffix(".txt").read_text(encoding="utf-8").strip()
             return Figure(stem, buffer.getvalue(), image.size, round(inches, 2), alt)
-    except OSError as error:
-        raise unreadable(file, error, REMEDY) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(file, OSError(str(error)), REMEDY) from error
 
 
 def _table(stem: str, file: Path) -> Table:

@@ -48,7 +48,7 @@ def preface(profile: Profile, entries: Sequence[Entry]) -> list[str]:
     left = f" Not run yet: {missing} of {len(entries)} items." if missing else ""
     return [
         f"The figures and tables of {PAPER}, in the paper's order, computed on {profile.title}.",
-        f"{own} Where the paper printed numbers, they stand beside or are linked as a table.{left}",
+        f"{own} The paper's own stand beside them or in data/published.{left}",
     ]
 
 

@@ -22,8 +22,8 @@ WIDTH, HEIGHT = 210 - 2 * MARGIN, 215
 INCH = 25.4
 LINE = 0.5
 """Height of a line in millimetres for each point of its letters."""
-SMALL, TEXT, HEADING, TITLE = 7.5, 9, 11, 16
-TABLE_SIZES = (8, 7.5, 7, 6.5, 6, 5.5, 5)
+SMALL, TEXT, HEADING, TITLE = 7.5, 9.0, 11.0, 16.0
+TABLE_SIZES = (8.0, 7.5, 7.0, 6.5, 6.0, 5.5, 5.0)
 PADDING = 0.8
 SLACK = 0.1
 
@@ -49,7 +49,7 @@ class Sheets(FPDF):
         self.set_y(-MARGIN + 5)
         self.say(str(self.page_no()), SMALL, align="C")
 
-    def say(self, text: str, size: float = TEXT, style: str = "", *, align: str = "L", gap: float = 0) -> None:
+    def say(self, text: str, size: float = TEXT, style: str = "", *, align: str = "L", gap: float = 0.0) -> None:
         """Write a paragraph, and leave a ``gap`` of so many millimetres."""
         self.set_font(FONT, style, size)
         self.multi_cell(0, LINE * size, text, align=align, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
@@ -61,15 +61,15 @@ class Sheets(FPDF):
         if self.will_page_break(room):
             self.add_page()
         self.start_section(name, level)
-        self.say(name, HEADING - 1.5 * level, "B", gap=1)
+        self.say(name, HEADING - 1.5 * level, "B", gap=1.0)
 
 
 def pdf(title: str, preface: Sequence[str], entries: Sequence[Entry]) -> bytes:
     """Return the document: title, preface, contents with page numbers, and every item."""
     sheets = Sheets(title)
-    sheets.say(title, TITLE, "B", gap=2)
+    sheets.say(title, TITLE, "B", gap=2.0)
     for paragraph in preface:
-        sheets.say(paragraph, gap=1)
+        sheets.say(paragraph, gap=1.0)
     sheets.insert_toc_placeholder(_contents, allow_extra_pages=True)
     for section, group in groupby(entries, lambda entry: entry.item.section):
         members = list(group)
@@ -93,12 +93,12 @@ def _contents(sheets: FPDF, outline: Sequence[OutlineSection]) -> None:
 
 def _room(entry: Entry) -> float:
     """Return the millimetres that heading, caption and figure of an item must find on one sheet."""
-    return 30 + max((_size(exhibit)[1] for exhibit in entry.exhibits if isinstance(exhibit, Figure)), default=0)
+    return 30.0 + max((_size(exhibit)[1] for exhibit in entry.exhibits if isinstance(exhibit, Figure)), default=0)
 
 
 def _entry(sheets: Sheets, entry: Entry) -> None:
     sheets.open(f"{entry.item.name}: {entry.item.title}", 1, room=_room(entry))
-    sheets.say(entry.item.caption, gap=1)
+    sheets.say(entry.item.caption, gap=1.0)
     for exhibit in entry.exhibits:
         if isinstance(exhibit, Figure):
             width, height = _size(exhibit)
@@ -106,7 +106,7 @@ def _entry(sheets: Sheets, entry: Entry) -> None:
             sheets.ln(1)
         else:
             _table(sheets, exhibit)
-            sheets.say(exhibit.note, SMALL, gap=1)
+            sheets.say(exhibit.note, SMALL, gap=1.0)
     if entry.elsewhere:
         sheets.say(f"Shown with {entry.elsewhere.name}.")
     if entry.missing:
@@ -153,11 +153,14 @@ def _widest(sheets: Sheets, column: Sequence[str], separator: str | None) -> flo
 def _widths(words: Sequence[float], cells: Sequence[float], room: float) -> tuple[float, ...]:
     """Share the room among columns as browsers do: longest words first, the rest in proportion to what is wanted.
 
-    >>> _widths([10, 10], [10, 50], 40), _widths([10, 10], [10, 20], 40)
-    ((10.0, 30.0), (10, 20))
+    Where not even the longest words fit, all columns are equal, and words break.
+
+    >>> _widths([10.0, 10.0], [10.0, 50.0], 40.0), _widths([10.0, 10.0], [10.0, 20.0], 40.0)
+    ((10.0, 30.0), (10.0, 20.0))
     """
     if sum(cells) <= room:
         return tuple(cells)
-    spare = max(room - sum(words), 0) / (sum(cells) - sum(words))
-    widths = [word + spare * (cell - word) for word, cell in zip(words, cells, strict=True)]
-    return tuple(width * room / sum(widths) for width in widths)
+    if (spare := room - sum(words)) <= 0:
+        return (room / len(words),) * len(words)
+    share = spare / (sum(cells) - sum(words))
+    return tuple(word + share * (cell - word) for word, cell in zip(words, cells, strict=True))
