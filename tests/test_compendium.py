@@ -5,6 +5,7 @@ import ast
 import re
 import subprocess
 
+import jupytext
 import pytest
 from graph import calls, closure, imported_modules, rules
 
@@ -81,7 +82,7 @@ def test_the_readme_lists_the_notebook_with_what_it_writes(source):
     assert len(rows) == 1
     names = calls(source, "results", "save") | calls(source, "results", "load")
     assert not names or any(f"(data/results/mini/{name}.csv)" in rows[0] for name in names)
-    stated = contents.header(source.with_suffix(".ipynb"))["Run time"]
+    stated = contents.header(jupytext.read(source).cells[0].source)["Run time"]
     assert rows[0].endswith(f" | {contents.run_time(stated, 'mini').replace(' on 2 CPU cores', '')} |")
 
 

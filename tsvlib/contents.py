@@ -116,7 +116,7 @@ def entries(profile: str) -> list[Entry]:
     Raises:
         InputError: a figure, a table or an executed notebook is there but cannot be read.
     """
-    headers = {file.stem: header(file) for file in sorted(paths.notebooks().glob("*.ipynb"))}
+    headers = {file.stem: header(_first_cell(file)) for file in sorted(paths.notebooks().glob("*.ipynb"))}
     shown: dict[str, Item] = {}
     found = []
     for item in items():
@@ -129,13 +129,9 @@ def entries(profile: str) -> list[Entry]:
     return found
 
 
-def header(notebook: Path) -> dict[str, str]:
-    """Return the table at the top of an executed notebook: Reads, Writes, Paper item, Run time."""
-    try:
-        first = nbformat.read(notebook, as_version=4).cells[0].source  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, IndexError) as error:
-        raise unreadable(notebook, OSError(str(error)), REMEDY) from error
-    return dict(re.findall(r"^\| *([A-Z][a-z ]+?) *\| *(.+?) *\|$", first, re.MULTILINE))
+def header(first_cell: str) -> dict[str, str]:
+    """Return the table at the top of a notebook: Reads, Writes, Paper item, Run time."""
+    return dict(re.findall(r"^\| *([A-Z][a-z ]+?) *\| *(.+?) *\|$", first_cell, re.MULTILINE))
 
 
 def run_time(row: str, profile: str) -> str:
@@ -146,6 +142,13 @@ def run_time(row: str, profile: str) -> str:
     """
     parts = dict(part.split(": ", 1) for part in row.split("; ") if ": " in part)
     return parts.get(profile, row)
+
+
+def _first_cell(notebook: Path) -> str:
+    try:
+        return str(nbformat.read(notebook, as_version=4).cells[0].source)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, IndexError) as error:
+        raise unreadable(notebook, OSError(str(error)), REMEDY) from error
 
 
 def _steps(item: Item, headers: Mapping[str, Mapping[str, str]], profile: str) -> list[Step]:
