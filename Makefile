@@ -46,6 +46,7 @@ FIGURES := $(foreach stem,tasks spectra scaling radar spectra_tasks alpha simila
 CLAIMS := $(call printed,claims)
 AUDIT := $(foreach stem,audit_sizes audit_means audit_cells,$(call printed,$(stem)))
 TABLES := $(foreach stem,merge compress ablation requirements test_time theory,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
+PAGE := $(addprefix $(F)/paper.,html pdf)
 RESULTS := $(foreach name,checkpoints spectra interference procrustes similarity merge compress ablation alpha alpha_search test_time,$(call table,$(name)))
 
 DATA := $(wildcard tsvlib/datasets/*.py)
@@ -58,7 +59,7 @@ AUDITING := tsvlib/audit.py tsvlib/published.py
 ##@ The paper
 
 .PHONY: paper figures tables experts pretrain
-paper: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS)  ## everything: experts, results, figures, tables
+paper: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(PAGE)  ## everything: experts, results, figures, tables, one page of all
 	@echo "$(if $(WORKED),Built,Nothing to do): every result, figure and table of profile $(PROFILE) is up to date."
 figures: $(FIGURES)  ## the figures and what they need
 tables: $(TABLES)  ## the printed tables and what they need
@@ -136,9 +137,13 @@ $(call printed,theory) $(N)/42_theory.ipynb &: notebooks/42_theory.py $(EXPERTS)
 	$(run)
 $(AUDIT) $(N)/40_audit.ipynb &: notebooks/40_audit.py $(EXPERTS) $(wildcard data/published/*.csv) $(AUDITING)
 	$(run)
+# Last of all, what the figures folder holds, on one page in the paper's order.
+$(PAGE) &: tsvlib/items.toml $(addprefix tsvlib/,contents.py page.py page.html.j2 sheets.py) data/$(PROFILE)/profile.toml \
+  $(COPIES) $(FIGURES) $(TABLES)
+	@$(eval WORKED := yes)$(PYTHON) -m tsvlib.page --profile $(PROFILE)
 
 # The runner replaces files only when a notebook has succeeded, so an interrupt must not delete what was there before.
-.PRECIOUS: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(EXPERTS)
+.PRECIOUS: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(PAGE) $(EXPERTS)
 $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(EXPERTS): | intact-experts
 
 .PHONY: intact-experts intact-environment

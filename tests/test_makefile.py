@@ -18,6 +18,7 @@ STAND_IN = """#!/usr/bin/env bash
 echo "$2 $3" >> calls
 if grep -qsxF "$2 $3" failing; then echo "the reason"; exit 1; fi
 if [ "$2 $3" = "tsvlib.experts train" ]; then set -- -m tsvlib.run experts; fi
+if [ "$2" = tsvlib.page ]; then set -- -m tsvlib.run page; fi
 if [ "$2" = tsvlib.run ]; then
   sleep 0.01
   for file in $(sed -n "s|^$3 ||p" products); do mkdir -p "$(dirname "$file")"; echo new > "$file"; done
@@ -49,9 +50,9 @@ def checkout(tmp_path):
     graph = rules()
     for target, needs in graph.items():
         executable(tmp_path / target, "committed")
-        maker = needs[0] if needs[0].startswith("notebooks/") else "experts"
+        maker = needs[0] if needs[0].startswith("notebooks/") else "page" if "paper." in target else "experts"
         products.setdefault(maker, []).append(target)
-        if maker != "experts":
+        if maker.startswith("notebooks/"):
             executable(tmp_path / maker, "")
     shutil.rmtree(tmp_path / "data" / "cache")
     lines = [f"{maker} {target}\n" for maker, targets in products.items() for target in targets]
@@ -120,6 +121,20 @@ def test_a_changed_module_remakes_what_uses_it(checkout):
     assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "10", "40")]
     (checkout / "tsvlib" / "evaluation.py").touch()
     assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "40")]
+
+
+@pytest.mark.parametrize(
+    "changed", ["tsvlib/items.toml", "tsvlib/page.html.j2", "figures/mini/claims.csv", "notebooks/00_tour.ipynb"]
+)
+def test_the_page_is_remade_when_something_that_it_shows_has_changed(checkout, changed):
+    make(checkout, "paper")
+    assert (checkout / "calls").read_text().splitlines()[-1] == "tsvlib.page --profile"
+    assert (checkout / "figures" / "mini" / "paper.pdf").read_text() == "new\n"
+    (checkout / changed).touch()
+    said, ran = make(checkout, "paper")
+    assert said.startswith("Built:")
+    assert ran == []
+    assert "tsvlib.page" in (checkout / "calls").read_text()
 
 
 @pytest.mark.parametrize("failing", ["13_merge", "10_checkpoints", "20_fig_spectra"])
