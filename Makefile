@@ -42,12 +42,12 @@ compute = $(run) -p further_seeds=$(FURTHER_SEEDS)
 
 COPIES := $(patsubst notebooks/%.py,$(N)/%.ipynb,$(wildcard notebooks/*.py))
 INTERFERENCE := $(foreach stem,interference_blocks interference_matrices procrustes,$(call figure,$(stem)))
-FIGURES := $(foreach stem,tasks spectra scaling radar spectra_tasks alpha similarity,$(call figure,$(stem))) $(INTERFERENCE)
+FIGURES := $(foreach stem,tasks spectra scaling radar spectra_tasks alpha similarity interference_accuracy storage confusion,$(call figure,$(stem))) $(INTERFERENCE)
 CLAIMS := $(call printed,claims)
 AUDIT := $(foreach stem,audit_sizes audit_means audit_cells,$(call printed,$(stem)))
 TABLES := $(foreach stem,merge compress ablation requirements test_time theory,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
 PAGE := $(addprefix $(F)/paper.,html pdf)
-RESULTS := $(foreach name,checkpoints spectra interference procrustes similarity merge compress ablation alpha alpha_search test_time,$(call table,$(name)))
+RESULTS := $(foreach name,checkpoints spectra interference procrustes similarity merge compress ablation alpha alpha_search test_time confusion,$(call table,$(name)))
 
 DATA := $(wildcard tsvlib/datasets/*.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
@@ -81,7 +81,7 @@ $(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.
 $(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(call table,checkpoints) $(CORE)
 	$(compute)
 $(call table,interference) $(call table,procrustes) $(N)/12_interference.ipynb &: notebooks/12_interference.py \
-  $(call table,checkpoints) $(CORE) tsvlib/interference.py
+  $(call table,checkpoints) $(CORE) tsvlib/interference.py tsvlib/claims.py
 	$(compute)
 $(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,checkpoints) $(CORE)
 	$(compute)
@@ -98,6 +98,8 @@ $(call table,test_time) $(N)/17_test_time.ipynb &: notebooks/17_test_time.py $(c
 $(call table,similarity) $(N)/18_similarity.ipynb &: notebooks/18_similarity.py $(call table,checkpoints) $(CORE) \
   tsvlib/similarity.py
 	$(compute)
+$(call table,confusion) $(N)/19_confusion.ipynb &: notebooks/19_confusion.py $(call table,merge)
+	$(run)
 $(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) $(DRAW)
 	$(run)
 $(INTERFERENCE) $(N)/21_fig_interference.ipynb &: notebooks/21_fig_interference.py $(call table,interference) \
@@ -114,6 +116,13 @@ $(call figure,alpha) $(N)/25_fig_alpha.ipynb &: notebooks/25_fig_alpha.py $(call
   tsvlib/published.py $(DRAW)
 	$(run)
 $(call figure,similarity) $(N)/26_fig_similarity.ipynb &: notebooks/26_fig_similarity.py $(call table,similarity) $(DRAW)
+	$(run)
+$(call figure,interference_accuracy) $(N)/27_fig_interference_accuracy.ipynb &: notebooks/27_fig_interference_accuracy.py \
+  $(call table,interference) $(call table,merge) tsvlib/claims.py $(DRAW)
+	$(run)
+$(call figure,storage) $(N)/28_fig_storage.ipynb &: notebooks/28_fig_storage.py $(call table,spectra) $(call table,compress) $(DRAW)
+	$(run)
+$(call figure,confusion) $(N)/29_fig_confusion.ipynb &: notebooks/29_fig_confusion.py $(call table,confusion) $(DRAW)
 	$(run)
 $(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge) tsvlib/plotting.py \
   $(addprefix data/published/,merging.csv successors.csv) tsvlib/published.py

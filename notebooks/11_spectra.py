@@ -33,10 +33,11 @@ rows = []
 with progress.track(settings.tasks * sum(len(b.seeds) for b in settings.backbones), "low-rank experts") as bar:
     for run in studies.runs(settings):
         for task in tasks:
-            found = {share: run.truncated(task, share)[0] for share in settings.fractions}
-            found[1.0] = run.evaluator.accuracy(run.experts[task], task, "test")
+            found = {share: run.truncated(task, share) for share in settings.fractions}
+            whole = run.evaluator.accuracy(run.experts[task], task, "test")
+            found[1.0] = whole, run.task_vectors[task].stored_bytes
             key = (run.evaluator.backbone.name, run.seed, task)
-            rows += [(*key, round(100 * share), accuracy) for share, accuracy in found.items()]
+            rows += [(*key, round(100 * share), accuracy, float(size)) for share, (accuracy, size) in found.items()]
             bar.update()
 
 # %% [markdown]
@@ -49,6 +50,7 @@ columns = {
     "task": "task of the expert, on which it is measured",
     "percent": "share of the singular components of each task matrix that is kept, in percent",
     "accuracy": "share of correct test images in [0, 1]",
+    "bytes": "what the task vector takes, in float32: as factors (TSV-C), or whole in the row with 100 %",
 }
 frame = pd.DataFrame(rows, columns=list(columns))
 checkpoints = results.load("checkpoints", profile)

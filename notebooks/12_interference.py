@@ -19,13 +19,14 @@ further_seeds = 0  # how many seeds per backbone beyond those of the profile
 # %%
 import pandas as pd
 
-from tsvlib import interference, profiles, progress, provenance, results, studies
+from tsvlib import claims, interference, profiles, progress, provenance, results, studies
 
 # %% [markdown]
 # ## Every matrix of every run
 #
-# Interference takes all singular components of all tasks. The paper leaves open which norm Equation 6 means, so both
-# are kept: the sum of all absolute entries and the operator norm. Procrustes errors are those of the smallest suite, as
+# Interference is measured with all singular components of all tasks, which task arithmetic adds up, and with the share
+# that TSV-M keeps before it orthogonalises (afterwards there is none, see notebook 42). The paper leaves open which norm
+# Equation 6 means, so both are kept: the sum of all absolute entries and the operator norm. Procrustes errors are those of the smallest suite, as
 # in the paper, once with all components and once with the share that TSV-M keeps.
 
 # %%
@@ -39,40 +40,32 @@ with progress.track(2 * sum(len(b.seeds) for b in settings.backbones), "measurin
         bar.update()
 
 # %% [markdown]
-# Both are sums over singular values of float32 weights; machines may differ in the last digits.
+# Both are sums over singular values of float32 weights; another machine may differ by a thousandth of each value.
 
 # %%
-frame = pd.DataFrame(scores)
-exact = {"value": 1e-3 * float(frame.value.max())}
-results.save("interference", frame, profile, interference.INTERFERENCE_COLUMNS, tolerances=exact)
-distance = pd.DataFrame(errors)
-results.save("procrustes", distance, profile, interference.ERROR_COLUMNS, tolerances={"error": 0.05})
+frame, distance = pd.DataFrame(scores), pd.DataFrame(errors)
+columns, zero = interference.INTERFERENCE_COLUMNS, {"value": 0.0}
+results.save("interference", frame, profile, columns, tolerances=zero, relative=1e-3)
+results.save("procrustes", distance, profile, interference.ERROR_COLUMNS, tolerances={"error": 0.0}, relative=1e-3)
 frame.head()
 
 # %% [markdown]
 # ## With depth and with the number of tasks
 #
-# Sums over the matrices of a layer (-1: those outside the layers), mean over seeds, entrywise norm. The paper finds
-# that early layers interfere most.
+# Sums over the matrices of a layer (-1: those outside the layers), mean over seeds, all components, entrywise norm. The
+# paper finds that early layers interfere most.
 
 # %%
-entrywise = frame[frame.norm == "entrywise"]
+entrywise = frame[(frame.metric == "entrywise") & (frame["rank"] == "full")]
 sums = entrywise.groupby(["backbone", "layer", "n_tasks", "seed"], as_index=False).value.sum()
 sums.pivot_table(index=["backbone", "layer"], columns="n_tasks", values="value").round(0)
 
 # %% [markdown]
-# The rule, fixed before the first measurement: interference falls with depth if, in the largest suite, the last layer
-# interferes less than the first in every seed of a backbone.
+# Interference of the last layer relative to the first, in the largest suite, as the ledger of claims measures it: below
+# one it falls with depth.
 
 # %%
-most = sums[(sums.n_tasks == settings.suites[-1]) & (sums.layer >= 0)]
-for backbone, rows in most.groupby("backbone"):
-    layers = rows.pivot_table(index="seed", columns="layer", values="value")
-    ratio = layers.iloc[:, -1] / layers.iloc[:, 0]
-    word = "falls" if (ratio < 1).all() else "rises" if (ratio > 1).all() else "is undecided"
-    print(
-        f"{backbone}: last layer / first layer {ratio.min():.2f} to {ratio.max():.2f}: interference {word} with depth"
-    )
+claims.depth({"interference": frame}).values.round(2)
 
 # %% [markdown]
 # A rule can be met by a narrow margin: on mini the layers differ by a few percent, and in the smallest suite the last
@@ -80,14 +73,13 @@ for backbone, rows in most.groupby("backbone"):
 #
 # ## Low rank brings tasks closer to orthogonality
 #
-# Theorem 6.1 bounds the distance for square blocks: whole factors must move farther than truncated ones. Measured
-# here, in every matrix:
+# Theorem 6.1 bounds the distance for square blocks: whole factors must move farther than truncated ones. Measured here,
+# in every matrix, as the error of truncated factors relative to whole ones:
 
 # %%
-key = ["backbone", "seed", "layer", "matrix", "vectors"]
-both = distance.pivot_table(index=key, columns="rank", values="error")
-print(f"truncated factors are closer to orthogonal in {(both.low < both.full).sum()} of {len(both)} cases")
-both.groupby(level=["backbone", "vectors"]).mean().round(2)
+ratio = claims.closer({"procrustes": distance})
+print(f"truncated factors are closer to orthogonal in {ratio.true.sum()} of {len(ratio.true)} cases")
+ratio.values.groupby(level=["backbone", "vectors"]).mean().round(2)
 
 # %% [markdown]
 # Nothing may be negative, and more tasks interfere more.

@@ -27,7 +27,8 @@ plotting.use_style()
 # %%
 settings = profiles.load(profile)
 scores = results.load("interference", profile)
-largest = scores[(scores.norm == "entrywise") & (scores.n_tasks == settings.suites[-1])]
+whole = scores[(scores.metric == "entrywise") & (scores["rank"] == "full")]
+largest = whole[whole.n_tasks == settings.suites[-1]]
 largest = largest.replace({"matrix": {"positional_embedding": "positions"}})
 by_matrix = largest.pivot_table(index=["backbone", "layer", "matrix"], columns="seed", values="value") / 1000
 of_layers = largest.assign(block=("layer " + largest.layer.astype(str)).where(largest.layer >= 0, largest.matrix))

@@ -24,7 +24,10 @@ def results(good):
     shares = {3: 0.886, 10: 0.899, 100: 0.9} if good else {3: 0.8, 10: 0.85, 100: 0.9}
     spectra = [(b, s, p, a + s / 1000) for b, s in RUNS for p, a in shares.items()]
     values = {-1: 50.0, 0: 10.0, 1: 5.0} if good else {-1: 1.0, 0: 10.0, 1: 15.0}
-    layers = [(b, s, 3, layer, "entrywise", value) for b, s in RUNS for layer, value in values.items()]
+    low = {2: 1.0, 3: 2.0} if good else {2: 90.0, 3: 99.0}
+    layers = [(b, s, n, 0, "low", "entrywise", value) for b, s in RUNS for n, value in low.items()]
+    layers += [(b, s, 2, 0, "full", "entrywise", 9.0) for b, s in RUNS]
+    layers += [(b, s, 3, layer, "full", "entrywise", value) for b, s in RUNS for layer, value in values.items()]
     steps = [
         (b, n, s, method, "normalised_accuracy", value)
         for b, s in RUNS
@@ -41,7 +44,9 @@ def results(good):
         "alpha": pd.DataFrame(rows, columns=["backbone", "seed", "subset", "alpha", "score"]),
         "compress": frame,
         "spectra": pd.DataFrame(spectra, columns=["backbone", "seed", "percent", "accuracy"]),
-        "interference": pd.DataFrame(layers, columns=["backbone", "seed", "n_tasks", "layer", "norm", "value"]),
+        "interference": pd.DataFrame(
+            layers, columns=["backbone", "seed", "n_tasks", "layer", "rank", "metric", "value"]
+        ),
         "procrustes": pd.DataFrame(errors, columns=["backbone", "seed", "layer", "matrix", "vectors", "rank", "error"]),
     }
 

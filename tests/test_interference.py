@@ -31,28 +31,32 @@ def test_rows_cover_every_matrix_suite_and_norm(run: studies.Runs) -> None:
     vector = run.task_vectors[datasets.suite(1)[0]]
     matrices = {interference.place(key) for key, tensor in vector.items() if tensor.ndim == 2}
     assert {(row["layer"], row["matrix"]) for row in rows} == matrices
-    assert len(rows) == len(matrices) * len(SMOKE.suites) * 2
+    assert len(rows) == len(matrices) * len(SMOKE.suites) * 4
     assert all(row.keys() == interference.INTERFERENCE_COLUMNS.keys() for row in rows)
 
 
 @pytest.mark.parametrize("n_tasks", SMOKE.suites)
 def test_values_are_equation_6_in_float64(run: studies.Runs, n_tasks: int) -> None:
     rows = pick(interference.of_suites(run, SMOKE.suites), n_tasks=n_tasks, layer=0, matrix="mlp.c_fc.weight")
-    expected = linalg.singular_task_interference(exact(run, n_tasks))._asdict()
-    assert {row["norm"]: row["value"] for row in rows} == pytest.approx(expected, rel=1e-3)
+    whole = exact(run, n_tasks)
+    k = linalg.kept_rank(len(whole[0].s), 1 / n_tasks)
+    for rank, factors in (("full", whole), ("low", [linalg.truncate(each, k) for each in whole])):
+        expected = linalg.singular_task_interference(factors)._asdict()
+        assert {row["metric"]: row["value"] for row in pick(rows, rank=rank)} == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(run: studies.Runs) -> None:
     first, *others = datasets.suite(SMOKE.tasks)
     run.task_vectors[first][KEY].zero_()
-    rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight", norm="entrywise")
+    rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight")
+    rows = pick(rows, metric="entrywise", rank="full")
     two = [linalg.svd(run.task_vectors[task][KEY].double()) for task in others]
     assert rows[0]["value"] == pytest.approx(0, abs=1e-2)
     assert rows[1]["value"] == pytest.approx(linalg.singular_task_interference(two).entrywise, rel=1e-3)
     for task in others:
         run.task_vectors[task][KEY].zero_()
     rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight")
-    assert [row["value"] for row in rows] == [0.0] * 4
+    assert [row["value"] for row in rows] == [0.0] * 8
 
 
 def test_errors_are_distances_to_the_procrustes_solution(run: studies.Runs) -> None:

@@ -103,6 +103,15 @@ def test_tolerances_decide_about_numbers(folders):
     assert differences[["row", "column", "tolerance"]].values.tolist() == [["average, 0, alpha", "value", 0.001]]
 
 
+def test_a_relative_tolerance_follows_the_size_of_the_number(folders):
+    large = FRAME.assign(value=[1000.0, 0.001, -2000.0])
+    moved = large.assign(value=[1000.9, 0.0010009, -2001.9])
+    left = folders("left", large, tolerances={"value": 0.0, "alpha": 0.0}, relative=1e-3)
+    assert results.compare(left, folders("right", moved)).empty
+    worse = moved.assign(value=[1000.9, 0.00101, -2001.9])
+    assert len(results.compare(left, folders("right", worse))) == 1
+
+
 def test_rows_tables_and_headers_must_agree(folders, capsys):
     left, right = folders("left"), folders("right", FRAME.iloc[:2])
     folders("left", name="spectra")

@@ -157,3 +157,18 @@ def test_results_do_not_depend_on_who_asked_the_store_first(run: studies.Runs, t
         assert [entry.rank for entry in store.list()] == [min(delta.shape)]
     assert asked_first["few"] == asked_first["many"]
     assert run.spectra.whole
+
+
+def test_confusion_counts_every_image_and_has_the_accuracies_on_its_diagonal(run: studies.Runs) -> None:
+    method = merging.METHODS["tsv_m"]
+    rows = studies.confusion(run, 2, method, 0.5)
+    state = run.merged(method, 2).apply(run.evaluator.base, 0.5)
+    for task, accuracy in run.evaluator.accuracies(state, datasets.suite(2), "test").items():
+        counts = {(row["true"], row["predicted"]): row["images"] for row in rows if row["task"] == task}
+        labels = datasets.cached(SMOKE, task, "test").labels
+        n_classes = len(datasets.TASKS[task].classes)
+        assert len(counts) == n_classes**2
+        assert [sum(counts[i, j] for j in range(n_classes)) for i in range(n_classes)] == labels.bincount(
+            minlength=n_classes
+        ).tolist()
+        assert sum(counts[i, i] for i in range(n_classes)) / len(labels) == pytest.approx(accuracy)

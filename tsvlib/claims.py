@@ -101,11 +101,31 @@ def storage(tables: Tables) -> Measured:
 
 def depth(tables: Tables) -> Measured:
     """Measure by run the interference of the last layer relative to the first, in the largest suite."""
-    frame = tables["interference"]
-    inside = frame[(frame.layer >= 0) & (frame.norm == "entrywise") & (frame.n_tasks == frame.n_tasks.max())]
+    frame = _entrywise(tables["interference"], "full")
+    inside = frame[(frame.layer >= 0) & (frame.n_tasks == frame.n_tasks.max())]
     layers = inside.pivot_table(index=RUN, columns="layer", values="value", aggfunc="sum")
     first, last = layers.iloc[:, 0], layers.ffill(axis=1).iloc[:, -1]
     return Measured(last / first, last < first, "{:.2f} times")
+
+
+def against_accuracy(tables: Tables) -> Measured:
+    """Measure by run the rank correlation of interference and normalised accuracy over methods and suites.
+
+    Task arithmetic adds whole task matrices up, TSV-M truncated ones; each is taken with the interference of these.
+    """
+    sums = {
+        method: _entrywise(tables["interference"], rank).groupby(CELL).value.sum()
+        for method, rank in (("task_arithmetic", "full"), ("tsv_m", "low"))
+    }
+    both = pd.DataFrame(
+        {
+            "interference": pd.concat(sums, names=["method"]),
+            "accuracy": _normalised(tables["merge"]).stack().reorder_levels(["method", *CELL]),
+        }
+    ).dropna()
+    ranks = both.groupby(level=RUN).rank()
+    found = ranks.groupby(level=RUN).apply(lambda run: run.interference.corr(run.accuracy))
+    return Measured(found, found < 0, "{:.2f}")
 
 
 def closer(tables: Tables) -> Measured:
@@ -126,6 +146,9 @@ RULES = {
     "consensus_ta": Judged(AHEAD, ahead("consensus_ta")),
     "complementary": Judged("both above each alone by more than one point, in every cell", complementary),
     "alpha": Judged("at most 0.96 points below the best alpha (the paper's largest loss), in every row", alpha_of_one),
+    "interference_accuracy": Judged(
+        "rank correlation over methods and suites below zero, in every run", against_accuracy
+    ),
     "depth": Judged("last layer below the first in the largest suite, in every run", depth),
     "orthogonality": Judged("error of truncated factors at most that of whole ones, in every matrix", closer),
 }
@@ -168,6 +191,10 @@ def _row(claim: Mapping[Hashable, str], tables: Tables, labels: Mapping[str, str
     ]
     count = f"{int(found.true.sum())} of {len(found.true)}"
     return row | {"Here": "; ".join(cells), "True in": count, "Verdict": verdict(found.true), "Rule": judged.rule}
+
+
+def _entrywise(frame: pd.DataFrame, rank: str) -> pd.DataFrame:
+    return frame[(frame.metric == "entrywise") & (frame["rank"] == rank)]
 
 
 def _normalised(frame: pd.DataFrame) -> pd.DataFrame:

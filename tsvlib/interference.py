@@ -11,6 +11,9 @@ from tsvlib.merging import Layer
 from tsvlib.studies import Row, Runs
 from tsvlib.taskvectors import MemorySuite
 
+NONE = linalg.Interference(0.0, 0.0)
+"""What tasks that did not change a matrix put into each other there."""
+
 PLACE = {
     "backbone": "model that was fine-tuned",
     "n_tasks": "number of tasks taken together, the first ones of the fixed order",
@@ -19,8 +22,9 @@ PLACE = {
     "matrix": "name of the task matrix within its layer",
 }
 INTERFERENCE_COLUMNS = PLACE | {
-    "norm": "entrywise: sum of the absolute entries; induced: largest sum of absolute entries in a column",
-    "value": "singular task interference (Eq. 6) of all components, in the unit of the singular values",
+    "rank": "full: all components of each task; low: 1 / n_tasks of them, as TSV-M keeps, before it orthogonalises",
+    "metric": "norm of Eq. 6, entrywise: sum of the absolute entries; induced: largest sum of these in a column",
+    "value": "singular task interference (Eq. 6), in the unit of the singular values",
 }
 ERROR_COLUMNS = PLACE | {
     "vectors": "u: left singular vectors of all tasks side by side; v: right ones",
@@ -30,18 +34,26 @@ ERROR_COLUMNS = PLACE | {
 
 
 def of_suites(run: Runs, suites: Sequence[int]) -> list[Row]:
-    """Return singular task interference of every task matrix, in both norms, for each number of tasks."""
+    """Return singular task interference of every task matrix, in both norms, for each number of tasks and rank."""
     names = datasets.suite(max(suites))
 
     def rows(layer: Layer) -> list[Row]:
         changed = [bool(run.task_vectors[task][layer.key].any()) for task in names]
         sizes = [sum(changed[:n_tasks]) for n_tasks in suites]
         factors = _factors(layer)
-        norms = dict(zip(sizes, linalg.nested_interference(factors, sizes), strict=True)) if all(sizes) else {}
+        some = [size for size in sizes if size]
+        norms = dict(zip(some, linalg.nested_interference(factors, some), strict=True)) if some else {}
+        full = [norms.get(size, NONE) for size in sizes]
+        kept = [linalg.kept_rank(min(layer.shape), 1 / n_tasks) for n_tasks in suites]
+        low = [
+            linalg.singular_task_interference([linalg.truncate(each, k) for each in factors[:size]]) if size else NONE
+            for k, size in zip(kept, sizes, strict=True)
+        ]
         return [
-            _place(run, n_tasks, layer) | {"norm": norm, "value": value}
-            for n_tasks, size in zip(suites, sizes, strict=True)
-            for norm, value in norms.get(size, linalg.Interference(0.0, 0.0))._asdict().items()
+            _place(run, n_tasks, layer) | {"rank": rank, "metric": norm, "value": value}
+            for rank, found in (("full", full), ("low", low))
+            for n_tasks, both in zip(suites, found, strict=True)
+            for norm, value in both._asdict().items()
         ]
 
     return _over_matrices(run, max(suites), rows)

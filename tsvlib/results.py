@@ -32,12 +32,14 @@ def save(
     inputs: Iterable[Path] = (),
     parameters: Mapping[str, object] | None = None,
     tolerances: Mapping[str, float] | None = None,
+    relative: float = 0.0,
 ) -> Path:
     """Write ``frame`` as ``<results>/<name>.csv`` with the sidecar ``<name>.json`` and return the table's path.
 
     Rows are sorted by the key columns, which are all that hold no floating-point numbers; no two rows may share
     a key. ``columns`` describes every column, with its unit. ``inputs`` are files that the table was computed from.
-    ``tolerances`` are absolute, by column, or by metric for the column ``value``; the default is ``TOLERANCE``.
+    ``tolerances`` are absolute, by column, or by metric for the column ``value``; the default is ``TOLERANCE``. A number
+    also agrees if it differs by no more than the share ``relative`` of the larger of the two.
 
     Raises:
         ValueError: a column without description or the reverse, or two rows with one key.
@@ -55,6 +57,7 @@ def save(
         "inputs": provenance.file_hashes(inputs),
         "parameters": dict(parameters or {}),
         "profile": profile,
+        "relative": relative,
         "tolerances": dict(tolerances or {}),
         "versions": provenance.versions(),
     }
@@ -152,7 +155,8 @@ def _escaped(text: str) -> str:
 
 
 def _differences(left: Path, right: Path) -> list[tuple[object, ...]]:
-    tolerances = _sidecar(left)["tolerances"]
+    sidecar = _sidecar(left)
+    tolerances, relative = sidecar["tolerances"], sidecar["relative"]
     old, new = _read(left), _read(right)
     if list(old.columns) != list(new.columns):
         return [("header", "all", ", ".join(old.columns), ", ".join(new.columns), "")]
@@ -168,7 +172,7 @@ def _differences(left: Path, right: Path) -> list[tuple[object, ...]]:
             continue
         metric = dict(zip(keys, key, strict=True)).get("metric", "")
         for column, a, b in zip(numbers, rows[0][key], rows[1][key], strict=True):
-            tolerance = tolerances.get(metric, tolerances.get(column, TOLERANCE))
+            tolerance = max(tolerances.get(metric, tolerances.get(column, TOLERANCE)), relative * max(abs(a), abs(b)))
             if not (abs(a - b) <= tolerance or (pd.isna(a) and pd.isna(b))):
                 found.append((label, column, FLOAT % a, FLOAT % b, tolerance))
     return found

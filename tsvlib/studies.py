@@ -5,9 +5,11 @@ A row is one observation: ``backbone, n_tasks, method, seed, task, metric, value
 they hold.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import product
 
 from torch import Tensor
 
@@ -36,6 +38,12 @@ COLUMNS = {
     "accuracy of the expert; alpha: chosen on validation images; validation_score: its normalised accuracy there; "
     "evaluations: alphas scored; lambda: of the task's TALL mask, chosen on its validation images; bytes: values of "
     "all task vectors as they are stored",
+}
+CONFUSION_COLUMNS = {
+    "task": "task whose test images were shown",
+    "true": "number of their class, from 0, in the order of the task's classes",
+    "predicted": "number of the class that the merged model saw",
+    "images": "how many images",
 }
 ADAPTED_COLUMNS = COLUMNS | {
     "value": "accuracy and normalised_accuracy as for merging; entropy_before, entropy_after: mean entropy of "
@@ -171,6 +179,20 @@ def lambdas(run: Runs, n_tasks: int, shared: TaskVector) -> dict[str, float]:
         return run.evaluator.accuracy(state, task, "validation")
 
     return {task: max(masks.LAMBDAS, key=lambda value: score(task, value)) for task in datasets.suite(n_tasks)}
+
+
+def confusion(run: Runs, n_tasks: int, method: merging.Method, alpha: float) -> list[Row]:
+    """Return how often a merged model takes test images of one class for another, for every task of the suite."""
+    tasks, base = datasets.suite(n_tasks), run.evaluator.base
+    state = run.merged(method, n_tasks).apply(base, alpha)
+    labels = {task: datasets.cached(run.profile, task, "test").labels for task in tasks}
+    predicted = run.evaluator.predictions(state, tasks, "test")
+    counts = {task: Counter(zip(labels[task].tolist(), predicted[task].tolist(), strict=True)) for task in tasks}
+    return [
+        {"task": task, "true": true, "predicted": found, "images": float(counts[task][true, found])}
+        for task in tasks
+        for true, found in product(range(len(datasets.TASKS[task].classes)), repeat=2)
+    ]
 
 
 def compressed(run: Runs, n_tasks: int) -> list[Row]:
