@@ -1,9 +1,9 @@
 # %% [markdown]
 # # How much tasks disturb each other
 #
-# Adding up task matrices mixes directions that different tasks use. *Singular task interference* measures how
-# much, matrix by matrix; the *Procrustes error* measures how far the tasks' singular vectors are from being
-# orthogonal to each other, which is the price of making them so.
+# Adding up task matrices mixes directions that different tasks use. *Singular task interference* measures how much,
+# matrix by matrix; the *Procrustes error* measures how far the tasks' singular vectors are from being orthogonal to
+# each other, which is the price of making them so.
 #
 # | | |
 # |---|---|
@@ -24,10 +24,11 @@ from tsvlib import claims, interference, profiles, progress, provenance, results
 # %% [markdown]
 # ## Every matrix of every run
 #
-# Interference is measured with all singular components of all tasks, which task arithmetic adds up, and with the share
-# that TSV-M keeps before it orthogonalises (afterwards there is none, see notebook 42). The paper leaves open which norm
-# Equation 6 means, so both are kept: the sum of all absolute entries and the operator norm. Procrustes errors are those of the smallest suite, as
-# in the paper, once with all components and once with the share that TSV-M keeps.
+# Interference is measured with all singular components of all tasks, which task arithmetic adds up, and with the
+# share that TSV-M keeps before it orthogonalises (afterwards there is none, see notebook 42). The paper leaves open
+# which norm Equation 6 means, so both are kept: the sum of all absolute entries and the operator norm. Procrustes
+# errors are those of the smallest suite, as in the paper, once with all components and once with the share that TSV-M
+# keeps.
 
 # %%
 settings = profiles.load(profile).with_further_seeds(further_seeds)
@@ -52,8 +53,8 @@ frame.head()
 # %% [markdown]
 # ## With depth and with the number of tasks
 #
-# Sums over the matrices of a layer (-1: those outside the layers), mean over seeds, all components, entrywise norm. The
-# paper finds that early layers interfere most.
+# Sums over the matrices of a layer (-1: those outside the layers), mean over seeds, all components, entrywise norm.
+# The paper finds that early layers interfere most.
 
 # %%
 entrywise = frame[(frame.metric == "entrywise") & (frame["rank"] == "full")]
@@ -61,8 +62,8 @@ sums = entrywise.groupby(["backbone", "layer", "n_tasks", "seed"], as_index=Fals
 sums.pivot_table(index=["backbone", "layer"], columns="n_tasks", values="value").round(0)
 
 # %% [markdown]
-# Interference of the last layer relative to the first, in the largest suite, as the ledger of claims measures it: below
-# one it falls with depth.
+# Interference of the last layer relative to the first, in the largest suite, as the ledger of claims measures it:
+# below one it falls with depth.
 
 # %%
 claims.depth({"interference": frame}).values.round(2)
@@ -73,8 +74,8 @@ claims.depth({"interference": frame}).values.round(2)
 #
 # ## Low rank brings tasks closer to orthogonality
 #
-# Theorem 6.1 bounds the distance for square blocks: whole factors must move farther than truncated ones. Measured here,
-# in every matrix, as the error of truncated factors relative to whole ones:
+# Theorem 6.1 bounds the distance for square blocks: whole factors must move farther than truncated ones. Measured
+# here, in every matrix, as the error of truncated factors relative to whole ones:
 
 # %%
 ratio = claims.closer({"procrustes": distance})

@@ -21,8 +21,8 @@ from tsvlib import merging, profiles, progress, provenance, results, studies
 # %% [markdown]
 # ## The model
 #
-# As in the paper: TSV-M of all tasks in the largest backbone, its first seed, with the alpha that notebook 13 chose. Its
-# predictions were kept there, so nothing is evaluated again.
+# As in the paper: TSV-M of all tasks in the largest backbone, its first seed, with the alpha that notebook 13 chose.
+# Its predictions were kept there, so nothing is evaluated again.
 
 # %%
 settings = profiles.load(profile).first_seeds()

@@ -30,10 +30,9 @@ plotting.use_style()
 settings = profiles.load(profile)
 scores, merged = results.load("interference", profile), results.load("merge", profile)
 entrywise = scores[scores.metric == "entrywise"]
-sums = entrywise.groupby(["backbone", "n_tasks", "seed", "rank"]).value.sum().unstack() / 1000
-accuracy = merged[merged.metric == "normalised_accuracy"].pivot_table(
-    index=["backbone", "n_tasks", "seed"], columns="method", values="value"
-)
+key = ["backbone", "n_tasks", "seed"]
+sums = entrywise.pivot_table(index=key, columns="rank", values="value", aggfunc="sum") / 1000
+accuracy = merged[merged.metric == "normalised_accuracy"].pivot_table(index=key, columns="method", values="value")
 points = {
     method: pd.DataFrame({"interference": sums[rank], "accuracy": 100 * accuracy[method]}).dropna()
     for method, rank in (("task_arithmetic", "full"), ("tsv_m", "low"))
@@ -41,8 +40,8 @@ points = {
 pd.concat(points, axis=1).groupby(level=["backbone", "n_tasks"]).mean().round(1)
 
 # %% [markdown]
-# Numbers at the points are numbers of tasks. Where there are several seeds, a point is their mean and bars span the lowest
-# and the highest.
+# Numbers at the points are numbers of tasks. Where there are several seeds, a point is their mean and bars span the
+# lowest and the highest.
 
 # %%
 fig, axes = plt.subplots(1, len(settings.backbones), figsize=(6.75, 2.6), squeeze=False, layout="constrained")

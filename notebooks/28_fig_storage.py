@@ -22,8 +22,8 @@ from tsvlib import plotting, profiles, provenance, results
 plotting.use_style()
 
 # %% [markdown]
-# As in the paper: the largest backbone, the middle suite; its first seed. Bytes are those of all task vectors together,
-# accuracy is relative to the experts' own, averaged over tasks.
+# As in the paper: the largest backbone, the middle suite; its first seed. Bytes are those of all task vectors
+# together, accuracy is relative to the experts' own, averaged over tasks.
 
 # %%
 settings = profiles.load(profile)
@@ -70,8 +70,9 @@ axis.set_title(backbone.label)
 axis.legend(loc="lower right", fontsize=7)
 at = {name: f"{p.normalised:.1f} % at {p.megabytes:.0f} MB" for name, p in points.iterrows()}
 alt = (
-    f"Normalised accuracy of {n_tasks} compressed experts of {backbone.label} against their size. The curve of TSV-C rises "
-    f"steeply and levels off; with 1/{n_tasks} of the components it reaches {at['tsv_c']}. Whole experts: {at['individual']}."
+    f"Normalised accuracy of {n_tasks} compressed experts of {backbone.label} against their size. The curve of TSV-C "
+    f"rises steeply and levels off; with 1/{n_tasks} of the components it reaches {at['tsv_c']}. Whole experts: "
+    f"{at['individual']}."
 )
 plotting.save_figure(fig, "storage", profile, alt=alt, source="28_fig_storage")
 

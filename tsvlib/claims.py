@@ -117,12 +117,8 @@ def against_accuracy(tables: Tables) -> Measured:
         method: _entrywise(tables["interference"], rank).groupby(CELL).value.sum()
         for method, rank in (("task_arithmetic", "full"), ("tsv_m", "low"))
     }
-    both = pd.DataFrame(
-        {
-            "interference": pd.concat(sums, names=["method"]),
-            "accuracy": _normalised(tables["merge"]).stack().reorder_levels(["method", *CELL]),
-        }
-    ).dropna()
+    merged = tables["merge"][tables["merge"].metric == "normalised_accuracy"].set_index(["method", *CELL]).value
+    both = pd.DataFrame({"interference": pd.concat(sums, names=["method"]), "accuracy": merged}).dropna()
     ranks = both.groupby(level=RUN).rank()
     found = ranks.groupby(level=RUN).apply(lambda run: run.interference.corr(run.accuracy))
     return Measured(found, found < 0, "{:.2f}")

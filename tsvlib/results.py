@@ -38,8 +38,8 @@ def save(
 
     Rows are sorted by the key columns, which are all that hold no floating-point numbers; no two rows may share
     a key. ``columns`` describes every column, with its unit. ``inputs`` are files that the table was computed from.
-    ``tolerances`` are absolute, by column, or by metric for the column ``value``; the default is ``TOLERANCE``. A number
-    also agrees if it differs by no more than the share ``relative`` of the larger of the two.
+    ``tolerances`` are absolute, by column, or by metric for the column ``value``; the default is ``TOLERANCE``. A
+    number also agrees if it differs by no more than the share ``relative`` of the larger of the two.
 
     Raises:
         ValueError: a column without description or the reverse, or two rows with one key.
