@@ -38,8 +38,8 @@ COLUMNS = {
     "all task vectors as they are stored",
 }
 ADAPTED_COLUMNS = COLUMNS | {
-    "value": "accuracy and normalised_accuracy as for merging; entropy_before, entropy_after: mean entropy of "
-    "predictions on validation images in nats, with the coefficients at the start and with those found; "
+    "value": "accuracy and normalised_accuracy as for merging, with the coefficients found; entropy_after: "
+    "mean entropy of predictions on validation images in nats; those with _before: with the coefficients at the start; "
     "coefficient_least, coefficient_mean, coefficient_largest: of those found, over tasks and tensors"
 }
 
@@ -198,6 +198,8 @@ def adapted(profile: Profile) -> Iterator[list[Row]]:
     results = devices.ordered(lambda job: _adapt(*job, images), jobs, _workers())
     for (run, name), found in zip(jobs, results, strict=True):
         rows = _measured(run, name, evaluator.accuracies(found.state, tasks, "test"))
+        initial = _measured(run, name, evaluator.accuracies(found.initial, tasks, "test"))
+        rows += [row | {"metric": f"{row['metric']}_before"} for row in initial]
         learnt = found.coefficients
         values = {
             "entropy_before": found.before,
