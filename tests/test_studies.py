@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
 from tsvlib import adaptation, checkpoints, datasets, evaluation, experts, masks, merging, models, profiles, studies
 from tsvlib.adaptation import Settings, Unlabelled
@@ -201,8 +200,8 @@ def test_adaptation_reads_no_test_image_and_no_label(run: studies.Runs, monkeypa
     def noted(profile, task, split):
         asked.append(split)
         found = cached(profile, task, split)
-        # Other labels: whoever read them would adapt in another way.
-        return dataclasses.replace(found, labels=torch.zeros_like(found.labels))
+        # With other labels, whoever read them would adapt in another way.
+        return dataclasses.replace(found, labels=found.labels.flip(0)) if split == "validation" else found
 
     accuracies, before_measuring = evaluation.Evaluator.accuracies, []
 
@@ -214,8 +213,7 @@ def test_adaptation_reads_no_test_image_and_no_label(run: studies.Runs, monkeypa
     monkeypatch.setattr(evaluation.Evaluator, "accuracies", measured)
     found = next(studies.adapted(SMOKE, BRIEF))
     assert before_measuring[0] == {"validation"}
-    for metric in ("entropy_before", "entropy_after", "coefficient_mean", "coefficient_least", "coefficient_largest"):
-        assert pick(found, metric, "adamerging") == pick(expected, metric, "adamerging")
+    assert found == expected
 
 
 def test_adaptation_does_not_depend_on_the_number_of_workers(
