@@ -32,7 +32,7 @@ from tsvlib import adaptation, datasets, plotting, profiles, progress, provenanc
 # recommends, and not at the one that notebook 13 chose, since that choice reads labels.
 
 # %%
-print(adaptation.Settings())
+print(adaptation.PROTOCOL)
 starts = {plotting.METHOD_STYLE[name].title: start for name, start in studies.STARTS.items()}
 pd.Series(starts, name="start").to_frame()
 

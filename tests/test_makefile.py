@@ -116,7 +116,7 @@ def test_a_lost_file_is_remade_with_what_follows_from_it(checkout, lost, ran):
 def test_a_changed_module_remakes_what_uses_it(checkout):
     make(checkout, "paper")
     (checkout / "tsvlib" / "tsv.mplstyle").touch()
-    assert sorted(make(checkout, "paper")[1]) == ["00", "01", "20", "21", "22", "23", "24", "25"]
+    assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name[0] == "2" or name in ("00", "01")]
     (checkout / "tsvlib" / "merging.py").touch()
     assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "10", "40")]
     (checkout / "tsvlib" / "evaluation.py").touch()

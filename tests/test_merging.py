@@ -281,3 +281,48 @@ def test_kernels_can_be_merged_as_matrices() -> None:
     torch.testing.assert_close(found, expected.reshape(6, 3, 2, 2), rtol=1e-6, atol=1e-8)
     averaged = merging.update(merging.METHODS["tsv_m"].bind(suite), suite, "conv1.weight")
     torch.testing.assert_close(averaged, torch.stack(kernels).mean(0))
+
+
+@given(suites, seeds)
+def test_parts_of_tsv_m_add_up_to_it(n_tasks: int, seed: int) -> None:
+    task_vectors = experts(n_tasks, seed)
+    first, *others = merging.tsv_m_parts(task_vectors)
+    assert_same(sum(others, start=first), merged("tsv_m", task_vectors))
+
+
+@given(suites, seeds)
+def test_each_part_has_its_tasks_singular_values_and_no_share_in_other_parts(n_tasks: int, seed: int) -> None:
+    task_vectors = experts(n_tasks, seed)
+    parts = merging.tsv_m_parts(task_vectors)
+    for key in ("in_proj_weight", "proj"):
+        k = min(SHAPES[key]) // n_tasks
+        for number, (part, task_vector) in enumerate(zip(parts, task_vectors, strict=True)):
+            kept = torch.linalg.svdvals(task_vector[key])[:k]
+            torch.testing.assert_close(torch.linalg.svdvals(part[key])[:k], kept)
+            for other in parts[:number]:
+                for product in (part[key].T @ other[key], part[key] @ other[key].T):
+                    assert product.abs().max() <= 1e-8 * kept[0] ** 2
+    for part, task_vector in zip(parts, task_vectors, strict=True):
+        for key in SHAPES.keys() - {"in_proj_weight", "proj"}:
+            torch.testing.assert_close(part[key], task_vector[key] / n_tasks)
+
+
+def test_parts_keep_their_tasks_where_others_changed_nothing() -> None:
+    task_vectors = experts(4, 0)
+    for task, key in ((0, "proj"), (2, "proj"), (1, "bias")):
+        task_vectors[task][key].zero_()
+    for task_vector in task_vectors:
+        task_vector["in_proj_weight"].zero_()
+    parts = merging.tsv_m_parts(task_vectors)
+    assert [bool(part["proj"].any()) for part in parts] == [False, True, False, True]
+    assert [bool(part["bias"].any()) for part in parts] == [True, False, True, True]
+    assert not any(part["in_proj_weight"].any() for part in parts)
+    total, expected = parts[0] + parts[1] + parts[2] + parts[3], merged("tsv_m", task_vectors)
+    for key in SHAPES.keys() - {"in_proj_weight"}:
+        torch.testing.assert_close(total[key], expected[key])
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_parts_need_two_experts(count: int) -> None:
+    with pytest.raises(InputError, match=f"at least two experts, and there are {count}"):
+        merging.tsv_m_parts(experts(count, 0))

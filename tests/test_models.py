@@ -162,3 +162,29 @@ def test_encoding_needs_all_weights(tiny: models.CLIP) -> None:
     del state["visual.proj"]
     with pytest.raises(RuntimeError, match="proj"):
         models.with_weights(tiny, state)
+
+
+def test_features_with_given_weights_are_those_of_an_encoder_that_has_them(
+    tiny: models.CLIP, images: torch.Tensor
+) -> None:
+    other, before = models.create("smoke", "smoke-b32", 3), models.encoder_state(tiny)
+    found = models.features(tiny.visual, models.encoder_state(other), images)
+    torch.testing.assert_close(found, models.encode(other.visual, images))
+    assert all(torch.equal(tensor, before[key]) for key, tensor in models.encoder_state(tiny).items())
+
+
+def test_features_can_be_differentiated_by_every_weight(tiny: models.CLIP, images: torch.Tensor) -> None:
+    other = models.create("smoke", "smoke-b32", 3)
+    features = torch.nn.functional.normalize(other.visual(models.preprocess(images, 30)), dim=-1)
+    expected = torch.autograd.grad(features[:, 0].sum(), list(other.visual.parameters()))
+    state = {key: tensor.requires_grad_() for key, tensor in models.encoder_state(other).items()}
+    found = torch.autograd.grad(models.features(tiny.visual, state, images)[:, 0].sum(), list(state.values()))
+    for key, one, two in zip(state, found, expected, strict=True):
+        torch.testing.assert_close(one, two, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_features_need_all_weights(tiny: models.CLIP, images: torch.Tensor) -> None:
+    state = models.encoder_state(tiny)
+    del state["visual.proj"]
+    with pytest.raises(RuntimeError, match="proj"):
+        models.features(tiny.visual, state, images)

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: MIT
 """The experiments on the tiny profile: complete rows, agreement with direct computation, nothing measured twice."""
 
+import dataclasses
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tsvlib import checkpoints, datasets, evaluation, experts, masks, merging, profiles, studies
+from tsvlib import adaptation, checkpoints, datasets, evaluation, experts, masks, merging, models, profiles, studies
+from tsvlib.adaptation import Settings, Unlabelled
 from tsvlib.compression import Rank, compress
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import MemorySuite
 
 SMOKE = profiles.load("smoke")
+BRIEF = Settings(steps=2)
 
 
 @pytest.fixture
@@ -172,3 +176,66 @@ def test_confusion_counts_every_image_and_has_the_accuracies_on_its_diagonal(run
             minlength=n_classes
         ).tolist()
         assert sum(counts[i, i] for i in range(n_classes)) / len(labels) == pytest.approx(accuracy)
+
+
+def test_adaptation_covers_both_forms_in_every_seed_of_the_first_backbone(run: studies.Runs) -> None:
+    frame = pd.DataFrame([row for rows in studies.adapted(SMOKE, BRIEF) for row in rows])
+    assert set(frame.columns) == studies.ADAPTED_COLUMNS.keys()
+    assert not frame.drop(columns="value").duplicated().any()
+    groups = frame.groupby(["backbone", "n_tasks", "method", "seed"]).size()
+    assert list(groups.index) == [("smoke-b32", 2, name, seed) for name in studies.STARTS for seed in (0, 1)]
+    assert groups.unique() == [2 * 3 + 5]
+
+
+def test_adaptation_starts_from_task_arithmetic_and_from_tsv_m(run: studies.Runs) -> None:
+    rows = [row for rows in studies.adapted(SMOKE, BRIEF) for row in rows if row["seed"] == 0]
+    tasks = datasets.suite(2)
+    for name, (method, alpha) in {"adamerging": ("task_arithmetic", 0.3), "tsv_m_adapted": ("tsv_m", 1.0)}.items():
+        start = run.merged(merging.METHODS[method], 2).apply(run.evaluator.base, alpha)
+        assert pick(rows, "accuracy_before", name) == run.evaluator.accuracies(start, tasks, "test")
+
+
+def test_adaptation_is_that_of_the_validation_images_alone(run: studies.Runs) -> None:
+    tasks = [
+        Unlabelled(datasets.cached(SMOKE, task, "validation").images, run.evaluator.head(task))
+        for task in datasets.suite(2)
+    ]
+    encoder = partial(models.features, models.with_weights(run.evaluator.model, run.evaluator.base))
+    parts = [run.task_vectors[task] for task in datasets.suite(2)]
+    found = adaptation.adapt(run.evaluator.base, parts, tasks, encoder, start=0.3, seed=0, settings=BRIEF)
+    rows = next(studies.adapted(SMOKE, BRIEF))
+    assert pick(rows, "accuracy", "adamerging") == run.evaluator.accuracies(found.state, datasets.suite(2), "test")
+    assert pick(rows, "entropy_after", "adamerging")["all"] == pytest.approx(found.after, rel=1e-6)
+
+
+def test_adaptation_reads_no_test_image_and_no_label(run: studies.Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = next(studies.adapted(SMOKE, BRIEF))
+    cached, asked = datasets.cached, []
+
+    def noted(profile, task, split):
+        asked.append(split)
+        found = cached(profile, task, split)
+        # With other labels, whoever read them would adapt in another way.
+        return dataclasses.replace(found, labels=found.labels.flip(0)) if split == "validation" else found
+
+    accuracies, before_measuring = evaluation.Evaluator.accuracies, []
+
+    def measured(self, state, tasks, split):
+        before_measuring.append(set(asked))
+        return accuracies(self, state, tasks, split)
+
+    monkeypatch.setattr(datasets, "cached", noted)
+    monkeypatch.setattr(evaluation.Evaluator, "accuracies", measured)
+    found = next(studies.adapted(SMOKE, BRIEF))
+    assert before_measuring[0] == {"validation"}
+    assert found == expected
+
+
+def test_adaptation_does_not_depend_on_the_number_of_workers(
+    run: studies.Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for workers in (1, 2):
+        monkeypatch.setattr(studies, "_workers", lambda workers=workers: workers)
+        found.append([row for rows in studies.adapted(SMOKE, BRIEF) for row in rows])
+    assert found[0] == found[1]

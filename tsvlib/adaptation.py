@@ -37,12 +37,19 @@ class Settings:
     batch: int = 16
 
 
+PROTOCOL = Settings()
+"""As fixed in ``data/mini/README.md`` before anything was adapted."""
+
+
 class Adapted(NamedTuple):
     """What adaptation found, with entropies in nats, as means over tasks."""
 
     coefficients: Float[Tensor, "tasks tensors"]
     """One for each task and tensor, tensors in the order of the base."""
+    initial: dict[str, Tensor]
+    """Weights with the coefficients at the start."""
     state: dict[str, Tensor]
+    """Weights with the coefficients found."""
     before: float
     """Entropy on all images with the coefficients at the start."""
     after: float
@@ -59,7 +66,7 @@ def adapt(
     *,
     start: float,
     seed: int,
-    settings: Settings = Settings(),
+    settings: Settings = PROTOCOL,
 ) -> Adapted:
     """Return the coefficients of ``parts``, all ``start`` at first, that lower the mean entropy of predictions.
 
@@ -72,24 +79,22 @@ def adapt(
     for number, part in enumerate(parts, start=1):
         check_alike(base, part, "the base", f"the part of task {number}")
     stacks = {key: torch.stack([part[key] for part in parts]) for key in base}
-    values = next(iter(base.values()))
-    coefficients = values.new_full((len(parts), len(base)), start).requires_grad_()
-    before = _mean_entropy(weighted(base, stacks, coefficients), tasks, encoder)
-    optimiser = torch.optim.Adam([coefficients], lr=settings.learning_rate)
+    coefficients = next(iter(base.values())).new_full((len(parts), len(base)), start)
+    initial = weighted(base, stacks, coefficients)
     generator = torch.Generator().manual_seed(seed)
     chosen = [draws(len(task.images), settings.batch, settings.steps, generator) for task in tasks]
-    curve = []
-    for step in range(settings.steps):
+
+    def objective(coefficients: Tensor, step: int) -> Tensor:
         batches = [task._replace(images=task.images[rows[step]]) for task, rows in zip(tasks, chosen, strict=True)]
-        objective = entropy(weighted(base, stacks, coefficients), batches, encoder)
-        (coefficients.grad,) = torch.autograd.grad(objective, coefficients)
-        optimiser.step()
-        curve.append(float(objective.detach()))
-    if not coefficients.isfinite().all():
-        raise InputError("test-time adaptation diverged: coefficients are infinite or not numbers; lower its rate.")
+        return entropy(weighted(base, stacks, coefficients), batches, encoder)
+
+    curve = _descend(objective, coefficients.requires_grad_(), settings)
     found = coefficients.detach()
+    if not found.isfinite().all():
+        raise InputError("test-time adaptation diverged: coefficients are infinite or not numbers; lower its rate.")
     state = weighted(base, stacks, found)
-    return Adapted(found, state, before, _mean_entropy(state, tasks, encoder), curve)
+    before, after = (_mean_entropy(each, tasks, encoder) for each in (initial, state))
+    return Adapted(found, initial, state, before, after, curve)
 
 
 def weighted(
@@ -119,6 +124,18 @@ def draws(n: int, batch: int, steps: int, generator: torch.Generator) -> Int64[T
     """
     rounds = [torch.randperm(n, generator=generator) for _ in range(math.ceil(steps * batch / n))]
     return torch.cat(rounds)[: steps * batch].reshape(steps, batch)
+
+
+def _descend(objective: Callable[[Tensor, int], Tensor], coefficients: Tensor, settings: Settings) -> list[float]:
+    """Change the coefficients by Adam, and return the value of the objective before each step."""
+    optimiser = torch.optim.Adam([coefficients], lr=settings.learning_rate)
+    curve = []
+    for step in range(settings.steps):
+        value = objective(coefficients, step)
+        (coefficients.grad,) = torch.autograd.grad(value, coefficients)
+        optimiser.step()
+        curve.append(float(value.detach()))
+    return curve
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from itertools import product
 from torch import Tensor
 
 from tsvlib import adaptation, compression, datasets, devices, experts, masks, merging, models, paths, taskvectors
-from tsvlib.adaptation import Adapted, Unlabelled
+from tsvlib.adaptation import PROTOCOL, Adapted, Settings, Unlabelled
 from tsvlib.compression import Compressed, Rank
 from tsvlib.datasets import SplitName
 from tsvlib.evaluation import Evaluator, normalised_accuracy, search_alpha
@@ -46,8 +46,8 @@ CONFUSION_COLUMNS = {
     "images": "how many images",
 }
 ADAPTED_COLUMNS = COLUMNS | {
-    "value": "accuracy and normalised_accuracy as for merging; entropy_before, entropy_after: mean entropy of "
-    "predictions on validation images in nats, with the coefficients at the start and with those found; "
+    "value": "accuracy and normalised_accuracy as for merging, with the coefficients found; entropy_after: "
+    "mean entropy of predictions on validation images in nats; those with _before: with the coefficients at the start; "
     "coefficient_least, coefficient_mean, coefficient_largest: of those found, over tasks and tensors"
 }
 
@@ -209,7 +209,7 @@ def compressed(run: Runs, n_tasks: int) -> list[Row]:
     return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
 
 
-def adapted(profile: Profile) -> Iterator[list[Row]]:
+def adapted(profile: Profile, settings: Settings = PROTOCOL) -> Iterator[list[Row]]:
     """Yield the rows of test-time adaptation (App. D.2.7): first backbone, first suite, each seed, each of ``STARTS``.
 
     Coefficients are learnt from validation images, of which no label is read; test images come after.
@@ -217,9 +217,11 @@ def adapted(profile: Profile) -> Iterator[list[Row]]:
     evaluator, tasks = Evaluator(profile, profile.backbones[0].name), datasets.suite(profile.suites[0])
     images = [Unlabelled(datasets.cached(profile, task, "validation").images, evaluator.head(task)) for task in tasks]
     jobs = [(Runs(profile, evaluator, seed), name) for seed in evaluator.backbone.seeds for name in STARTS]
-    results = devices.ordered(lambda job: _adapt(*job, images), jobs, _workers())
+    results = devices.ordered(lambda job: _adapt(*job, images, settings), jobs, _workers())
     for (run, name), found in zip(jobs, results, strict=True):
         rows = _measured(run, name, evaluator.accuracies(found.state, tasks, "test"))
+        initial = _measured(run, name, evaluator.accuracies(found.initial, tasks, "test"))
+        rows += [row | {"metric": f"{row['metric']}_before"} for row in initial]
         learnt = found.coefficients
         values = {
             "entropy_before": found.before,
@@ -231,7 +233,7 @@ def adapted(profile: Profile) -> Iterator[list[Row]]:
         yield rows + [_row(run, len(tasks), name, ALL_TASKS, metric, value) for metric, value in values.items()]
 
 
-def _adapt(run: Runs, name: str, images: Sequence[Unlabelled]) -> Adapted:
+def _adapt(run: Runs, name: str, images: Sequence[Unlabelled], settings: Settings) -> Adapted:
     """Adapt the first experts of a run, one for each task of ``images``."""
     base, backbone, tasks = run.evaluator.base, run.evaluator.backbone.name, datasets.suite(len(images))
     # Only these experts, since those of several runs are in memory at once.
@@ -240,7 +242,7 @@ def _adapt(run: Runs, name: str, images: Sequence[Unlabelled]) -> Adapted:
     parts = vectors if name == "adamerging" else merging.tsv_m_parts(vectors, run.spectra)
     # An encoder of its own, since other threads adapt others.
     encoder = partial(models.features, models.with_weights(run.evaluator.model, base))
-    return adaptation.adapt(base, parts, images, encoder, start=STARTS[name], seed=run.seed)
+    return adaptation.adapt(base, parts, images, encoder, start=STARTS[name], seed=run.seed, settings=settings)
 
 
 def _workers() -> int:
