@@ -166,7 +166,7 @@ def _result_tables(row: str) -> set[str]:
     >>> sorted(_result_tables("`data/results/<profile>/{merge,compress}.csv`, `data/published/claims.csv`"))
     ['compress', 'merge']
     """
-    found = re.findall(r"data/results/<profile>/(?:\{(.+?)\}|(\w+))\.csv", row)
+    found = re.findall(r"`(?:data/results/<profile>/)?(?:\{(.+?)\}|(\w+))\.csv", row)
     return {name for pair in found for name in "".join(pair).split(",")}
 
 
