@@ -100,7 +100,8 @@ $(call table,similarity) $(N)/18_similarity.ipynb &: notebooks/18_similarity.py 
 	$(compute)
 $(call table,confusion) $(N)/19_confusion.ipynb &: notebooks/19_confusion.py $(call table,merge)
 	$(run)
-$(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) $(DRAW)
+$(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) \
+  data/published/low_rank.csv tsvlib/published.py $(DRAW)
 	$(run)
 $(INTERFERENCE) $(N)/21_fig_interference.ipynb &: notebooks/21_fig_interference.py $(call table,interference) \
   $(call table,procrustes) $(DRAW)

@@ -47,9 +47,7 @@ def save(
     """
     if set(columns) != set(frame.columns):
         raise ValueError(f"{name}: described columns {sorted(columns)} are not the columns {sorted(frame.columns)}")
-    keys = [column for column in frame.columns if not pd.api.types.is_float_dtype(frame[column])]
-    if frame.duplicated(keys).any():
-        raise ValueError(f"{name}: two rows share one key of {', '.join(keys)}")
+    keys = _keys(name, frame)
     sidecar = {
         "code": provenance.code_digest(),
         "columns": dict(columns),
@@ -136,6 +134,13 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` to the staged place of ``path``, atomically, as UTF-8 with LF."""
     with replacing(paths.staged(path)) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _keys(name: str, frame: pd.DataFrame) -> list[str]:
+    keys = [column for column in frame.columns if not pd.api.types.is_float_dtype(frame[column])]
+    if frame.duplicated(keys).any():
+        raise ValueError(f"{name}: two rows share one key of {', '.join(keys)}")
+    return keys
 
 
 def _marked(frame: pd.DataFrame, cells: Collection[tuple[str, str]], pattern: str) -> pd.DataFrame:
