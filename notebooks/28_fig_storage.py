@@ -59,7 +59,7 @@ fig, axis = plt.subplots(figsize=(3.25, 2.8), layout="constrained")
 style, part = plotting.METHOD_STYLE["tsv_c"], curve.drop(index=100)
 axis.plot(part.megabytes, part.normalised, color=style.colour, marker=".", label=f"{style.title}, varying rank")
 for percent, point in part.loc[[p for p in part.index if p in (1, 2, 5, 10, 20, 50)]].iterrows():
-    axis.annotate(f"{percent} %", point, (5, -9), textcoords="offset points", fontsize=7)
+    axis.annotate(f"{percent} %", point, (-4, 5), textcoords="offset points", fontsize=7, ha="right")
 for method, point in points[["megabytes", "normalised"]].iterrows():
     style = plotting.METHOD_STYLE[method]
     label = f"{style.title}, 1/{n_tasks}" if method == "tsv_c" else style.title
@@ -67,7 +67,8 @@ for method, point in points[["megabytes", "normalised"]].iterrows():
     axis.plot(*point, **look, label=label)
 axis.set(xscale="log", xlabel=f"bytes of {n_tasks} task vectors (MB)", ylabel="normalised accuracy (%)")
 axis.set_title(backbone.label)
-axis.legend(loc="lower right", fontsize=7)
+axis.set_ylim(None, 100.8)
+axis.legend(loc="lower right", fontsize=7, labelspacing=0.8)
 at = {name: f"{p.normalised:.1f} % at {p.megabytes:.0f} MB" for name, p in points.iterrows()}
 alt = (
     f"Normalised accuracy of {n_tasks} compressed experts of {backbone.label} against their size. The curve of TSV-C "

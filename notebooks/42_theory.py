@@ -9,7 +9,7 @@
 # | Reads | the experts |
 # | Writes | `figures/<profile>/theory.{csv,md,tex}` |
 # | Paper item | Proposition 4.1, Theorem 6.1, Appendix A |
-# | Run time | mini: 10 seconds on 2 CPU cores; smoke: seconds |
+# | Run time | mini: 15 seconds on 2 CPU cores; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # smoke or mini: whose task matrices are examined
