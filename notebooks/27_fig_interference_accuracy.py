@@ -61,9 +61,10 @@ for axis, backbone in zip(axes[0], settings.backbones, strict=True):
 axes[0, 0].set_ylabel("normalised accuracy (%)")
 fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
 correlation = claims.against_accuracy({"interference": scores, "merge": merged}).values
+found = ", ".join(f"{b.label} {correlation[b.name].mean():.2f}" for b in settings.backbones)
 alt = (
-    "TSV-M has less interference and higher accuracy than task arithmetic at every number of tasks. Rank correlation over methods and suites: "
-    + ", ".join(f"{b.label} {correlation[b.name].mean():.2f}" for b in settings.backbones)
+    "TSV-M has less interference and higher accuracy than task arithmetic at every number of tasks. "
+    f"Rank correlation over methods and suites: {found}"
 )
 plotting.save_figure(fig, "interference_accuracy", profile, alt=alt + ".", source="27_fig_interference_accuracy")
 

@@ -58,7 +58,7 @@ points[["megabytes", "normalised"]].round(2)
 fig, axis = plt.subplots(figsize=(3.25, 2.8), layout="constrained")
 style, part = plotting.METHOD_STYLE["tsv_c"], curve.drop(index=100)
 axis.plot(part.megabytes, part.normalised, color=style.colour, marker=".", label=f"{style.title}, varying rank")
-for percent, point in part.loc[[p for p in part.index if p in (1, 2, 5, 10, 20, 50)]].iterrows():
+for percent, point in part.loc[[p for p in part.index if p in (2, 5, 10, 20, 50)]].iterrows():
     axis.annotate(f"{percent} %", point, (-4, 5), textcoords="offset points", fontsize=7, ha="right")
 for method, point in points[["megabytes", "normalised"]].iterrows():
     style = plotting.METHOD_STYLE[method]
