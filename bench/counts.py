@@ -86,10 +86,10 @@ def matrix(rows: int, columns: int, tasks: int) -> Counts:
     m, n = max(rows, columns), min(rows, columns)
     k = kept(n, tasks)
     c, p = tasks * k, min(k + MARGIN, n)
-    # Of each task: Gram matrix, images of p vectors and those mapped back; then the exact problem in their space.
-    refinement = 2 * m * p**2 + n * p**2 + 5 * p**3 + 2 * p**2 * k + 2 * (m + n) * p * k
+    # Of each task: Gram matrix, images of p vectors and those mapped back; the exact problem in their space.
+    refinement = 2 * m * p**2 + n * p**2 + 5 * p**3 + 2 * p**2 * k
     decomposition = Counts(
-        products32=m * n**2 + 2 * 2 * m * n * p + m * p**2,
+        products32=m * n**2 + 2 * 2 * m * n * p + m * p**2 + 2 * (m + n) * p * k,
         eigen32=eigen(n),
         products64=refinement,
         eigen64=eigen(p),
@@ -103,12 +103,18 @@ def matrix(rows: int, columns: int, tasks: int) -> Counts:
         transferred=FLOAT * m * n,
         moved=FLOAT * ((m + n) * c + m * n),
     )
-    return sum([decomposition] * tasks, polar(m, c) + polar(n, c) + product)
+    # The inverse root of a side in float32 is multiplied with the other side instead of its own.
+    sides = polar(n, c) + polar(m, c, n if m >= 2 * c else m)
+    return sum([decomposition] * tasks, sides + product)
 
 
-def polar(length: int, c: int) -> Counts:
-    """Return the counts of making c columns orthonormal: in float32 when they are at least twice as long as many."""
-    products, moved = 3 * length * c**2 + c**3, FLOAT * (3 * length * c + 4 * c**2)
+def polar(length: int, c: int, multiplied: int | None = None) -> Counts:
+    """Return the counts of making c columns orthonormal: in float32 when they are at least twice as long as many.
+
+    Their inverse root is multiplied with a matrix of so many rows or columns, by default the one that it is of.
+    """
+    times = length if multiplied is None else multiplied
+    products, moved = (length + 2 * times) * c**2 + c**3, FLOAT * ((length + 2 * times) * c + 4 * c**2)
     if length >= 2 * c:
         return Counts(products32=products, eigen32=eigen(c), moved=moved)
     return Counts(products64=products, eigen64=eigen(c), moved=2 * moved)

@@ -83,6 +83,15 @@ def test_float32_stays_near_the_float64_answer(n_tasks: int, seed: int) -> None:
         assert (rounded[key] - exact[key]).norm() <= 1e-3 * exact[key].norm()
 
 
+@pytest.mark.parametrize("shape", [(90, 24), (24, 90), (40, 24)])
+def test_long_and_short_matrices_in_float32_are_algorithm_1(shape: tuple[int, int]) -> None:
+    random = torch.Generator().manual_seed(0)
+    deltas = [torch.randn(shape, generator=random) for _ in range(3)]
+    expected = torch.from_numpy(algorithm_1([delta.double().numpy() for delta in deltas]))
+    found = merged("tsv_m", [{"proj": delta} for delta in deltas])["proj"]
+    assert (found - expected).norm() <= 3e-5 * expected.norm()
+
+
 @given(suites, seeds)
 def test_averaging_is_the_mean_and_task_arithmetic_the_sum(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)

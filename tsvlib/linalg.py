@@ -19,7 +19,7 @@ from torch import Tensor
 from tsvlib import lapack
 from tsvlib.errors import InputError
 
-SOLVER = "gram-3"
+SOLVER = "gram-4"
 """Names the way ``leading`` decomposes, so that stored factors of another way are never taken for its own."""
 
 STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
@@ -135,8 +135,7 @@ def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colum
 
     This is the polar factor P Qᵀ of x = P D Qᵀ, whatever the signs of the SVD. When x lacks full rank, the
     missing directions stay zero instead of being filled at random, so that the answer is always unique.
-    The way of Proposition 4.1 is taken where it is as exact as the type of x allows: in float32 for tall matrices,
-    whose columns are seldom near-dependent, otherwise in float64. Beyond that there is the SVD.
+    The way of Proposition 4.1 is taken where it is as exact as the type of x allows, and the SVD elsewhere.
 
     >>> orthogonalise(torch.tensor([[2.0, 0.0], [0.0, 0.5], [0.0, 0.0]]))
     tensor([[1., 0.],
@@ -145,16 +144,22 @@ def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colum
     """
     if x.shape[0] < x.shape[1]:
         return orthogonalise(x.mT).mT
-    tall = len(x) >= 2 * x.shape[1]
-    for dtype in () if x.dtype == torch.float64 else WELL_CONDITIONED if tall else (torch.float64,):
-        wide, floor = x.to(dtype), WELL_CONDITIONED[dtype]
-        values, q = _eigh(_gram(wide))
-        if values[0] > floor * values[-1]:
-            return (wide @ _gram((q * values.pow(-0.25)).mT)).to(x.dtype)
+    if (root := inverse_root(x)) is not None:
+        return (x.to(root.dtype) @ root).to(x.dtype)
     p, d, qh = svd(x.double())
     eps = torch.finfo(x.dtype).eps
     k = int((d > max(4 * eps, len(d) * torch.finfo(torch.float64).eps) * d[:1]).sum())
     return (p[:, :k] @ qh[:k]).to(x.dtype)
+
+
+def inverse_root(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "columns columns"] | None:
+    """Return (xᵀx)^(-1/2): in float32 if x is tall and well-conditioned, else in float64; None where that is inexact."""
+    tall = len(x) >= 2 * x.shape[1]
+    for dtype in () if x.dtype == torch.float64 else WELL_CONDITIONED if tall else (torch.float64,):
+        values, q = _eigh(_gram(x.to(dtype)))
+        if values[0] > WELL_CONDITIONED[dtype] * values[-1]:
+            return _gram((q * values.pow(-0.25)).mT)
+    return None
 
 
 def whiten(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
@@ -273,19 +278,19 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
     """
     delta = delta.float()
     _, v = _eigh(_gram(delta), min(k + MARGIN, delta.shape[-1]))
-    image = (delta @ v).double()
+    image = delta @ v
     # The columns fade as the singular values do; at one length they are far from dependent, if there are any.
-    image = image / image.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-    half, failed = torch.linalg.cholesky_ex(_gram(image))
+    image /= image.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    half, failed = torch.linalg.cholesky_ex(_gram(image.double()))
     if bool((failed.bool() | (half.diagonal(dim1=-2, dim2=-1).amin(-1) < NEAR_DEPENDENT)).any()):
         return None
-    u = torch.linalg.solve_triangular(half.float(), image.mT.float(), upper=False).mT
-    back, u = (delta.mT @ u).double(), u.double()
-    root = torch.linalg.inv(torch.linalg.cholesky(_gram(u)))
-    values, w = _eigh(root @ _gram(back) @ root.mT)
+    u = torch.linalg.solve_triangular(half.float(), image.mT, upper=False).mT
+    back = delta.mT @ u
+    root = torch.linalg.inv(torch.linalg.cholesky(_gram(u.double())))
+    values, w = _eigh(root @ _gram(back.double()) @ root.mT)
     turn = root.mT @ w.flip(-1)[..., :k]
     s = values.flip(-1)[..., :k].clamp_min(0).sqrt()
-    return Factors(u @ turn, s, (back @ (turn / s[..., None, :])).mT)
+    return Factors(u @ turn.float(), s, (back @ (turn / s[..., None, :]).float()).mT)
 
 
 def _mapped(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:

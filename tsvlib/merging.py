@@ -46,19 +46,19 @@ def tsv_m(layer: Layer) -> Tensor:
     components than tasks, such as the position embedding of a model with few patches, cannot give each task one;
     it is averaged too. (The paper's models have no such matrix.)
     """
-    return _recomposed(layer, 1 / layer.n_tasks, linalg.orthogonalise)
+    return _recomposed(layer, 1 / layer.n_tasks, _orthogonalised_product)
 
 
 @method("tsv_m_eigen", title="TSV-M, eigen form", alphas=TENTHS)
 def tsv_m_eigen(layer: Layer) -> Tensor:
     """Return TSV-Merge by whitening (App. D.2.1), which Proposition 4.1 makes the same."""
-    return _recomposed(layer, 1 / layer.n_tasks, linalg.whiten)
+    return _recomposed(layer, 1 / layer.n_tasks, _whitened_product)
 
 
 @method("low_rank", title="Low rank only", alphas=THIRTIETHS, needs=VALIDATION)
 def low_rank(layer: Layer) -> Tensor:
     """Return the ablation (Tables 4-6) that keeps 1/T of the components of each task and only adds them up."""
-    return _recomposed(layer, 1 / layer.n_tasks, lambda vectors: vectors)
+    return _recomposed(layer, 1 / layer.n_tasks, Factors.product)
 
 
 @method("interference_reduction", title="Interference reduction only", alphas=TENTHS, needs=VALIDATION)
@@ -68,7 +68,7 @@ def interference_reduction(layer: Layer) -> Tensor:
     Singular vectors then outnumber the dimensions: the closest matrix with orthonormal rows takes the place of
     the one with orthonormal columns.
     """
-    return _recomposed(layer, 1.0, linalg.orthogonalise)
+    return _recomposed(layer, 1.0, _orthogonalised_product)
 
 
 def layers(
@@ -132,20 +132,21 @@ def _added(layer: Layer) -> list[Tensor]:
 
 def orthogonalised(kept: Sequence[Factors]) -> list[Factors]:
     """Return the components of each task after the vectors of all tasks have been made orthonormal together."""
-    whole, counts = _together(kept, linalg.orthogonalise), [len(factors.s) for factors in kept]
-    blocks = zip(*(torch.split(x, counts) for x in (whole.u.mT, whole.s, whole.vh)), strict=True)
+    u, s, vh = _together(kept)
+    whole, counts = (linalg.orthogonalise(u).mT, s, linalg.orthogonalise(vh)), [len(factors.s) for factors in kept]
+    blocks = zip(*(torch.split(x, counts) for x in whole), strict=True)
     return [Factors(u.mT, s, vh) for u, s, vh in blocks]
 
 
-def _recomposed(layer: Layer, fraction: float, orthogonalise: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the sum of the components that are kept, their vectors side by side made orthonormal.
+def _recomposed(layer: Layer, fraction: float, product: Callable[[Factors], Tensor]) -> Tensor:
+    """Return what ``product`` makes of the components that are kept of all tasks, side by side.
 
     What is no matrix, or cannot give each task one component, is averaged.
     """
     if _is_averaged(layer):
         return layer.mean()
     kept = _kept(layer, fraction)
-    return _together(kept, orthogonalise).product() if kept else torch.zeros(layer.shape, device=layer.device)
+    return product(_together(kept)) if kept else torch.zeros(layer.shape, device=layer.device)
 
 
 def _is_averaged(layer: Layer) -> bool:
@@ -162,9 +163,25 @@ def _kept(layer: Layer, fraction: float) -> list[Factors]:
     return [linalg.truncate(factors, max(1, linalg.numerical_rank(factors))) for factors in found]
 
 
-def _together(kept: Sequence[Factors], orthogonalise: Callable[[Tensor], Tensor]) -> Factors:
-    """Return the components of all tasks side by side, left and right vectors made orthonormal."""
+def _together(kept: Sequence[Factors]) -> Factors:
+    """Return the components of all tasks side by side, which are no longer orthonormal."""
     u = torch.cat([factors.u for factors in kept], dim=1)
     s = torch.cat([factors.s for factors in kept])
-    v = torch.cat([factors.vh for factors in kept]).mT
-    return Factors(orthogonalise(u), s, orthogonalise(v).mT)
+    return Factors(u, s, torch.cat([factors.vh for factors in kept]))
+
+
+def _orthogonalised_product(whole: Factors) -> Tensor:
+    """Return the product of factors after both sides have been made orthonormal."""
+    u, s, vh = whole
+    if len(u) < vh.shape[1]:
+        return _orthogonalised_product(Factors(vh.mT, s, u.mT)).mT
+    right = s[:, None] * linalg.orthogonalise(vh)
+    root = linalg.inverse_root(u) if len(u) >= 2 * len(s) else None
+    if root is None:
+        return linalg.orthogonalise(u) @ right
+    # A tall matrix is multiplied once if the small ones are multiplied first.
+    return (u.to(root.dtype) @ (root @ right.to(root.dtype))).to(u.dtype)
+
+
+def _whitened_product(whole: Factors) -> Tensor:
+    return Factors(linalg.whiten(whole.u), whole.s, linalg.whiten(whole.vh.mT).mT).product()
