@@ -153,7 +153,7 @@ def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colum
 
 
 def inverse_root(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "columns columns"] | None:
-    """Return (xᵀx)^(-1/2): in float32 if x is tall and well-conditioned, else in float64; None where that is inexact."""
+    """Return (xᵀx)^(-1/2): in float32 if x is tall and well-conditioned, else in float64; None if inexact."""
     tall = len(x) >= 2 * x.shape[1]
     for dtype in () if x.dtype == torch.float64 else WELL_CONDITIONED if tall else (torch.float64,):
         values, q = _eigh(_gram(x.to(dtype)))
@@ -180,8 +180,7 @@ def procrustes_error(x: Float[Tensor, "rows columns"]) -> float:
 
     It equals sqrt(sum (d - 1)²) over the singular values d of x, from which it is computed in float64.
     """
-    d = torch.linalg.svdvals(x.double())
-    return float((d - 1).norm())
+    return float((torch.linalg.svdvals(x.double()) - 1).norm())
 
 
 def singular_task_interference(factors: Sequence[Factors]) -> Interference:
@@ -199,10 +198,7 @@ def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> li
 
     What several suites share is computed once. With M = UΣVᵀ, the block of tasks i and j is
     (UᵢᵀM - ΣᵢVᵢᵀ)Vⱼ - (UᵢᵀUⱼ)Σⱼ + Σᵢ[i = j]. So no more than one such block is held at a time, and UᵢᵀUⱼ, for the
-    longer vectors, serves two of them in every suite.
-
-    Raises:
-        InputError: a suite of no task, or of more than there are.
+    longer vectors, serves two of them in every suite. InputError for a suite of no task, or of more than there are.
     """
     if strays := [size for size in suites if not 1 <= size <= len(factors)]:
         raise InputError(f"a suite of {strays[0]} cannot be taken from {len(factors)} task matrices; choose another.")
