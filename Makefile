@@ -54,7 +54,7 @@ BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json d
 STUDY := tsvlib/studies.py tsvlib/evaluation.py tsvlib/taskvectors.py
 CORE := $(addprefix tsvlib/,linalg.py spectra.py devices.py merging.py methods.py baselines.py masks.py compression.py)
 DRAW := tsvlib/plotting.py tsvlib/tsv.mplstyle
-AUDITING := tsvlib/audit.py tsvlib/published.py
+AUDITING := $(addprefix tsvlib/,audit.py published.py tables.py)
 
 ##@ The paper
 

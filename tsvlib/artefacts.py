@@ -210,8 +210,7 @@ def _names(layer: Layer) -> dict[str, object]:
 def _matrices(suite: CheckpointSuite, session: Session) -> list[Layer]:
     # Tensors of whole numbers, such as the position numbers of published models, may have two dimensions as well.
     keys = [key for key, info in suite.base.layout.items() if info.dtype.is_floating_point]
-    every = (merging.layers(suite, key, session.rule, session.device, session.spectra) for key in keys)
-    return [layer for layers in every for layer in layers if layer.is_matrix]
+    return merging.matrices(suite, keys, session.rule, session.device, session.spectra)
 
 
 def _table(out: Path, rows: Iterable[dict[str, object]]) -> "pd.DataFrame":

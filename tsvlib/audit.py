@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
+from tsvlib import tables
+
 EXACT = 1e-6
 """Distance from a whole number, in images, that sixteen printed digits leave after rounding."""
 
@@ -74,7 +76,7 @@ def mean_table(means: Mapping[str, pd.DataFrame], method: str) -> pd.DataFrame:
     rows = {name: frame.xs(method, level="method") for name, frame in means.items()}
     cells = {
         name: {
-            f"{backbone}, {n_tasks} tasks": f"{accuracy:.2f} ({normalised:.2f})"
+            tables.column(backbone, n_tasks): tables.pair(accuracy, normalised)
             for (backbone, n_tasks), accuracy, normalised in frame.itertuples()
         }
         for name, frame in rows.items()

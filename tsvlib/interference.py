@@ -79,8 +79,7 @@ def procrustes_errors(run: Runs, n_tasks: int) -> list[Row]:
 def matrices(run: Runs, n_tasks: int) -> list[Layer]:
     """Return the task matrices of the first ``n_tasks`` experts, in the order of the model."""
     suite = MemorySuite([run.task_vectors[task] for task in datasets.suite(n_tasks)])
-    layers = [each for key in suite.shapes for each in merging.layers(suite, key, spectra=run.spectra)]
-    return [layer for layer in layers if layer.is_matrix]
+    return merging.matrices(suite, suite.shapes, spectra=run.spectra)
 
 
 def place(key: str) -> tuple[int, str]:

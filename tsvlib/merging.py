@@ -6,7 +6,7 @@
 tensor of all experts at a time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ __all__ = [
     "baselines",
     "layers",
     "masks",
+    "matrices",
     "merge",
     "method",
     "named",
@@ -77,6 +78,18 @@ def layers(
     """Return the layers of one tensor: itself, or the task matrices that it holds."""
     n_parts = rule.parts(key, suite.shapes[key])
     return [Layer(suite, key, part, n_parts, device, spectra) for part in range(max(1, n_parts))]
+
+
+def matrices(
+    suite: Suite,
+    keys: Iterable[str],
+    rule: MatrixRule = PAPER,
+    device: torch.device = CPU,
+    spectra: Spectra | None = None,
+) -> list[Layer]:
+    """Return the task matrices of the tensors ``keys``, in their order."""
+    every = (layers(suite, key, rule, device, spectra) for key in keys)
+    return [layer for found in every for layer in found if layer.is_matrix]
 
 
 def update(

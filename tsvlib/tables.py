@@ -33,9 +33,18 @@ def cell(rows: pd.DataFrame, setting: tuple[str, int, str]) -> str:
     """
     if (*setting, "accuracy") not in rows.index:
         return "not run"
-    accuracy, normalised = (rows.xs((*setting, metric)) for metric in ("accuracy", "normalised_accuracy"))
+    accuracy, normalised = (rows.xs((*setting, metric)).to_dict() for metric in ("accuracy", "normalised_accuracy"))
     spread = f" ± {100 * accuracy['spread']:.1f}" if accuracy["seeds"] > 1 and accuracy["spread"] > 1e-9 else ""
-    return f"{100 * accuracy['mean']:.1f}{spread} ({100 * normalised['mean']:.1f})"
+    return pair(100 * accuracy["mean"], 100 * normalised["mean"], 1, spread)
+
+
+def pair(accuracy: float, normalised: float, decimals: int = 2, spread: str = "") -> str:
+    """Return accuracy, its spread if there is one, and normalised accuracy in parentheses; both are in percent.
+
+    >>> pair(85.857, 92.31), pair(70.04, 60.0, 1, " ± 0.2")
+    ('85.86 (92.31)', '70.0 ± 0.2 (60.0)')
+    """
+    return f"{accuracy:.{decimals}f}{spread} ({normalised:.{decimals}f})"
 
 
 def accuracy_table(frame: pd.DataFrame, profile: Profile, methods: dict[str, str]) -> pd.DataFrame:
@@ -59,7 +68,7 @@ def published_table(frame: pd.DataFrame, profile: Profile, methods: dict[str, st
     """
     percent = frame.pivot_table(index=["backbone", "n_tasks", "method"], columns="metric", values="percent")
     cells = {
-        place: f"{accuracy:.2f} ({normalised:.2f})"
+        place: pair(accuracy, normalised)
         for place, accuracy, normalised in percent[["accuracy", "normalised_accuracy"]].itertuples()
     }
     return pd.DataFrame(
