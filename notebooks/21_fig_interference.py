@@ -28,15 +28,14 @@ plotting.use_style()
 settings = profiles.load(profile)
 scores = results.load("interference", profile)
 whole = scores[(scores.metric == "entrywise") & (scores["rank"] == "full")]
-largest = whole[whole.n_tasks == settings.suites[-1]]
-largest = largest.replace({"matrix": {"positional_embedding": "positions"}})
-by_matrix = largest.pivot_table(index=["backbone", "layer", "matrix"], columns="seed", values="value") / 1000
-of_layers = largest.assign(block=("layer " + largest.layer.astype(str)).where(largest.layer >= 0, largest.matrix))
-by_block = (
-    of_layers.pivot_table(
-        index=["backbone", "layer", "block"], columns="seed", values="value", aggfunc="sum"
-    ).droplevel("layer")
+largest = whole[whole.n_tasks == settings.suites[-1]].replace({"matrix": {"positional_embedding": "positions"}})
+names, number = largest.matrix.str.replace("[._]weight$", "", regex=True), largest.layer.astype(str)
+by_block, by_matrix = (
+    largest.assign(label=label.where(largest.layer >= 0, names))
+    .pivot_table(index=["backbone", "layer", "label"], columns="seed", values="value", aggfunc="sum")
+    .droplevel("layer")
     / 1000
+    for label in ("layer " + number, number + " " + names)
 )
 by_block.mean(axis=1).round(1).rename("interference (thousands)").to_frame()
 
@@ -46,14 +45,10 @@ by_block.mean(axis=1).round(1).rename("interference (thousands)").to_frame()
 # %%
 fig, axes = plt.subplots(1, len(settings.backbones), figsize=(6.75, 2.6), squeeze=False)
 for axis, backbone in zip(axes[0], settings.backbones, strict=True):
-    seeds = by_block.loc[backbone.name].dropna(axis=1)
-    mean, style = seeds.mean(axis=1), plotting.backbone_style(backbone.name)
-    whiskers = [mean - seeds.min(axis=1), seeds.max(axis=1) - mean] if seeds.shape[1] > 1 else None
-    axis.bar(mean.index, mean, color=style.colour, hatch=style.hatch, edgecolor="white", yerr=whiskers, capsize=2)
+    mean = plotting.bars(axis, by_block.loc[backbone.name].dropna(axis=1), plotting.backbone_style(backbone.name))
     inside = mean[mean.index.str.startswith("layer")]
     axis.plot(inside.index, inside.rolling(2, min_periods=1).mean(), color="black", marker=".")
-    axis.set(title=backbone.label)
-    axis.tick_params(axis="x", rotation=90)
+    axis.set_title(backbone.label)
 axes[0, 0].set_ylabel("interference (thousands)")
 means = {b.label: by_block.loc[b.name].mean(axis=1).round().astype(int).to_dict() for b in settings.backbones}
 alt = f"Bars of singular task interference of {settings.suites[-1]} tasks by layer, in thousands. " + " ".join(
@@ -67,18 +62,12 @@ plotting.save_figure(fig, "interference_blocks", profile, alt=alt, source="21_fi
 # %%
 fig, axes = plt.subplots(len(settings.backbones), 1, figsize=(6.75, 2.2 * len(settings.backbones)), squeeze=False)
 for axis, backbone in zip(axes[:, 0], settings.backbones, strict=True):
-    seeds = by_matrix.loc[backbone.name].dropna(axis=1)
-    mean, style = seeds.mean(axis=1), plotting.backbone_style(backbone.name)
-    labels = [f"{layer} {matrix}" if layer >= 0 else matrix for layer, matrix in mean.index]
-    labels = [label.removesuffix(".weight").removesuffix("_weight") for label in labels]
-    whiskers = [mean - seeds.min(axis=1), seeds.max(axis=1) - mean] if seeds.shape[1] > 1 else None
-    axis.bar(labels, mean, color=style.colour, hatch=style.hatch, edgecolor="white", yerr=whiskers, capsize=2)
-    axis.plot(labels, mean.rolling(2, min_periods=1).mean(), color="black", marker=".", linewidth=0.8)
+    mean = plotting.bars(axis, by_matrix.loc[backbone.name].dropna(axis=1), plotting.backbone_style(backbone.name))
+    axis.plot(mean.index, mean.rolling(2, min_periods=1).mean(), color="black", marker=".", linewidth=0.8)
     axis.set(title=backbone.label, ylabel="thousands")
-    axis.tick_params(axis="x", rotation=90)
 top = by_matrix.mean(axis=1).groupby(level="backbone").idxmax()
-alt = "Bars of singular task interference of every task matrix, with a moving average. Highest: " + ", ".join(
-    f"{backbone.label} {top[backbone.name][2]} of layer {top[backbone.name][1]}" for backbone in settings.backbones
+alt = "Bars of interference of every task matrix by layer and name, with a moving average. Highest: " + ", ".join(
+    f"{backbone.label} {top[backbone.name][1]}" for backbone in settings.backbones
 )
 plotting.save_figure(fig, "interference_matrices", profile, alt=alt + ".", source="21_fig_interference")
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -27,6 +28,18 @@ def test_saves_three_formats_and_the_alternative_text(figure):
         assert image.text["Description"] == ALT
         assert image.text["Source"] == "22_fig_scaling"
         assert image.size[0] == round(3.25 * 300)
+
+
+def test_bars_are_means_and_whiskers_span_the_seeds():
+    seeds = pd.DataFrame({0: [1.0, 4.0], 1: [2.0, 4.0], 2: [6.0, 7.0]}, index=["first", "second"])
+    fig, (several, one) = plt.subplots(1, 2)
+    assert plotting.bars(several, seeds, plotting.BACKBONE_STYLE["b32"]).tolist() == [3, 5]
+    assert [bar.get_height() for bar in several.patches] == [3, 5]
+    assert [segment[:, 1].tolist() for segment in several.collections[0].get_segments()] == [[1, 6], [4, 7]]
+    assert [label.get_text() for label in several.get_xticklabels()] == ["first", "second"]
+    plotting.bars(one, seeds[[0]], plotting.BACKBONE_STYLE["b32"])
+    assert not one.collections
+    plt.close(fig)
 
 
 def test_same_figure_same_bytes(figure):

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tsvlib import paths
@@ -60,6 +62,18 @@ def backbone_style(backbone: str) -> Style:
     ('B/32', 'L/14')
     """
     return BACKBONE_STYLE["".join(filter(str.isalnum, backbone)).lower()[-3:]]
+
+
+def bars(axis: Axes, seeds: pd.DataFrame, style: Style) -> pd.Series:
+    """Draw a bar as high as the mean of every row, under its name, and return these means.
+
+    Columns are seeds; where there are several, whiskers span the lowest and the highest of them.
+    """
+    mean, low, high = seeds.mean(axis=1), seeds.min(axis=1), seeds.max(axis=1)
+    whiskers = [mean - low, high - mean] if seeds.shape[1] > 1 else None
+    axis.bar(mean.index, mean, color=style.colour, hatch=style.hatch, edgecolor="white", yerr=whiskers, capsize=2)
+    axis.tick_params(axis="x", rotation=90)
+    return mean
 
 
 def save_figure(fig: Figure, stem: str, profile: str, *, alt: str, source: str) -> None:
