@@ -17,6 +17,7 @@ def test_maps_are_inner_products_of_the_leading_vectors(trained: Path, monkeypat
     monkeypatch.setenv("TSV_OUTPUT", str(trained))
     run = next(studies.runs(SMOKE))
     rows = similarity.maps(run, 2, KEY, 3)
+    assert {row["first"]: row["task"] for row in rows} == dict(enumerate(np.repeat(datasets.suite(2), 3)))
     exact = [linalg.signed(linalg.svd(run.task_vectors[task][KEY].double())) for task in datasets.suite(2)]
     for name, side in (("u", [each.u for each in exact]), ("v", [each.vh.T for each in exact])):
         vectors = torch.cat([block[:, :3] for block in side], dim=1)
