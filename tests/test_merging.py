@@ -281,6 +281,13 @@ def test_parts_of_a_tensor_are_merged_as_matrices_of_their_own() -> None:
         torch.testing.assert_close(rows, torch.from_numpy(algorithm_1(deltas)), rtol=1e-6, atol=1e-8)
 
 
+def test_matrices_are_all_task_matrices_in_the_order_asked_for() -> None:
+    suite = MemorySuite(experts(2, 0))
+    found = merging.matrices(suite, ["proj", "bias", "text_projection", "in_proj_weight"], MatrixRule(split_qkv=True))
+    expected = [("proj", 0), *(("in_proj_weight", part) for part in range(3))]
+    assert [(layer.key, layer.part) for layer in found] == expected
+
+
 def test_kernels_can_be_merged_as_matrices() -> None:
     random = torch.Generator().manual_seed(0)
     kernels = [torch.randn(6, 3, 2, 2, dtype=torch.float64, generator=random) for _ in range(3)]
