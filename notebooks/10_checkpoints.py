@@ -56,7 +56,7 @@ tasks = datasets.suite(settings.tasks)
 with progress.track(sum(len(backbone.seeds) for backbone in settings.backbones), "measuring experts") as bar:
     for run in studies.runs(settings):
         rows += studies.references(run, settings.tasks)
-        run.individual("validation", settings.tasks)
+        run.individual("validation", datasets.suite(settings.tasks))
         bar.update()
 frame = pd.DataFrame(rows)
 

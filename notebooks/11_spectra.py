@@ -33,7 +33,8 @@ rows = []
 with progress.track(settings.tasks * sum(len(b.seeds) for b in settings.backbones), "low-rank experts") as bar:
     for run in studies.runs(settings):
         for task in tasks:
-            found = {share: run.truncated(task, share) for share in settings.fractions}
+            measured = run.truncated([(task, share) for share in settings.fractions])
+            found = dict(zip(settings.fractions, measured, strict=True))
             whole = run.evaluator.accuracy(run.experts[task], task, "test")
             found[1.0] = whole, run.task_vectors[task].stored_bytes
             key = (run.evaluator.backbone.name, run.seed, task)

@@ -53,6 +53,16 @@ def test_an_error_reaches_the_caller_and_ends_the_work() -> None:
         list(found)
 
 
+def test_a_worker_that_asks_for_workers_works_alone() -> None:
+    def inner(_: int) -> int:
+        return threading.get_ident()
+
+    def outer(_: int) -> set[int]:
+        return {threading.get_ident(), *devices.ordered(inner, range(4), 2)}
+
+    assert {len(threads) for threads in devices.ordered(outer, range(8), 2)} == {1}
+
+
 def test_each_worker_has_one_thread_and_settings_come_back() -> None:
     before = torch.get_num_threads()
     precision = torch.get_float32_matmul_precision()

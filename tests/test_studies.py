@@ -79,7 +79,7 @@ def test_truncation_matches_direct_compression(run: studies.Runs) -> None:
     task = datasets.suite(1)[0]
     direct = compress(run.task_vectors[task], Rank(fraction=0.25))
     state = direct.expand().apply(run.evaluator.base)
-    accuracy, size = run.truncated(task, 0.25)
+    ((accuracy, size),) = run.truncated([(task, 0.25)])
     assert accuracy == run.evaluator.accuracy(state, task, "test")
     assert size == direct.stored_bytes
 

@@ -2,6 +2,7 @@
 """Where the linear algebra runs: the one place that decides on device, precision and threads."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from tsvlib.errors import InputError
 
 NAMES = ("auto", "cpu", "cuda", "mps")
 AHEAD = 8
+_WORKER = threading.local()
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -50,12 +52,16 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: 
 
     Every matrix is worked on by one thread with one BLAS thread, so that results do not depend on the number of
     workers. No more than ``AHEAD`` results per worker wait for their turn, which bounds the memory that they take
-    and is enough to keep all workers busy when small and large tensors alternate.
+    and is enough to keep all workers busy when small and large tensors alternate. A function that asks for workers
+    itself, while it is run by one, gets no others: they are busy.
     InputError when ``workers`` is less than one.
     """
     if workers < 1:
         raise InputError(f"{workers} workers cannot work; choose at least one.")
-    with _exact(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    if getattr(_WORKER, "busy", False):
+        yield from map(function, items)
+        return
+    with _exact(), ThreadPoolExecutor(workers, initializer=_begin) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -66,6 +72,11 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: 
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    torch.set_num_threads(1)
+    _WORKER.busy = True
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from tsvlib import adaptation, compression, datasets, devices, experts, masks, m
 from tsvlib.adaptation import PROTOCOL, Adapted, Settings, Unlabelled
 from tsvlib.compression import Compressed, Rank
 from tsvlib.datasets import SplitName
+from tsvlib.devices import Item, Result
 from tsvlib.evaluation import Evaluator, normalised_accuracy, search_alpha
 from tsvlib.profiles import Profile
 from tsvlib.spectra import Spectra
@@ -94,16 +95,27 @@ class Runs:
         vectors = [self.task_vectors[task] for task in tasks]
         return merging.merge(method, vectors, workers=_workers(), spectra=self.spectra)
 
-    def individual(self, split: SplitName, n_tasks: int) -> dict[str, float]:
-        """Return the accuracy of each expert on its own task, for the first ``n_tasks`` tasks."""
-        first = datasets.suite(n_tasks)
-        return {task: self.evaluator.accuracy(self.experts[task], task, split) for task in first}
+    def individual(self, split: SplitName, tasks: Sequence[str]) -> dict[str, float]:
+        """Return the accuracy of each expert on its own task."""
+        states, missing = self.experts, [task for task in tasks if (task, split) not in self._individual]
+        measured = _each(lambda task: self.evaluator.accuracy(states[task], task, split), missing)
+        self._individual.update(zip([(task, split) for task in missing], measured, strict=True))
+        return {task: self._individual[task, split] for task in tasks}
 
-    def truncated(self, task: str, fraction: float) -> tuple[float, int]:
-        """Return the test accuracy of an expert rebuilt from a share of its components, and their bytes."""
-        kept = self.factors[task].shorten(Rank(fraction=fraction))
-        state = kept.expand().apply(self.evaluator.base)
-        return self.evaluator.accuracy(state, task, "test"), kept.stored_bytes
+    @cached_property
+    def _individual(self) -> dict[tuple[str, SplitName], float]:
+        return {}
+
+    def truncated(self, jobs: Sequence[tuple[str, float]]) -> list[tuple[float, int]]:
+        """Return for each task and share of components its expert's test accuracy with these alone, and their bytes."""
+        factors = self.factors
+
+        def measured(job: tuple[str, float]) -> tuple[float, int]:
+            kept = factors[job[0]].shorten(Rank(fraction=job[1]))
+            state = kept.expand().apply(self.evaluator.base)
+            return self.evaluator.accuracy(state, job[0], "test"), kept.stored_bytes
+
+        return _each(measured, jobs)
 
 
 def runs(profile: Profile) -> Iterator[Runs]:
@@ -117,13 +129,13 @@ def runs(profile: Profile) -> Iterator[Runs]:
 def references(run: Runs, n_tasks: int) -> list[Row]:
     """Return the rows between which a merged model lies: the zero-shot model and the individual experts."""
     zero_shot = run.evaluator.accuracies(run.evaluator.base, datasets.suite(n_tasks), "test")
-    individual = run.individual("test", n_tasks)
+    individual = run.individual("test", datasets.suite(n_tasks))
     return [*_measured(run, "zero_shot", zero_shot), *_measured(run, "individual", individual)]
 
 
 def validation_score(run: Runs, update: TaskVector, tasks: Sequence[str]) -> Callable[[float], float]:
     """Return what judges an alpha: the mean normalised accuracy of base + alpha * update on validation images."""
-    individual = {task: run.evaluator.accuracy(run.experts[task], task, "validation") for task in tasks}
+    individual = run.individual("validation", tasks)
 
     def score(alpha: float) -> float:
         state = update.apply(run.evaluator.base, alpha)
@@ -160,7 +172,8 @@ def masked(run: Runs, n_tasks: int) -> list[Row]:
     chosen = lambdas(run, n_tasks, shared)
     packed = masks.pack(suite, tasks, shared, list(chosen.values()))
     base = run.evaluator.base
-    accuracies = {task: run.evaluator.accuracy(packed.expert(task).apply(base), task, "test") for task in tasks}
+    measured = _each(lambda task: run.evaluator.accuracy(packed.expert(task).apply(base), task, "test"), tasks)
+    accuracies = dict(zip(tasks, measured, strict=True))
     return [
         *_measured(run, TALL_MASK, accuracies),
         *_lambda_rows(run, TALL_MASK, chosen),
@@ -174,11 +187,15 @@ def lambdas(run: Runs, n_tasks: int, shared: TaskVector) -> dict[str, float]:
     Of several that do, the smallest, as in the code of TALL-masks.
     """
 
-    def score(task: str, value: float) -> float:
-        state = masks.masked(shared, run.task_vectors[task], value).apply(run.evaluator.base)
-        return run.evaluator.accuracy(state, task, "validation")
+    task_vectors, tasks = run.task_vectors, datasets.suite(n_tasks)
 
-    return {task: max(masks.LAMBDAS, key=lambda value: score(task, value)) for task in datasets.suite(n_tasks)}
+    def score(job: tuple[str, float]) -> float:
+        state = masks.masked(shared, task_vectors[job[0]], job[1]).apply(run.evaluator.base)
+        return run.evaluator.accuracy(state, job[0], "validation")
+
+    jobs = list(product(tasks, masks.LAMBDAS))
+    scores = dict(zip(jobs, _each(score, jobs), strict=True))
+    return {task: max(masks.LAMBDAS, key=lambda value: scores[task, value]) for task in tasks}
 
 
 def confusion(run: Runs, n_tasks: int, method: merging.Method, alpha: float) -> list[Row]:
@@ -201,8 +218,8 @@ def compressed(run: Runs, n_tasks: int) -> list[Row]:
     The bytes of ``individual`` are those of whole task vectors. Both count float32 values.
     """
     tasks = datasets.suite(n_tasks)
-    results = {task: run.truncated(task, 1 / n_tasks) for task in tasks}
-    rows = _measured(run, "individual", run.individual("test", n_tasks))
+    results = dict(zip(tasks, run.truncated([(task, 1 / n_tasks) for task in tasks]), strict=True))
+    rows = _measured(run, "individual", run.individual("test", datasets.suite(n_tasks)))
     rows += _measured(run, "tsv_c", {task: accuracy for task, (accuracy, _) in results.items()})
     whole = sum(run.task_vectors[task].stored_bytes for task in tasks)
     sizes = {"individual": whole, "tsv_c": sum(size for _, size in results.values())}
@@ -216,9 +233,10 @@ def adapted(profile: Profile, settings: Settings = PROTOCOL) -> Iterator[list[Ro
     """
     evaluator, tasks = Evaluator(profile, profile.backbones[0].name), datasets.suite(profile.suites[0])
     images = [Unlabelled(datasets.cached(profile, task, "validation").images, evaluator.head(task)) for task in tasks]
-    jobs = [(Runs(profile, evaluator, seed), name) for seed in evaluator.backbone.seeds for name in STARTS]
-    results = devices.ordered(lambda job: _adapt(*job, images, settings), jobs, _workers())
-    for (run, name), found in zip(jobs, results, strict=True):
+    jobs = [(seed, name) for seed in evaluator.backbone.seeds for name in STARTS]
+    results = devices.ordered(lambda job: _adapt(evaluator, *job, images, settings), jobs, _workers())
+    for (seed, name), found in zip(jobs, results, strict=True):
+        run = Runs(profile, evaluator, seed)
         rows = _measured(run, name, evaluator.accuracies(found.state, tasks, "test"))
         initial = _measured(run, name, evaluator.accuracies(found.initial, tasks, "test"))
         rows += [row | {"metric": f"{row['metric']}_before"} for row in initial]
@@ -233,25 +251,32 @@ def adapted(profile: Profile, settings: Settings = PROTOCOL) -> Iterator[list[Ro
         yield rows + [_row(run, len(tasks), name, ALL_TASKS, metric, value) for metric, value in values.items()]
 
 
-def _adapt(run: Runs, name: str, images: Sequence[Unlabelled], settings: Settings) -> Adapted:
-    """Adapt the first experts of a run, one for each task of ``images``."""
-    base, backbone, tasks = run.evaluator.base, run.evaluator.backbone.name, datasets.suite(len(images))
-    # Only these experts, since those of several runs are in memory at once.
-    states = [experts.load(run.profile, backbone, task, run.seed) for task in tasks]
-    vectors = [taskvectors.task_vector(base, state, task) for task, state in zip(tasks, states, strict=True)]
-    parts = vectors if name == "adamerging" else merging.tsv_m_parts(vectors, run.spectra)
+def _adapt(evaluator: Evaluator, seed: int, name: str, images: Sequence[Unlabelled], settings: Settings) -> Adapted:
+    """Adapt the first experts of one seed, one for each task of ``images``."""
+    profile, base = evaluator.profile, evaluator.base
+    # Not the experts of a run, which are all of them and which stay: several seeds are in memory at once.
+    vectors = [
+        taskvectors.task_vector(base, experts.load(profile, evaluator.backbone.name, task, seed), task)
+        for task in datasets.suite(len(images))
+    ]
+    store = Runs(profile, evaluator, seed).spectra
+    parts = vectors if name == "adamerging" else merging.tsv_m_parts(vectors, store)
     # An encoder of its own, since other threads adapt others.
-    encoder = partial(models.features, models.with_weights(run.evaluator.model, base))
-    return adaptation.adapt(base, parts, images, encoder, start=STARTS[name], seed=run.seed, settings=settings)
+    encoder = partial(models.features, models.with_weights(evaluator.model, base))
+    return adaptation.adapt(base, parts, images, encoder, start=STARTS[name], seed=seed, settings=settings)
 
 
 def _workers() -> int:
     return devices.default_workers(devices.choose("cpu"))
 
 
+def _each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return list(devices.ordered(function, items, _workers()))
+
+
 def _measured(run: Runs, method: str, accuracies: Mapping[str, float]) -> list[Row]:
     n_tasks = len(accuracies)
-    normalised = normalised_accuracy(accuracies, run.individual("test", n_tasks))
+    normalised = normalised_accuracy(accuracies, run.individual("test", list(accuracies)))
     return [
         *(_row(run, n_tasks, method, task, "accuracy", value) for task, value in accuracies.items()),
         _row(run, n_tasks, method, ALL_TASKS, "normalised_accuracy", normalised),
