@@ -186,7 +186,6 @@ def lambdas(run: Runs, n_tasks: int, shared: TaskVector) -> dict[str, float]:
 
     Of several that do, the smallest, as in the code of TALL-masks.
     """
-
     task_vectors, tasks = run.task_vectors, datasets.suite(n_tasks)
 
     def score(job: tuple[str, float]) -> float:
