@@ -65,14 +65,16 @@ for method, point in points[["megabytes", "normalised"]].iterrows():
     label = f"{style.title}, 1/{n_tasks}" if method == "tsv_c" else style.title
     look = {"color": style.colour, "marker": style.marker, "linestyle": "none", "markersize": 8, "mfc": "white"}
     axis.plot(*point, **look, label=label)
-axis.set(xscale="log", xlabel=f"bytes of {n_tasks} task vectors (MB)", ylabel="normalised accuracy (%)")
+axis.set(xlabel=f"bytes of {n_tasks} task vectors (MB)", ylabel="normalised accuracy (%)")
 axis.set_title(backbone.label)
 axis.set_ylim(None, 100.8)
-axis.legend(loc="lower right", fontsize=7, labelspacing=0.8)
+plotting.log_x(axis)
+axis.legend(loc="best", fontsize=7, labelspacing=0.8)
 at = {name: f"{p.normalised:.1f} % at {p.megabytes:.0f} MB" for name, p in points.iterrows()}
+first, last = (f"{p.normalised:.1f} % at {p.megabytes:.0f} MB" for _, p in part.iloc[[0, -1]].iterrows())
 alt = (
     f"Normalised accuracy of {n_tasks} compressed experts of {backbone.label} against their size. The curve of TSV-C "
-    f"rises steeply and levels off; with 1/{n_tasks} of the components it reaches {at['tsv_c']}. Whole experts: "
+    f"goes from {first} to {last}; with 1/{n_tasks} of the components it is {at['tsv_c']}. Whole experts: "
     f"{at['individual']}."
 )
 plotting.save_figure(fig, "storage", profile, alt=alt, source="28_fig_storage")

@@ -53,7 +53,7 @@ for axis, task in zip(axes.flat, order, strict=False):
     axis.grid(visible=False)
 fig.supxlabel("predicted class", fontsize=8)
 fig.supylabel("true class", fontsize=8)
-fig.colorbar(image, ax=axes, label="share of the images of a class", shrink=0.5)
+fig.colorbar(image, ax=axes, label="share of a class", shrink=0.5)
 alt = (
     f"Confusion matrices of one model merged from {len(order)} tasks ({settings.backbones[-1].label}). Accuracies: "
     + (", ".join(f"{task} {100 * accuracy[task]:.0f} %" for task in order))

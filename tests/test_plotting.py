@@ -57,6 +57,17 @@ def test_refuses_a_figure_without_alternative_text_or_source(figure, alt, source
     assert not paths.figures("smoke").exists()
 
 
+@pytest.mark.parametrize(("largest", "numbers"), [(45, {"30", "35", "40", "45"}), (3000, {"$\\mathdefault{10^{2}}$"})])
+def test_less_than_a_decade_gets_plain_numbers(largest: int, numbers: set[str]):
+    figure, axis = plt.subplots()
+    axis.plot([30, largest], [0, 1])
+    plotting.log_x(axis)
+    figure.canvas.draw()
+    found = {label.get_text() for label in axis.get_xticklabels()}
+    assert numbers <= found
+    assert not any(label.get_text() for label in axis.get_xticklabels(minor=True) if largest == 45)
+
+
 def test_every_series_has_two_cues():
     for styles in (plotting.METHOD_STYLE, plotting.BACKBONE_STYLE):
         for cue in ("title", "colour", "marker"):

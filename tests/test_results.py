@@ -68,6 +68,13 @@ def test_a_broken_table_is_told_with_its_remedy():
         results.load("merge", "smoke")
 
 
+@pytest.mark.parametrize("text", ["{}", '{"profile": "smoke", "tolerances": {}}', "[]", "{"])
+def test_an_incomplete_sidecar_is_told_with_its_remedy(text: str):
+    save().with_suffix(".json").write_text(text)
+    with pytest.raises(InputError, match="make paper"):
+        results.load("merge", "smoke")
+
+
 def test_a_table_of_another_profile_is_refused():
     table = save(profile="mini")
     folder = paths.results("smoke")

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from tsvlib import paths
 from tsvlib.files import replacing
@@ -74,6 +75,16 @@ def bars(axis: Axes, seeds: pd.DataFrame, style: Style) -> pd.Series:
     axis.bar(mean.index, mean, color=style.colour, hatch=style.hatch, edgecolor="white", yerr=whiskers, capsize=2)
     axis.tick_params(axis="x", rotation=90)
     return mean
+
+
+def log_x(axis: Axes) -> None:
+    """Make the horizontal axis logarithmic after everything has been drawn; less than a decade gets few, plain numbers."""
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    if high < 10 * low:
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_locator(NullLocator())
 
 
 def save_figure(fig: Figure, stem: str, profile: str, *, alt: str, source: str) -> None:

@@ -194,7 +194,9 @@ def _sidecar(table: Path) -> dict[str, Any]:
     file = table.with_suffix(".json")
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not {"profile", "tolerances", "relative"} <= content.keys():
+            raise ValueError
+    except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{file}: missing or unreadable; run `make paper` again to compute the table.") from error
     return content
 
