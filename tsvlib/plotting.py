@@ -78,7 +78,7 @@ def bars(axis: Axes, seeds: pd.DataFrame, style: Style) -> pd.Series:
 
 
 def log_x(axis: Axes) -> None:
-    """Make the horizontal axis logarithmic after everything has been drawn; less than a decade gets few, plain numbers."""
+    """Make the horizontal axis logarithmic once all is drawn; less than a decade gets few, plain numbers."""
     axis.set_xscale("log")
     low, high = axis.get_xlim()
     if high < 10 * low:
