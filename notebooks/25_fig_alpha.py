@@ -41,7 +41,7 @@ paper = paper.loc[[(published.counterpart(backbone), subset) for backbone, subse
 
 # %%
 panels = {f"here: {settings.title}": (ours, "cividis"), "the paper": (paper, "gray")}
-height = 0.15 * len(ours) + 0.55
+height = max(0.15 * len(ours), 1.1) + 0.55
 fig, axes = plt.subplots(2, 1, figsize=(3.25, 2 * height))
 for axis, (title, (table, colours)) in zip(axes, panels.items(), strict=True):
     labels = [f"{plotting.backbone_style(backbone).title}, {subset}" for backbone, subset in table.index]
