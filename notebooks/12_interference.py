@@ -47,7 +47,7 @@ with progress.track(2 * sum(len(b.seeds) for b in settings.backbones), "measurin
 # %%
 frame, distance = pd.DataFrame(scores), pd.DataFrame(errors)
 columns, zero = interference.INTERFERENCE_COLUMNS, {"value": 0.0}
-results.save("interference", frame, profile, columns, tolerances=zero, relative=2e-3)
+results.save("interference", frame, profile, columns, tolerances=zero, relative=1e-3)
 results.save("procrustes", distance, profile, interference.ERROR_COLUMNS, tolerances={"error": 0.0}, relative=1e-3)
 frame.head()
 

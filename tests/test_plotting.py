@@ -66,6 +66,7 @@ def test_less_than_a_decade_gets_plain_numbers(largest: int, numbers: set[str]):
     found = {label.get_text() for label in axis.get_xticklabels()}
     assert numbers <= found
     assert not any(label.get_text() for label in axis.get_xticklabels(minor=True) if largest == 45)
+    plt.close(figure)
 
 
 def test_every_series_has_two_cues():
