@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """``python -m tsvlib plan|merge|compress|expand|interference|spectra``: the method on checkpoints of your own."""
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -32,4 +33,7 @@ def _tell(sentence: str, code: int) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    status = main()
+    # The end of the interpreter would search all of torch for cycles: half a second.
+    gc.freeze()
+    raise SystemExit(status)

@@ -19,7 +19,7 @@ from torch import Tensor
 from tsvlib import lapack
 from tsvlib.errors import InputError
 
-SOLVER = "gram-4"
+SOLVER = "gram-5"
 """Names the way ``leading`` decomposes, so that stored factors of another way are never taken for its own."""
 
 STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
@@ -31,7 +31,7 @@ WELL_CONDITIONED = {torch.float32: 2e-2, torch.float64: 2e-9}
 NEAR_DEPENDENT = 1e-3
 """The least distance of a direction of unit length from the others with which float32 tells them apart."""
 
-MARGIN = 16
+MARGIN = 8
 """Singular vectors beyond the last one wanted that take part in its refinement."""
 
 
@@ -277,14 +277,13 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
     image = delta @ v
     # The columns fade as the singular values do; at one length they are far from dependent, if there are any.
     image /= image.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    half, failed = torch.linalg.cholesky_ex(_gram(image.double()))
+    half, failed = torch.linalg.cholesky_ex(_gram(image))
     if bool((failed.bool() | (half.diagonal(dim1=-2, dim2=-1).amin(-1) < NEAR_DEPENDENT)).any()):
         return None
-    u = torch.linalg.solve_triangular(half.float(), image.mT, upper=False).mT
+    u = torch.linalg.solve_triangular(half, image.mT, upper=False).mT
     back = delta.mT @ u
-    root = torch.linalg.inv(torch.linalg.cholesky(_gram(u.double())))
-    values, w = _eigh(root @ _gram(back.double()) @ root.mT)
-    turn = root.mT @ w.flip(-1)[..., :k]
+    values, w = _eigh(_gram(back.double()))
+    turn = w.flip(-1)[..., :k]
     s = values.flip(-1)[..., :k].clamp_min(0).sqrt()
     return Factors(u @ turn.float(), s, (back @ (turn / s[..., None, :]).float()).mT)
 

@@ -164,14 +164,12 @@ class CheckpointSuite:
         start = self.base.read(key)
         for number, expert in enumerate(self.experts):
             end = expert.read(key)
-            if not start.is_floating_point():
-                if not torch.equal(start, end):
-                    _check_finite(key, end, str(expert.path))
+            if torch.equal(start, end):
                 continue
+            if not start.is_floating_point():
+                _check_finite(key, end, str(expert.path))
             # In the memory of what was read, because fresh memory takes as long as the subtraction.
             change = end.float().sub_(start.float())
-            if not change.numel():
-                continue
             # One pass finds what changed nothing and, since NaN and Inf survive subtraction, what is not finite.
             low, high = torch.aminmax(change)
             if not (low.isfinite() and high.isfinite()):
