@@ -1,10 +1,17 @@
 # The paper's table of contents: which notebook makes which file from which.
-# PROFILE chooses the size (smoke, mini), OUT another folder for everything that is written.
+# PROFILE chooses the size (smoke, mini), OUT another folder for everything that is written, JOBS how many notebooks run
+# side by side: most of them wait for one CPU at times.
 PROFILE ?= mini
 OUT ?= .
 VENV ?= .venv
 THREADS ?= 2
+JOBS ?= 2
 FURTHER_SEEDS ?= 0
+
+# The first make decides for those that it starts, and a -j of the user's for all.
+ifeq ($(MAKELEVEL)$(filter -j% --jobs%,$(MAKEFLAGS)),0)
+MAKEFLAGS += --jobs=$(JOBS)
+endif
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -28,6 +35,7 @@ PYTHON := $(VENV)/bin/python
 export TSV_OUTPUT := $(OUT)
 export PYTHONPATH := $(CURDIR)
 export OMP_NUM_THREADS := $(THREADS)
+export OMP_WAIT_POLICY := passive
 TOOL_FOLDERS := JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR IPYTHONDIR MPLCONFIGDIR HF_HOME TORCH_HOME \
   SKIMAGE_DATADIR SCIKIT_LEARN_DATA HYPOTHESIS_STORAGE_DIRECTORY
 $(foreach folder,$(TOOL_FOLDERS),$(eval export $(folder) := $(CURDIR)/build/home/$(folder)))
@@ -59,7 +67,7 @@ AUDITING := $(addprefix tsvlib/,audit.py published.py tables.py)
 ##@ The paper
 
 .PHONY: paper figures tables experts pretrain
-paper: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(PAGE)  ## everything: experts, results, figures, tables, one page of all
+paper: $(N)/13_merge.ipynb $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(PAGE)  ## everything: experts, results, figures, tables, one page of all
 	@echo "$(if $(WORKED),Built,Nothing to do): every result, figure and table of profile $(PROFILE) is up to date."
 figures: $(FIGURES)  ## the figures and what they need
 tables: $(TABLES)  ## the printed tables and what they need
@@ -72,7 +80,7 @@ pretrain: | intact-environment  ## train the shipped base models anew (hours)
 $(EXPERTS): tsvlib/training.py tsvlib/models.py $(DATA) $(BASES)
 	$(train)
 	@touch $@
-$(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) $(STUDY) $(CORE) $(DRAW)
+$(N)/00_tour.ipynb: notebooks/00_tour.py $(call table,merge) $(DRAW)
 	$(run)
 $(call figure,tasks) $(N)/01_tasks.ipynb &: notebooks/01_tasks.py $(EXPERTS) $(DATA) $(DRAW)
 	$(run)
@@ -89,12 +97,12 @@ $(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call
 	$(compute)
 $(call table,ablation) $(N)/15_ablation.ipynb &: notebooks/15_ablation.py $(call table,merge)
 	$(run)
-$(call table,alpha) $(call table,alpha_search) $(N)/16_alpha.ipynb &: notebooks/16_alpha.py $(call table,checkpoints) $(CORE) \
+$(call table,alpha) $(call table,alpha_search) $(N)/16_alpha.ipynb &: notebooks/16_alpha.py $(call table,merge) \
   tsvlib/alpha.py tsvlib/published.py $(addprefix data/published/,alpha.csv alpha_subsets.csv data_sets.csv)
 	$(run)
 $(call table,test_time) $(N)/17_test_time.ipynb &: notebooks/17_test_time.py $(call table,checkpoints) $(CORE) \
   tsvlib/adaptation.py tsvlib/plotting.py
-	$(compute)
+	$(run)
 $(call table,similarity) $(N)/18_similarity.ipynb &: notebooks/18_similarity.py $(call table,checkpoints) $(CORE) \
   tsvlib/similarity.py
 	$(compute)

@@ -68,6 +68,23 @@ def test_other_weights_splits_heads_and_images_are_measured_anew(
     assert len(encodings) == 5
 
 
+def test_a_part_of_the_images_is_completed_and_never_repeated(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    encode = models.encode
+    monkeypatch.setattr(models, "encode", lambda visual, images: seen.append(len(images)) or encode(visual, images))
+    few = evaluator.predictions(evaluator.base, ["mnist", "scenes"], "test", 40)
+    assert {task: len(classes) for task, classes in few.items()} == {"mnist": 40, "scenes": 40}
+    whole = evaluator.predictions(evaluator.base, ["mnist"], "test")["mnist"]
+    assert sum(seen) == 40 + 96
+    assert whole[:40].equal(few["mnist"])
+    labels = datasets.cached(SMOKE, "mnist", "test").labels
+    expected = int((whole[:40] == labels[:40]).sum()) / 40
+    assert evaluator.accuracy(evaluator.base, "mnist", "test", 40) == expected
+    assert sum(seen) == 40 + 96
+
+
 def test_a_broken_record_is_measured_again(evaluator: Evaluator, output: Path) -> None:
     first = evaluator.accuracy(evaluator.base, "mnist", "test")
     (record,) = output.glob("data/cache/smoke/evaluations/smoke-b32/*.json")

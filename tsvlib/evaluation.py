@@ -4,13 +4,13 @@
 import hashlib
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from tsvlib import checkpoints, datasets, devices, files, models, paths
@@ -50,32 +50,39 @@ class Evaluator:
         self._contexts: dict[tuple[str, str], str] = {}
         self._splits: dict[tuple[str, str], Split] = {}
 
-    def accuracy(self, state: Mapping[str, Tensor], task: str, split: SplitName) -> float:
+    def accuracy(self, state: Mapping[str, Tensor], task: str, split: SplitName, most: int | None = None) -> float:
         """Return the share of correct top-1 predictions, in [0, 1], of the encoder with weights ``state``."""
-        return self.accuracies(state, [task], split)[task]
+        return self.accuracies(state, [task], split, most)[task]
 
-    def accuracies(self, state: Mapping[str, Tensor], tasks: Iterable[str], split: SplitName) -> dict[str, float]:
-        """Return the top-1 accuracy on each of the tasks, in their order."""
+    def accuracies(
+        self, state: Mapping[str, Tensor], tasks: Iterable[str], split: SplitName, most: int | None = None
+    ) -> dict[str, float]:
+        """Return the top-1 accuracy on each of the tasks, in their order, on all images or the first ``most``."""
         return {
-            task: int((predicted == self._split(task, split).labels).sum()) / len(predicted)
-            for task, predicted in self.predictions(state, tasks, split).items()
+            task: int((predicted == self._split(task, split).labels[:most]).sum()) / len(predicted)
+            for task, predicted in self.predictions(state, tasks, split, most).items()
         }
 
     def predictions(
-        self, state: Mapping[str, Tensor], tasks: Iterable[str], split: SplitName
+        self, state: Mapping[str, Tensor], tasks: Iterable[str], split: SplitName, most: int | None = None
     ) -> dict[str, Int64[Tensor, " n"]]:
-        """Return the class that the encoder with weights ``state`` predicts for every image of each of the tasks."""
+        """Return the class that the encoder with weights ``state`` predicts for every image of each of the tasks.
+
+        With ``most`` only the first ones of a task are looked at. What is known of a task is completed, never repeated.
+        """
         file = self._file(checkpoints.state_digest(state))
-        known = _read(file)
+        kept = _read(file)
         keys = {task: f"{task} {split} {self._context(task, split)}" for task in tasks}
-        missing = [task for task, key in keys.items() if key not in known]
-        if missing:
-            known |= {keys[task]: found for task, found in self._predict(state, missing, split).items()}
+        found = {task: b64decode(kept.get(key, "")) for task, key in keys.items()}
+        rests = {task: self._rest(task, split, found[task], most) for task in keys}
+        if missing := {task: images for task, images in rests.items() if len(images)}:
+            for task, classes in self._predict(state, missing):
+                found[task] += classes
+            kept |= {keys[task]: b64encode(found[task]).decode() for task in missing}
             with files.replacing(file) as draft:
-                draft.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+                draft.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return {
-            task: torch.from_numpy(np.frombuffer(b64decode(known[key]), CLASS).astype("i8"))
-            for task, key in keys.items()
+            task: torch.from_numpy(np.frombuffer(classes, CLASS)[:most].astype("i8")) for task, classes in found.items()
         }
 
     def head(self, task: str) -> Tensor:
@@ -85,23 +92,21 @@ class Evaluator:
             self.heads[task] = models.zero_shot_head(self.model, about.classes, about.templates)
         return self.heads[task]
 
-    def _predict(self, state: Mapping[str, Tensor], tasks: Sequence[str], split: SplitName) -> dict[str, str]:
-        """Return the predicted classes of each task as text; workers share the images of all tasks."""
+    def _predict(self, state: Mapping[str, Tensor], images: Mapping[str, Tensor]) -> Iterator[tuple[str, bytes]]:
+        """Yield the classes predicted for batches of each task's images, in order; workers share all of them."""
         visual = models.with_weights(self.model, state)
-        parts = [
-            (task, images) for task in tasks for images in torch.split(self._split(task, split).images, models.BATCH)
-        ]
+        parts = [(task, batch) for task, every in images.items() for batch in torch.split(every, models.BATCH)]
 
         def classes(part: tuple[str, Tensor]) -> tuple[str, bytes]:
             task, images = part
             logits = models.encode(visual, images) @ self.head(task).T
             return task, logits.argmax(1).numpy().astype(CLASS).tobytes()
 
-        workers = devices.default_workers(devices.choose("cpu"))
-        found = dict.fromkeys(tasks, b"")
-        for task, predicted in devices.ordered(classes, parts, workers):
-            found[task] += predicted
-        return {task: b64encode(predicted).decode() for task, predicted in found.items()}
+        return devices.ordered(classes, parts, devices.default_workers(devices.choose("cpu")))
+
+    def _rest(self, task: str, split: SplitName, known: bytes, most: int | None) -> UInt8[Tensor, "n 3 rows cols"]:
+        """Return the images of which the classes are wanted and not known."""
+        return self._split(task, split).images[:most][len(known) // CLASS.itemsize :]
 
     def _split(self, task: str, split: SplitName) -> Split:
         if (task, split) not in self._splits:

@@ -28,8 +28,8 @@ STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
 WELL_CONDITIONED = {torch.float32: 2e-2, torch.float64: 2e-9}
 """By the precision of a Gram matrix: the least ratio of its eigenvalues with which to invert their roots."""
 
-NEAR_DEPENDENT = 1e-3
-"""The least distance of a direction of unit length from the others with which float32 tells them apart."""
+NEAR_DEPENDENT = 0.3
+"""The least distance of a direction of unit length from the others with which a Gram matrix in float32 serves."""
 
 MARGIN = 8
 """Singular vectors beyond the last one wanted that take part in its refinement."""

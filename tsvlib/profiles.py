@@ -16,11 +16,12 @@ from tsvlib.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Number of images per task in each split."""
+    """Number of images per task in each split, and how many of a whole suite's validation images judge an alpha."""
 
     train: int
     validation: int
     test: int
+    alpha: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +150,7 @@ def _check(profile: Profile, file: Path) -> None:
             2 <= suite <= profile.tasks for suite in profile.suites
         ),
         "suites: state each once, in rising order": list(profile.suites) != sorted(set(profile.suites)),
+        "images.alpha: every task of the largest suite needs an image": profile.images.alpha < max(profile.suites),
         "images, epochs and batch size must be at least 1": min(counts) < 1,
         "fractions must lie above 0 and at most at 1": not all(0 < f <= 1 for f in profile.fractions),
         "two backbones share a name": len(set(names)) < len(names),

@@ -28,7 +28,7 @@ from nbstripout import strip_output
 from tsvlib import paths, profiles
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
-from tsvlib.progress import shown_on_terminal
+from tsvlib.progress import CLEARED, shown_on_terminal
 
 VOLATILE = ["metadata.papermill", "metadata.language_info", "metadata.jupytext"]
 VOLATILE += ["cell.metadata.papermill", "cell.metadata.execution"]
@@ -159,7 +159,7 @@ def _execute(
 
     progress, log = draft.with_suffix(".progress"), draft.with_suffix(".log")
     surroundings = {**os.environ, "TSV_STAGE": str(stage), "TSV_PROGRESS": str(progress)}
-    with log.open("wb") as stderr, shown_on_terminal(progress):
+    with log.open("wb") as stderr, shown_on_terminal(progress, draft.stem):
         try:
             return _papermill(notebook, parameters, draft, _kernel_manager(surroundings, stderr))
         except papermill.PapermillExecutionError as error:
@@ -265,8 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(sentence: str, code: int = 0) -> int:
-    # One write, so that notebooks running side by side do not mix their lines.
-    sys.stderr.write(f"{sentence}\n")
+    # One write, so that notebooks running side by side do not mix their lines; on a terminal their bars stand there.
+    sys.stderr.write(f"{CLEARED if sys.stderr.isatty() else ''}{sentence}\n")
     sys.stderr.flush()
     return code
 

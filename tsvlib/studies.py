@@ -95,15 +95,16 @@ class Runs:
         vectors = [self.task_vectors[task] for task in tasks]
         return merging.merge(method, vectors, workers=_workers(), spectra=self.spectra)
 
-    def individual(self, split: SplitName, tasks: Sequence[str]) -> dict[str, float]:
-        """Return the accuracy of each expert on its own task."""
-        states, missing = self.experts, [task for task in tasks if (task, split) not in self._individual]
-        measured = _each(lambda task: self.evaluator.accuracy(states[task], task, split), missing)
-        self._individual.update(zip([(task, split) for task in missing], measured, strict=True))
-        return {task: self._individual[task, split] for task in tasks}
+    def individual(self, split: SplitName, tasks: Sequence[str], most: int | None = None) -> dict[str, float]:
+        """Return the accuracy of each expert on its own task, on all or at most the first ``most`` images."""
+        states, keys = self.experts, {task: (task, split, most) for task in tasks}
+        missing = [task for task, key in keys.items() if key not in self._individual]
+        measured = _each(lambda task: self.evaluator.accuracy(states[task], *keys[task]), missing)
+        self._individual.update(zip([keys[task] for task in missing], measured, strict=True))
+        return {task: self._individual[key] for task, key in keys.items()}
 
     @cached_property
-    def _individual(self) -> dict[tuple[str, SplitName], float]:
+    def _individual(self) -> dict[tuple[str, SplitName, int | None], float]:
         return {}
 
     def truncated(self, jobs: Sequence[tuple[str, float]]) -> list[tuple[float, int]]:
@@ -134,12 +135,16 @@ def references(run: Runs, n_tasks: int) -> list[Row]:
 
 
 def validation_score(run: Runs, update: TaskVector, tasks: Sequence[str]) -> Callable[[float], float]:
-    """Return what judges an alpha: the mean normalised accuracy of base + alpha * update on validation images."""
-    individual = run.individual("validation", tasks)
+    """Return what judges an alpha: the mean normalised accuracy of base + alpha * update on validation images.
+
+    Every suite is judged by as many images as any other, the first ones of each task in equal parts.
+    """
+    most = run.profile.images.alpha // len(tasks)
+    individual = run.individual("validation", tasks, most)
 
     def score(alpha: float) -> float:
         state = update.apply(run.evaluator.base, alpha)
-        return normalised_accuracy(run.evaluator.accuracies(state, tasks, "validation"), individual)
+        return normalised_accuracy(run.evaluator.accuracies(state, tasks, "validation", most), individual)
 
     return score
 
@@ -225,17 +230,25 @@ def compressed(run: Runs, n_tasks: int) -> list[Row]:
     return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
 
 
-def adapted(profile: Profile, settings: Settings = PROTOCOL) -> Iterator[list[Row]]:
-    """Yield the rows of test-time adaptation (App. D.2.7): first backbone, first suite, each seed, each of ``STARTS``.
+def adapted(run: Runs, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[list[Row]]:
+    """Yield the rows of test-time adaptation (App. D.2.7) of the first ``n_tasks`` experts, for each of ``STARTS``.
 
     Coefficients are learnt from validation images, of which no label is read; test images come after.
     """
-    evaluator, tasks = Evaluator(profile, profile.backbones[0].name), datasets.suite(profile.suites[0])
-    images = [Unlabelled(datasets.cached(profile, task, "validation").images, evaluator.head(task)) for task in tasks]
-    jobs = [(seed, name) for seed in evaluator.backbone.seeds for name in STARTS]
-    results = devices.ordered(lambda job: _adapt(evaluator, *job, images, settings), jobs, _workers())
-    for (seed, name), found in zip(jobs, results, strict=True):
-        run = Runs(profile, evaluator, seed)
+    evaluator, tasks = run.evaluator, datasets.suite(n_tasks)
+    vectors = [run.task_vectors[task] for task in tasks]
+    splits = [datasets.cached(run.profile, task, "validation") for task in tasks]
+    images = [Unlabelled(split.images, evaluator.head(task)) for task, split in zip(tasks, splits, strict=True)]
+
+    def adapt(name: str) -> Adapted:
+        parts = vectors if name == "adamerging" else merging.tsv_m_parts(vectors, run.spectra)
+        # An encoder of its own, since other threads adapt others.
+        encoder = partial(models.features, models.with_weights(evaluator.model, evaluator.base))
+        return adaptation.adapt(
+            evaluator.base, parts, images, encoder, start=STARTS[name], seed=run.seed, settings=settings
+        )
+
+    for name, found in zip(STARTS, devices.ordered(adapt, STARTS, _workers()), strict=True):
         rows = _measured(run, name, evaluator.accuracies(found.state, tasks, "test"))
         initial = _measured(run, name, evaluator.accuracies(found.initial, tasks, "test"))
         rows += [row | {"metric": f"{row['metric']}_before"} for row in initial]
@@ -248,21 +261,6 @@ def adapted(profile: Profile, settings: Settings = PROTOCOL) -> Iterator[list[Ro
             "coefficient_largest": float(learnt.max()),
         }
         yield rows + [_row(run, len(tasks), name, ALL_TASKS, metric, value) for metric, value in values.items()]
-
-
-def _adapt(evaluator: Evaluator, seed: int, name: str, images: Sequence[Unlabelled], settings: Settings) -> Adapted:
-    """Adapt the first experts of one seed, one for each task of ``images``."""
-    profile, base = evaluator.profile, evaluator.base
-    # Not the experts of a run, which are all of them and which stay: several seeds are in memory at once.
-    vectors = [
-        taskvectors.task_vector(base, experts.load(profile, evaluator.backbone.name, task, seed), task)
-        for task in datasets.suite(len(images))
-    ]
-    store = Runs(profile, evaluator, seed).spectra
-    parts = vectors if name == "adamerging" else merging.tsv_m_parts(vectors, store)
-    # An encoder of its own, since other threads adapt others.
-    encoder = partial(models.features, models.with_weights(evaluator.model, base))
-    return adaptation.adapt(base, parts, images, encoder, start=STARTS[name], seed=seed, settings=settings)
 
 
 def _workers() -> int:
