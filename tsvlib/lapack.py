@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""A few eigenpairs of a symmetric matrix on the CPU, without the lock that keeps Python's threads apart.
+"""Eigenpairs of a symmetric matrix on the CPU, all or a few, without the lock that keeps Python's threads apart.
 
-PyTorch offers no partial eigendecomposition, and SciPy's holds the lock. SciPy publishes the addresses of the LAPACK
-routines that it ships (``scipy.linalg.cython_lapack``), and ``ctypes`` lets go of the lock while it calls one.
+PyTorch offers no partial eigendecomposition, its full one is slower than the one here, and SciPy's hold the lock. SciPy
+publishes the addresses of the LAPACK routines that it ships (``scipy.linalg.cython_lapack``), and ``ctypes`` lets go of
+the lock while it calls one.
 """
 
 import ctypes
+from collections.abc import Iterator
 from functools import cache
 
 import torch
@@ -13,9 +15,28 @@ from jaxtyping import Float
 from scipy.linalg import cython_lapack
 from torch import Tensor
 
-_ROUTINES = {torch.float32: "ssyevr", torch.float64: "dsyevr"}
 _REALS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
-_N_ARGUMENTS = 21
+_LETTERS = {torch.float32: "s", torch.float64: "d"}
+
+
+def eigenpairs(symmetric: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
+    """Return all eigenvalues, ascending, and their eigenvectors (LAPACK's syevd).
+
+    float32 or float64 on the CPU; only the lower triangle is read. RuntimeError when LAPACK finds no answer.
+
+    >>> eigenpairs(torch.diag(torch.tensor([3.0, 1.0, 2.0])))[0]
+    tensor([1., 2., 3.])
+    """
+    n, info = len(symmetric), ctypes.c_int()
+    vectors, values = symmetric.clone(), symmetric.new_empty(n)
+    for work, iwork, sizes in _workspaces(symmetric.dtype):
+        _routine(symmetric.dtype, "syevd", 11)(
+            b"V", b"U", _int(n), _at(vectors), _int(n), _at(values), _at(work), _int(sizes[0]), _at(iwork),
+            _int(sizes[1]), ctypes.byref(info),
+        )  # fmt: skip
+    if info.value:
+        raise RuntimeError(f"LAPACK's syevd failed with code {info.value}")
+    return values, vectors.mT
 
 
 def largest_eigenpairs(symmetric: Float[Tensor, "n n"], k: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "n k"]]:
@@ -37,29 +58,32 @@ def largest_eigenpairs(symmetric: Float[Tensor, "n n"], k: int) -> tuple[Float[T
     # LAPACK counts along columns: the lower triangle of rows is its upper one. It overwrites what it reads.
     matrix, values, vectors = symmetric.clone(), symmetric.new_empty(n), symmetric.new_empty(k, n)
     support, found, info = torch.empty(2 * n, dtype=torch.int32), ctypes.c_int(), ctypes.c_int()
-    work, lwork = symmetric.new_empty(1), -1
-    iwork, liwork = torch.empty(1, dtype=torch.int32), -1
-    for _ in range(2):  # the first call only asks how much room the second one needs
-        _routine(symmetric.dtype)(
+    for work, iwork, sizes in _workspaces(symmetric.dtype):
+        _routine(symmetric.dtype, "syevr", 21)(
             b"V", b"I", b"U", _int(n), _at(matrix), _int(n), ctypes.byref(real()), ctypes.byref(real()),
             _int(n - k + 1), _int(n), ctypes.byref(real()), ctypes.byref(found), _at(values), _at(vectors), _int(n),
-            _at(support), _at(work), _int(lwork), _at(iwork), _int(liwork), ctypes.byref(info),
+            _at(support), _at(work), _int(sizes[0]), _at(iwork), _int(sizes[1]), ctypes.byref(info),
         )  # fmt: skip
-        if lwork < 0:
-            lwork, liwork = int(work[0]), int(iwork[0])
-            work, iwork = symmetric.new_empty(lwork), torch.empty(liwork, dtype=torch.int32)
     if info.value or found.value != k:
-        raise RuntimeError(f"LAPACK's {_ROUTINES[symmetric.dtype]} failed with code {info.value}")
+        raise RuntimeError(f"LAPACK's syevr failed with code {info.value}")
     return values[:k], vectors.mT
 
 
+def _workspaces(dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor, tuple[int, int]]]:
+    """Yield room to work for two calls: the first one, of size -1, only asks how much the second one needs."""
+    work, iwork = torch.empty(1, dtype=dtype), torch.empty(1, dtype=torch.int32)
+    yield work, iwork, (-1, -1)
+    sizes = int(work[0]), int(iwork[0])
+    yield torch.empty(sizes[0], dtype=dtype), torch.empty(sizes[1], dtype=torch.int32), sizes
+
+
 @cache
-def _routine(dtype: torch.dtype) -> "ctypes._FuncPointer":
-    capsule = cython_lapack.__pyx_capi__[_ROUTINES[dtype]]
+def _routine(dtype: torch.dtype, name: str, n_arguments: int) -> "ctypes._FuncPointer":
+    capsule = cython_lapack.__pyx_capi__[_LETTERS[dtype] + name]
     name_of, pointer_in = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
     pointer_in.restype, pointer_in.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * _N_ARGUMENTS)(pointer_in(capsule, name_of(capsule)))
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * n_arguments)(pointer_in(capsule, name_of(capsule)))
 
 
 def _int(number: int) -> "ctypes._CArgObject":

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -180,7 +179,8 @@ def procrustes_error(x: Float[Tensor, "rows columns"]) -> float:
 
     It equals sqrt(sum (d - 1)²) over the singular values d of x, from which it is computed in float64.
     """
-    return float((torch.linalg.svdvals(x.double()) - 1).norm())
+    wide = x.double() if len(x) >= x.shape[1] else x.double().mT
+    return float((torch.linalg.eigvalsh(_gram(wide)).clamp_min(0).sqrt() - 1).norm())
 
 
 def singular_task_interference(factors: Sequence[Factors]) -> Interference:
@@ -254,13 +254,8 @@ def _eigh(
 ) -> tuple[Float[Tensor, "*tasks k"], Float[Tensor, "*tasks n k"]]:
     """Return the k largest eigenvalues (all by default), ascending, and their eigenvectors, from the lower triangle."""
     n = symmetric.shape[-1]
-    single = symmetric.ndim == 2 and symmetric.device.type == "cpu"
-    if single and k is not None and k < n:
-        return lapack.largest_eigenpairs(symmetric, k)
-    if single and symmetric.dtype == torch.float64:
-        # The same routine as PyTorch's, in a faster build.
-        all_values, all_vectors = np.linalg.eigh(symmetric.numpy())
-        return torch.from_numpy(all_values), torch.from_numpy(all_vectors)
+    if symmetric.ndim == 2 and symmetric.device.type == "cpu":
+        return lapack.eigenpairs(symmetric) if k in (None, n) else lapack.largest_eigenpairs(symmetric, k)
     values, vectors = torch.linalg.eigh(symmetric)
     return values[..., n - (k or n) :], vectors[..., n - (k or n) :]
 
@@ -280,7 +275,7 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
     half, failed = torch.linalg.cholesky_ex(_gram(image))
     if bool((failed.bool() | (half.diagonal(dim1=-2, dim2=-1).amin(-1) < NEAR_DEPENDENT)).any()):
         return None
-    u = torch.linalg.solve_triangular(half, image.mT, upper=False).mT
+    u = image @ torch.linalg.inv(half).mT
     back = delta.mT @ u
     values, w = _eigh(_gram(back.double()))
     turn = w.flip(-1)[..., :k]
