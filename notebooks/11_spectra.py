@@ -35,8 +35,7 @@ with progress.track(settings.tasks * sum(len(b.seeds) for b in settings.backbone
         for task in tasks:
             measured = run.truncated([(task, share) for share in settings.fractions])
             found = dict(zip(settings.fractions, measured, strict=True))
-            whole = run.evaluator.accuracy(run.experts[task], task, "test")
-            found[1.0] = whole, run.task_vectors[task].stored_bytes
+            found[1.0] = run.individual("test", [task])[task], run.task_vectors[task].stored_bytes
             key = (run.evaluator.backbone.name, run.seed, task)
             rows += [(*key, round(100 * share), accuracy, float(size)) for share, (accuracy, size) in found.items()]
             bar.update()

@@ -78,10 +78,10 @@ def bars(axis: Axes, seeds: pd.DataFrame, style: Style) -> pd.Series:
 
 
 def log_x(axis: Axes) -> None:
-    """Make the horizontal axis logarithmic once all is drawn; less than a decade gets few, plain numbers."""
+    """Make the horizontal axis logarithmic once all is drawn; less than a decade and a half gets few, plain numbers."""
     axis.set_xscale("log")
     low, high = axis.get_xlim()
-    if high < 10 * low:
+    if high < 30 * low:
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_locator(NullLocator())
