@@ -90,9 +90,10 @@ def test_a_fresh_clone_recomputes_everything_and_then_nothing(checkout):
     assert said.startswith("Nothing to do:")
 
 
-def test_two_jobs_do_the_same(checkout):
-    assert sorted(make(checkout, "-j2", "paper")[1]) == ALL
-    assert make(checkout, "-j2", "paper")[1] == []
+@pytest.mark.parametrize("jobs", ["-j1", "JOBS=3"])
+def test_fewer_or_more_jobs_do_the_same(checkout, jobs):
+    assert sorted(make(checkout, jobs, "paper")[1]) == ALL
+    assert make(checkout, jobs, "paper")[1] == []
 
 
 @pytest.mark.parametrize(
