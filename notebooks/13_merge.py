@@ -27,7 +27,7 @@ from tsvlib import merging, profiles, progress, provenance, results, studies, ta
 # A method turns the task vectors of a suite into one update; the merged weights are base + alpha * update. Alpha is
 # chosen from the method's grid by the mean normalised accuracy on *validation* images. The search climbs from small
 # alphas and needs at most ten of the thirty values. Test images are used once, for the chosen alpha. Consensus TA has a
-# lambda for each task besides, which says how much of the sum a task wants; the best of five on the task's validation
+# lambda for each task besides, which says how much of the sum a task wants; the best of a few on the task's validation
 # images.
 
 # %%

@@ -25,7 +25,7 @@ from tsvlib import profiles, progress, provenance, results, studies, tables
 # ## Compress and measure
 #
 # For TSV-C nothing is chosen: the share of components follows from the number of tasks, and alpha is 1. TALL-Mask +
-# TIES takes alpha = 1 too, and for each task the lambda of five whose mask is best on the task's validation images.
+# TIES takes alpha = 1 too, and for each task the lambda of a few whose mask is best on the task's validation images.
 
 # %%
 settings = profiles.load(profile).with_further_seeds(further_seeds)

@@ -288,7 +288,7 @@ def test_there_is_no_place_for_labels() -> None:
 
 
 def test_the_protocol_is_the_default() -> None:
-    assert dataclasses.asdict(adaptation.PROTOCOL) == {"steps": 100, "learning_rate": 0.005, "batch": 16}
+    assert dataclasses.asdict(adaptation.PROTOCOL) == {"steps": 50, "learning_rate": 0.005, "batch": 16}
 
 
 def test_divergence_is_told() -> None:

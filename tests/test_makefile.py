@@ -65,7 +65,7 @@ def checkout(tmp_path):
 
 
 def make(checkout, *arguments, code=0, venv="env", path=None):
-    """Run make and return what it said and which notebooks ran, in order."""
+    """Run make and return what it said and which notebooks ran, in order; by default, two run side by side."""
     (checkout / "calls").write_text("")
     # This test may itself run under make, whose flags and variables must not reach the make under test.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
@@ -103,14 +103,17 @@ def test_fewer_or_more_jobs_do_the_same(checkout, jobs):
         ("figures/mini/merge.tex", ["30"]),
         ("data/results/mini/compress.json", ["14", "23", "28", "31", "41"]),
         ("notebooks/00_tour.ipynb", ["00"]),
-        ("notebooks/13_merge.ipynb", ["13", "15", "19", "22", "23", "27", "29", "30", "32", "34", "41"]),
+        (
+            "notebooks/13_merge.ipynb",
+            ["00", "13", "15", "16", "19", "22", "23", "25", "27", "29", "30", "32", "34", "41"],
+        ),
         ("notebooks/20_fig_spectra.ipynb", ["20"]),
     ],
 )
 def test_a_lost_file_is_remade_with_what_follows_from_it(checkout, lost, ran):
     make(checkout, "paper")
     (checkout / lost).unlink()
-    assert make(checkout, "paper")[1] == ran
+    assert sorted(make(checkout, "paper")[1]) == ran
     assert make(checkout, "paper")[1] == []
 
 
@@ -143,9 +146,9 @@ def test_after_a_failure_it_continues_there(checkout, failing):
     (checkout / "failing").write_text(f"tsvlib.run notebooks/{failing}.py\n")
     said, ran = make(checkout, "paper", code=2)
     assert "the reason" in said
-    assert ran[-1] == failing[:2]
+    ran.remove(failing[:2])
     (checkout / "failing").unlink()
-    assert sorted([*ran[:-1], *make(checkout, "paper")[1]]) == ALL
+    assert sorted([*ran, *make(checkout, "paper")[1]]) == ALL
 
 
 def test_a_half_moved_group_is_remade(checkout):

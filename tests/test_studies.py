@@ -63,9 +63,9 @@ def test_alpha_never_sees_test_images(run: studies.Runs, monkeypatch: pytest.Mon
     asked: list[str] = []
     whole = evaluation.Evaluator.accuracies
 
-    def noted(self, state, tasks, split):
+    def noted(self, state, tasks, split, most=None):
         asked.append(split)
-        return whole(self, state, tasks, split)
+        return whole(self, state, tasks, split, most)
 
     monkeypatch.setattr(evaluation.Evaluator, "accuracies", noted)
     rows = studies.merge(run, 2, merging.METHODS["task_arithmetic"])
@@ -97,9 +97,9 @@ def test_lambdas_are_the_smallest_of_the_best_on_each_tasks_own_validation_image
     chosen = studies.lambdas(run, 3, total)
     assert list(chosen) == list(tasks)
     for task, value in chosen.items():
-        states = [masks.masked(total, run.task_vectors[task], each) for each in masks.LAMBDAS]
+        states = [masks.masked(total, run.task_vectors[task], each) for each in SMOKE.lambdas]
         scores = [run.evaluator.accuracy(s.apply(run.evaluator.base), task, "validation") for s in states]
-        assert value == masks.LAMBDAS[scores.index(max(scores))]
+        assert value == SMOKE.lambdas[scores.index(max(scores))]
 
 
 def test_consensus_takes_the_lambda_of_each_task(run: studies.Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,19 +129,23 @@ def test_masked_experts_are_tested_on_their_own_task_with_the_bytes_of_one_updat
 def test_no_choice_sees_test_images_and_nothing_is_predicted_twice(
     run: studies.Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    predicted: list[tuple[str, str, str]] = []
-    whole = evaluation.Evaluator._predict
+    splits, predicted = [], []
+    predictions, predict = evaluation.Evaluator.predictions, evaluation.Evaluator._predict
 
-    def noted(self, state, tasks, split):
-        predicted.extend((checkpoints.state_digest(state), task, split) for task in tasks)
-        return whole(self, state, tasks, split)
+    def asked(self, state, tasks, split, most=None):
+        splits.append(split)
+        return predictions(self, state, tasks, split, most)
 
+    def noted(self, state, images):
+        predicted.extend((checkpoints.state_digest({**state, "images": each}), task) for task, each in images.items())
+        return predict(self, state, images)
+
+    monkeypatch.setattr(evaluation.Evaluator, "predictions", asked)
     monkeypatch.setattr(evaluation.Evaluator, "_predict", noted)
     monkeypatch.setattr(evaluation.Evaluator, "_file", lambda self, weights: tmp_path / f"{weights}.json")
     for study in (studies.consensus, studies.masked):
-        start = len(predicted)
+        splits.clear()
         study(run, 3)
-        splits = [split for _, _, split in predicted[start:]]
         assert splits == sorted(splits, key=("validation", "test").index)
     assert len(set(predicted)) == len(predicted)
 

@@ -32,7 +32,7 @@ class Unlabelled(NamedTuple):
 class Settings:
     """How coefficients are learnt: steps of Adam, its learning rate, images of every task in each step."""
 
-    steps: int = 100
+    steps: int = 50
     learning_rate: float = 0.005
     batch: int = 16
 

@@ -79,7 +79,7 @@ class Evaluator:
             for task, classes in self._predict(state, missing):
                 found[task] += classes
             kept |= {keys[task]: b64encode(found[task]).decode() for task in missing}
-            with files.replacing(file) as draft:
+            with files.replacing(file, durable=False) as draft:
                 draft.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return {
             task: torch.from_numpy(np.frombuffer(classes, CLASS)[:most].astype("i8")) for task, classes in found.items()

@@ -24,9 +24,6 @@ from tsvlib.errors import InputError
 from tsvlib.methods import METHODS, THIRTIETHS, VALIDATION, Layer, Merge, Method, method
 from tsvlib.taskvectors import StateDict, Suite, TaskVector
 
-LAMBDAS = (0.2, 0.3, 0.4, 0.5, 0.6)
-"""From which the paper and TALL-masks choose for every task, on its validation images."""
-
 LAMBDA = 0.4
 """Where nothing can be chosen."""
 

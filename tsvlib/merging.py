@@ -188,12 +188,28 @@ def _orthogonalised_product(whole: Factors) -> Tensor:
     u, s, vh = whole
     if len(u) < vh.shape[1]:
         return _orthogonalised_product(Factors(vh.mT, s, u.mT)).mT
+    if len(s) > len(u) and (product := _between_roots(whole)) is not None:
+        return product
     right = s[:, None] * linalg.orthogonalise(vh)
     root = linalg.inverse_root(u) if len(u) >= 2 * len(s) else None
     if root is None:
         return linalg.orthogonalise(u) @ right
     # A tall matrix is multiplied once if the small ones are multiplied first.
     return (u.to(root.dtype) @ (root @ right.to(root.dtype))).to(u.dtype)
+
+
+def _between_roots(whole: Factors) -> Tensor | None:
+    """Return the same for components that outnumber both dimensions, or None where the roots would be inexact.
+
+    With A = (UUᵀ)^(-1/2) and B = (VVᵀ)^(-1/2), AU and BV have orthonormal rows, and AU diag(s) VᵀB needs the
+    many components only in the product of the factors as they are.
+    """
+    left, right = linalg.inverse_root(whole.u.mT), linalg.inverse_root(whole.vh)
+    if left is None or right is None:
+        return None
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    product = Factors(*(part.to(dtype) for part in whole)).product()
+    return (left.to(dtype) @ product @ right.to(dtype)).to(whole.s.dtype)
 
 
 def _whitened_product(whole: Factors) -> Tensor:

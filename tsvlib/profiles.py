@@ -50,8 +50,9 @@ class Profile:
     """Everything that distinguishes one size of the paper from another.
 
     ``suites`` lists how many of the first tasks are merged together, ``fractions`` the shares of the singular
-    components in the low-rank curve. ``pretrained`` says whether weights ship with the backbones (otherwise they
-    are random), ``assert_claims`` whether a notebook fails when the paper's claim does.
+    components in the low-rank curve, ``lambdas`` the choices for a TALL mask. ``pretrained`` says whether weights ship
+    with the backbones (otherwise they are random), ``assert_claims`` whether a notebook fails when the paper's claim
+    does.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Profile:
     backbones: tuple[Backbone, ...]
     finetuning: Finetuning
     fractions: tuple[float, ...]
+    lambdas: tuple[float, ...]
     pretrained: bool
     assert_claims: bool
 
@@ -152,6 +154,8 @@ def _check(profile: Profile, file: Path) -> None:
         "suites: state each once, in rising order": list(profile.suites) != sorted(set(profile.suites)),
         "images.alpha: every task of the largest suite needs an image": profile.images.alpha < max(profile.suites),
         "images, epochs and batch size must be at least 1": min(counts) < 1,
+        "lambdas must lie above 0, in rising order": min(profile.lambdas) <= 0
+        or list(profile.lambdas) != sorted(set(profile.lambdas)),
         "fractions must lie above 0 and at most at 1": not all(0 < f <= 1 for f in profile.fractions),
         "two backbones share a name": len(set(names)) < len(names),
     }

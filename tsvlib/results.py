@@ -17,8 +17,8 @@ from tsvlib.errors import InputError
 from tsvlib.files import replacing
 
 FLOAT = "%.6g"
-TOLERANCE = 0.0101
-"""Default tolerance of a number: a point of accuracy, two of 200 test images, which machines may differ by."""
+TOLERANCE = 0.0134
+"""Default tolerance of a number: a point of accuracy, two of 150 test images, which machines may differ by."""
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "†": r"$^\dagger$"}
 

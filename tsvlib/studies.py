@@ -197,9 +197,9 @@ def lambdas(run: Runs, n_tasks: int, shared: TaskVector) -> dict[str, float]:
         state = masks.masked(shared, task_vectors[job[0]], job[1]).apply(run.evaluator.base)
         return run.evaluator.accuracy(state, job[0], "validation")
 
-    jobs = list(product(tasks, masks.LAMBDAS))
+    jobs = list(product(tasks, run.profile.lambdas))
     scores = dict(zip(jobs, _each(score, jobs), strict=True))
-    return {task: max(masks.LAMBDAS, key=lambda value: scores[task, value]) for task in tasks}
+    return {task: max(run.profile.lambdas, key=lambda value: scores[task, value]) for task in tasks}
 
 
 def confusion(run: Runs, n_tasks: int, method: merging.Method, alpha: float) -> list[Row]:
