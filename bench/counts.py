@@ -16,7 +16,7 @@ from bench.layouts import Layout
 FLOAT = 4
 """Bytes of a float32."""
 
-MARGIN = 16
+MARGIN = 8
 """Components beyond k that ``linalg.leading`` takes along when it refines."""
 
 CASES = (("ViT-B-32", 8), ("ViT-L-14", 20))
@@ -33,7 +33,7 @@ class Counts:
     """Symmetric eigendecompositions in float32."""
 
     products64: float = 0.0
-    """Matrix products in float64: refinement, and short polar factors."""
+    """Matrix products in float64: the exact problem of a refinement, and short polar factors."""
 
     eigen64: float = 0.0
     """Symmetric eigendecompositions in float64."""
@@ -86,16 +86,16 @@ def matrix(rows: int, columns: int, tasks: int) -> Counts:
     m, n = max(rows, columns), min(rows, columns)
     k = kept(n, tasks)
     c, p = tasks * k, min(k + MARGIN, n)
-    # Of each task: Gram matrix, images of p vectors and those mapped back; the exact problem in their space.
-    refinement = 2 * m * p**2 + n * p**2 + 5 * p**3 + 2 * p**2 * k
+    # Of each task: Gram matrix, images of p vectors, made orthonormal and mapped back; the exact problem in their space.
+    refinement = 2 * 2 * m * n * p + 3 * m * p**2 + 2 * p**3
     decomposition = Counts(
-        products32=m * n**2 + 2 * 2 * m * n * p + m * p**2 + 2 * (m + n) * p * k,
+        products32=m * n**2 + refinement + 2 * (m + n) * p * k,
         eigen32=eigen(n),
-        products64=refinement,
+        products64=n * p**2,
         eigen64=eigen(p),
         transferred=FLOAT * m * n,
-        # The change three times, the Gram matrix, and vectors in float32 and float64.
-        moved=FLOAT * (3 * m * n + 2 * n**2 + 2 * n * p + 3 * m * p) + 2 * FLOAT * 4 * (m + n) * p,
+        # The change three times, the Gram matrix, and vectors, of which only those that were mapped back in float64 too.
+        moved=FLOAT * (3 * m * n + 2 * n**2 + 4 * n * p + 5 * m * p) + 2 * FLOAT * 2 * n * p,
     )
     # Of all tasks: Gram matrix, inverse root and product for both sides, and the merged matrix.
     product = Counts(
