@@ -86,7 +86,7 @@ def matrix(rows: int, columns: int, tasks: int) -> Counts:
     m, n = max(rows, columns), min(rows, columns)
     k = kept(n, tasks)
     c, p = tasks * k, min(k + MARGIN, n)
-    # Of each task: Gram matrix, images of p vectors, made orthonormal and mapped back; the exact problem in their space.
+    # Of each task: Gram matrix, images of p vectors, made orthonormal and mapped back, the exact problem there.
     refinement = 2 * 2 * m * n * p + 3 * m * p**2 + 2 * p**3
     decomposition = Counts(
         products32=m * n**2 + refinement + 2 * (m + n) * p * k,
@@ -94,7 +94,7 @@ def matrix(rows: int, columns: int, tasks: int) -> Counts:
         products64=n * p**2,
         eigen64=eigen(p),
         transferred=FLOAT * m * n,
-        # The change three times, the Gram matrix, and vectors, of which only those that were mapped back in float64 too.
+        # The change three times, the Gram matrix, and vectors; those that were mapped back in float64 too.
         moved=FLOAT * (3 * m * n + 2 * n**2 + 4 * n * p + 5 * m * p) + 2 * FLOAT * 2 * n * p,
     )
     # Of all tasks: Gram matrix, inverse root and product for both sides, and the merged matrix.

@@ -90,7 +90,7 @@ gain.round(1)
 
 # %% [markdown]
 # On mini entropy falls and accuracy does not follow: AdaMerging ends below its own start, the parts of
-# TSV-M end about where they began. The TSV-M of Table 2 is ahead of both because its alpha was chosen
+# TSV-M a little below theirs. The TSV-M of Table 2 is ahead of both because its alpha was chosen
 # with labels, while adaptation starts at 1 and hardly moves the mean coefficient. So the paper's gain from adaptation
 # does not show here; that TSV-M leads AdaMerging, adapted or not, does.
 #
