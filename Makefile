@@ -80,7 +80,8 @@ pretrain: | intact-environment  ## train the shipped base models anew (hours)
 $(EXPERTS): tsvlib/training.py tsvlib/models.py $(DATA) $(BASES)
 	$(train)
 	@touch $@
-$(N)/00_tour.ipynb: notebooks/00_tour.py $(call table,merge) $(DRAW)
+# Two notebooks side by side could measure the same weights; these two follow the one whose measurements they share.
+$(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) $(STUDY) $(CORE) $(DRAW) | $(call table,merge)
 	$(run)
 $(call figure,tasks) $(N)/01_tasks.ipynb &: notebooks/01_tasks.py $(EXPERTS) $(DATA) $(DRAW)
 	$(run)
@@ -97,8 +98,8 @@ $(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call
 	$(compute)
 $(call table,ablation) $(N)/15_ablation.ipynb &: notebooks/15_ablation.py $(call table,merge)
 	$(run)
-$(call table,alpha) $(call table,alpha_search) $(N)/16_alpha.ipynb &: notebooks/16_alpha.py $(call table,merge) \
-  tsvlib/alpha.py tsvlib/published.py $(addprefix data/published/,alpha.csv alpha_subsets.csv data_sets.csv)
+$(call table,alpha) $(call table,alpha_search) $(N)/16_alpha.ipynb &: notebooks/16_alpha.py $(call table,checkpoints) $(CORE) \
+  tsvlib/alpha.py tsvlib/published.py $(addprefix data/published/,alpha.csv alpha_subsets.csv data_sets.csv) | $(call table,merge)
 	$(run)
 $(call table,test_time) $(N)/17_test_time.ipynb &: notebooks/17_test_time.py $(call table,checkpoints) $(CORE) \
   tsvlib/adaptation.py tsvlib/plotting.py
