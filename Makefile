@@ -80,7 +80,8 @@ pretrain: | intact-environment  ## train the shipped base models anew (hours)
 $(EXPERTS): tsvlib/training.py tsvlib/models.py $(DATA) $(BASES)
 	$(train)
 	@touch $@
-# Two notebooks side by side could measure the same weights; these two follow the one whose measurements they share.
+# Two notebooks side by side could measure the same weights, or decompose the same matrices with other numbers of threads:
+# what is in the stores would depend on who came first. So some follow 13_merge, which fills both.
 $(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) $(STUDY) $(CORE) $(DRAW) | $(call table,merge)
 	$(run)
 $(call figure,tasks) $(N)/01_tasks.ipynb &: notebooks/01_tasks.py $(EXPERTS) $(DATA) $(DRAW)
@@ -105,7 +106,7 @@ $(call table,test_time) $(N)/17_test_time.ipynb &: notebooks/17_test_time.py $(c
   tsvlib/adaptation.py tsvlib/plotting.py
 	$(run)
 $(call table,similarity) $(N)/18_similarity.ipynb &: notebooks/18_similarity.py $(call table,checkpoints) $(CORE) \
-  tsvlib/similarity.py
+  tsvlib/similarity.py | $(call table,merge)
 	$(compute)
 $(call table,confusion) $(N)/19_confusion.ipynb &: notebooks/19_confusion.py $(call table,merge)
 	$(run)
@@ -152,7 +153,8 @@ $(call printed,test_time) $(N)/34_tab_test_time.ipynb &: notebooks/34_tab_test_t
 $(CLAIMS) $(N)/41_claims.ipynb &: notebooks/41_claims.py data/published/claims.csv tsvlib/claims.py tsvlib/published.py \
   $(foreach name,spectra interference procrustes merge compress ablation alpha,$(call table,$(name)))
 	$(run)
-$(call printed,theory) $(N)/42_theory.ipynb &: notebooks/42_theory.py $(EXPERTS) $(STUDY) $(CORE) tsvlib/interference.py tsvlib/theory.py
+$(call printed,theory) $(N)/42_theory.ipynb &: notebooks/42_theory.py $(EXPERTS) $(STUDY) $(CORE) tsvlib/interference.py tsvlib/theory.py \
+  | $(call table,merge)
 	$(run)
 $(AUDIT) $(N)/40_audit.ipynb &: notebooks/40_audit.py $(EXPERTS) $(wildcard data/published/*.csv) $(AUDITING)
 	$(run)
