@@ -12,12 +12,10 @@ from dataclasses import astuple, dataclass
 
 from bench import layouts
 from bench.layouts import Layout
+from tsvlib.linalg import MARGIN
 
 FLOAT = 4
 """Bytes of a float32."""
-
-MARGIN = 8
-"""Components beyond k that ``linalg.leading`` takes along when it refines."""
 
 CASES = (("ViT-B-32", 8), ("ViT-L-14", 20))
 
