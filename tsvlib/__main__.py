@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """``python -m tsvlib plan|merge|compress|expand|interference|spectra``: the method on checkpoints of your own."""
 
-import gc
 import sys
 from collections.abc import Sequence
 
@@ -33,7 +32,4 @@ def _tell(sentence: str, code: int) -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    # The end of the interpreter would search all of torch for cycles: half a second.
-    gc.freeze()
-    raise SystemExit(status)
+    raise SystemExit(main())

@@ -5,6 +5,7 @@ Help must be quick, so nothing here imports torch before there is work to do.
 """
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -261,10 +262,14 @@ def _require(options: argparse.Namespace) -> None:
 
 
 def _session(options: argparse.Namespace) -> "Session":
+    # What is imported stays to the end: searching it for cycles, again and again, would take most of a second.
+    gc.disable()
     from tsvlib import artefacts, devices
     from tsvlib.spectra import Spectra
     from tsvlib.taskvectors import MatrixRule
 
+    gc.freeze()
+    gc.enable()
     device = devices.choose(options.device)
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers {options.workers}: choose at least one.")
@@ -282,10 +287,8 @@ def _look_after_store(options: argparse.Namespace, session: "Session") -> str:
         return f"{options.store}: {session.spectra.clear() / 1e6:.1f} MB freed."
     entries: list[Any] = session.spectra.list()
     for entry in entries:
-        size = f"{entry.shape[0]} x {entry.shape[1]}"
-        text = (
-            f"{entry.name[:12]}  {size:>14}  rank {entry.rank:>5}  {entry.bytes / 1e6:9.2f} MB  {entry.last_use:%F %T}"
-        )
+        size, last_use = f"{entry.shape[0]} x {entry.shape[1]}", f"{entry.last_use:%F %T}"
+        text = f"{entry.name[:12]}  {size:>14}  rank {entry.rank:>5}  {entry.bytes / 1e6:9.2f} MB  {last_use}"
         sys.stdout.write(f"{text}\n")
     return f"{options.store}: {len(entries)} decompositions, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB."
 

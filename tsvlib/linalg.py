@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsvlib import lapack
+from tsvlib import krylov, lapack
 from tsvlib.errors import InputError
 
-SOLVER = "gram-5"
+SOLVER = "gram-6"
 """Names the way ``leading`` decomposes, so that stored factors of another way are never taken for its own."""
 
 STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
@@ -255,7 +255,10 @@ def _eigh(
     """Return the k largest eigenvalues (all by default), ascending, and their eigenvectors, from the lower triangle."""
     n = symmetric.shape[-1]
     if symmetric.ndim == 2 and symmetric.device.type == "cpu":
-        return lapack.eigenpairs(symmetric) if k in (None, n) else lapack.largest_eigenpairs(symmetric, k)
+        if k in (None, n):
+            return lapack.eigenpairs(symmetric)
+        few = krylov.leading_eigenpairs(symmetric, k) if symmetric.dtype == torch.float32 else None
+        return few or lapack.largest_eigenpairs(symmetric, k)
     values, vectors = torch.linalg.eigh(symmetric)
     return values[..., n - (k or n) :], vectors[..., n - (k or n) :]
 
