@@ -18,7 +18,7 @@ from torch import Tensor
 from tsvlib import krylov, lapack
 from tsvlib.errors import InputError
 
-SOLVER = "gram-6"
+SOLVER = "gram-7"
 """Names the way ``leading`` decomposes, so that stored factors of another way are never taken for its own."""
 
 STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
@@ -174,6 +174,12 @@ def whiten(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     return (wide @ ((q * inverse_roots) @ q.mT)).to(x.dtype)
 
 
+def multiplied(a: Float[Tensor, "*tasks n m"], b: Float[Tensor, "*tasks m p"]) -> Float[Tensor, "*tasks n p"]:
+    """Return a @ b; NumPy's BLAS is some percent quicker on a CPU, and computes no more than one triangle of xᵀx."""
+    on_cpu = a.ndim == 2 and a.device.type == "cpu"
+    return torch.from_numpy(a.numpy() @ b.numpy()) if on_cpu else a @ b
+
+
 def procrustes_error(x: Float[Tensor, "rows columns"]) -> float:
     """Return ‖orthogonalise(x) - x‖, the Frobenius distance to the closest orthonormal matrix (Thm. 6.1, Fig. 5).
 
@@ -242,11 +248,7 @@ def _check_rank(k: int) -> None:
 
 def _gram(x: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks columns columns"]:
     """Return xᵀx."""
-    if x.ndim > 2 or x.device.type != "cpu":
-        return x.mT @ x
-    # NumPy sees that both factors are one matrix and computes one triangle: half of PyTorch's work.
-    matrix = x.numpy()
-    return torch.from_numpy(matrix.T @ matrix)
+    return multiplied(x.mT, x)
 
 
 def _eigh(
@@ -272,14 +274,14 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
     """
     delta = delta.float()
     _, v = _eigh(_gram(delta), min(k + MARGIN, delta.shape[-1]))
-    image = delta @ v
+    image = multiplied(delta, v)
     # The columns fade as the singular values do; at one length they are far from dependent, if there are any.
     image /= image.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     half, failed = torch.linalg.cholesky_ex(_gram(image))
     if bool((failed.bool() | (half.diagonal(dim1=-2, dim2=-1).amin(-1) < NEAR_DEPENDENT)).any()):
         return None
     u = image @ torch.linalg.inv(half).mT
-    back = delta.mT @ u
+    back = multiplied(delta.mT, u)
     values, w = _eigh(_gram(back.double()))
     turn = w.flip(-1)[..., :k]
     s = values.flip(-1)[..., :k].clamp_min(0).sqrt()
