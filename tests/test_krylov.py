@@ -69,6 +69,19 @@ def test_what_hides_from_the_first_block_is_noticed() -> None:
     assert not krylov._hides_larger(symmetric.numpy(), 1.0, torch.eye(N)[:, :3].numpy(), generator)
 
 
+@pytest.mark.parametrize("length", [1.0, 1e-2, 1e-5, 0.0])
+def test_the_next_block_is_orthonormal_however_little_is_left_of_one_vector(length: float) -> None:
+    block, generator = krylov.BLOCK, torch.Generator().manual_seed(0)
+    directions, _ = torch.linalg.qr(torch.randn(N, 3 * block, generator=generator))
+    known, fresh = directions.mT.split([2 * block, block])
+    fresh[-1] = fresh[:-1].mean(dim=0) + length * fresh[-1]
+    image = torch.randn(block, 2 * block, generator=generator) @ known + fresh
+    found, link = (torch.from_numpy(part) for part in krylov._next(image.numpy(), known.numpy()))
+    assert (found @ known.mT).abs().max() <= 1e-5
+    assert (found @ found.mT - torch.eye(block)).abs().max() <= 1e-5
+    assert (link.mT @ found - fresh).abs().max() <= 1e-5
+
+
 @pytest.mark.parametrize(("n", "k"), [(N - 1, 5), (N, N // 4)])
 def test_small_matrices_and_many_eigenvectors_are_left_to_others(n: int, k: int) -> None:
     assert krylov.leading_eigenpairs(_symmetric(_decaying(1.4, n=n)), k) is None
