@@ -92,6 +92,17 @@ def test_long_and_short_matrices_in_float32_are_algorithm_1(shape: tuple[int, in
     assert (found - expected).norm() <= 3e-5 * expected.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(64, 64), (64, 40)])
+def test_task_vectors_in_half_precision_are_merged(dtype: torch.dtype, shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors = [{"w": torch.randn(shape, generator=generator).to(dtype)} for _ in range(4)]
+    found = merging.merge(merging.named("tsv_m"), vectors)["w"]
+    exact = merging.merge(merging.named("tsv_m"), [{"w": vector["w"].double()} for vector in vectors])["w"]
+    assert found.dtype == dtype
+    assert (found.double() - exact).norm() <= 8 * torch.finfo(dtype).eps * exact.norm()
+
+
 @given(suites, seeds)
 def test_averaging_is_the_mean_and_task_arithmetic_the_sum(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)
