@@ -45,7 +45,7 @@ def leading_eigenpairs(
     matrix, generator = symmetric.numpy(), torch.Generator().manual_seed(0)
     basis = np.empty(((looks[-1] + 1) * BLOCK, n), np.float32)
     small = np.zeros((len(basis), len(basis)), np.float32)
-    block = _start(n, generator)
+    block, _ = _orthonormal(_random(n, generator))
     for step in range(looks[-1] + 1):
         start, end = step * BLOCK, (step + 1) * BLOCK
         basis[start:end] = block
@@ -76,9 +76,10 @@ def _next(image: Rows, basis: Rows) -> tuple[Rows, Rows]:
     return block, turn @ link
 
 
-def _start(n: int, generator: torch.Generator) -> Rows:
-    """Return a block of random directions."""
-    return _orthonormal(torch.randn(BLOCK, n, generator=generator).numpy())[0]
+def _random(n: int, generator: torch.Generator) -> Rows:
+    """Return a block of random vectors."""
+    rows: Rows = torch.randn(BLOCK, n, generator=generator).numpy()
+    return rows
 
 
 def _orthonormal(rows: Rows) -> tuple[Rows, Rows]:
@@ -99,7 +100,7 @@ def _hides_larger(matrix: Rows, least: float, vectors: Rows, generator: torch.Ge
     No more vectors of one eigenvalue than a block holds are certain to be found. A few powers of the matrix, beside
     what is known, show what is left.
     """
-    rest = _without(_start(len(matrix), generator), vectors.T)
+    rest = _without(_random(len(matrix), generator), vectors.T)
     for _ in range(3):
         block, _ = _orthonormal(rest)
         rest = _without(block @ matrix, vectors.T)
