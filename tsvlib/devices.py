@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import OpenBLASController, threadpool_limits
 
 from tsvlib.errors import InputError
 
@@ -61,7 +61,7 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: 
     if getattr(_WORKER, "busy", False):
         yield from map(function, items)
         return
-    with _exact(), ThreadPoolExecutor(workers, initializer=_begin) as pool:
+    with exact(), ThreadPoolExecutor(workers, initializer=_begin) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -79,14 +79,54 @@ def _begin() -> None:
     _WORKER.busy = True
 
 
+class _Limits:
+    """The limits that hold for the whole process: set by whoever needs them first, lifted by whoever needs them last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._precision = ""
+        self._blas: threadpool_limits | None = None
+
+    def hold(self) -> None:
+        with self._lock, _control_of_blas():
+            if not self._users:
+                self._precision, self._blas = torch.get_float32_matmul_precision(), threadpool_limits(1, user_api="blas")
+                torch.set_float32_matmul_precision("highest")
+            self._users += 1
+
+    def release(self) -> None:
+        with self._lock, _control_of_blas():
+            self._users -= 1
+            if not self._users and self._blas is not None:
+                torch.set_float32_matmul_precision(self._precision)
+                self._blas.restore_original_limits()
+
+
 @contextmanager
-def _exact() -> Iterator[None]:
-    """One BLAS thread per thread, and no TF32, which would leave ten bits of a product's precision."""
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+def _control_of_blas() -> Iterator[None]:
+    """Let this thread set the number of threads of OpenBLAS, which threadpoolctl grants to the first that did so only."""
+    OpenBLASController.clear_controlling_thread(force=True)
     try:
-        with threadpool_limits(1):
-            yield
+        yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        OpenBLASController.clear_controlling_thread(force=True)
+
+
+_LIMITS = _Limits()
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Compute with one BLAS thread per thread, and without TF32, which would leave ten bits of a product's precision.
+
+    Any number of threads may do so at once. PyTorch's number of threads is each thread's own.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    _LIMITS.hold()
+    try:
+        yield
+    finally:
+        _LIMITS.release()
         torch.set_num_threads(threads)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Eigenpairs of a symmetric matrix on the CPU, all or a few, without the lock that keeps Python's threads apart.
+"""Eigenpairs of symmetric matrices, all or a few, on the CPU without the lock that keeps Python's threads apart.
 
 PyTorch offers no partial eigendecomposition, its full one is slower than the one here, and SciPy's hold the lock. SciPy
 publishes the addresses of the LAPACK routines that it ships (``scipy.linalg.cython_lapack``), and ``ctypes`` lets go of
-the lock while it calls one.
+the lock while it calls one. Stacks of matrices, and what lies on a GPU, are left to PyTorch.
 """
 
 import ctypes
@@ -19,14 +19,16 @@ _REALS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 _LETTERS = {torch.float32: "s", torch.float64: "d"}
 
 
-def eigenpairs(symmetric: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
+def eigenpairs(symmetric: Float[Tensor, "*stack n n"]) -> tuple[Float[Tensor, "*stack n"], Float[Tensor, "*stack n n"]]:
     """Return all eigenvalues, ascending, and their eigenvectors (LAPACK's syevd).
 
-    float32 or float64 on the CPU; only the lower triangle is read. RuntimeError when LAPACK finds no answer.
+    float32 or float64; only the lower triangle is read. RuntimeError when LAPACK finds no answer.
 
     >>> eigenpairs(torch.diag(torch.tensor([3.0, 1.0, 2.0])))[0]
     tensor([1., 2., 3.])
     """
+    if symmetric.ndim > 2 or symmetric.device.type != "cpu":
+        return torch.linalg.eigh(symmetric)
     n, info = len(symmetric), ctypes.c_int()
     vectors, values = symmetric.clone(), symmetric.new_empty(n)
     for work, iwork, sizes in _workspaces(symmetric.dtype):
@@ -39,10 +41,13 @@ def eigenpairs(symmetric: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Fl
     return values, vectors.mT
 
 
-def largest_eigenpairs(symmetric: Float[Tensor, "n n"], k: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "n k"]]:
+def largest_eigenpairs(
+    symmetric: Float[Tensor, "*stack n n"], k: int
+) -> tuple[Float[Tensor, "*stack k"], Float[Tensor, "*stack n k"]]:
     """Return the k largest eigenvalues, ascending, and their eigenvectors (LAPACK's syevr).
 
-    float32 or float64 on the CPU; only the lower triangle is read.
+    float32 or float64; only the lower triangle is read. Of eigenvalues that lie close together syevr, asked for a few,
+    may find too few or give up; then all are found, and the largest kept.
 
     Raises:
         ValueError: k is not between 1 and n.
@@ -52,9 +57,19 @@ def largest_eigenpairs(symmetric: Float[Tensor, "n n"], k: int) -> tuple[Float[T
     >>> values, vectors.abs().argmax(dim=0)
     (tensor([2., 3.]), tensor([2, 0]))
     """
-    n, real = len(symmetric), _REALS[symmetric.dtype]
+    n = symmetric.shape[-1]
     if not 1 <= k <= n:
         raise ValueError(f"there are no {k} eigenpairs of a matrix with {n} rows")
+    partial = k < n and symmetric.ndim == 2 and symmetric.device.type == "cpu"
+    if partial and (found := _syevr(symmetric, k)) is not None:
+        return found
+    values, vectors = eigenpairs(symmetric)
+    return values[..., n - k :], vectors[..., n - k :]
+
+
+def _syevr(symmetric: Float[Tensor, "n n"], k: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "n k"]] | None:
+    """Return the k largest eigenpairs, or None where LAPACK finds fewer."""
+    n, real = len(symmetric), _REALS[symmetric.dtype]
     # LAPACK counts along columns: the lower triangle of rows is its upper one. It overwrites what it reads.
     matrix, values, vectors = symmetric.clone(), symmetric.new_empty(n), symmetric.new_empty(k, n)
     support, found, info = torch.empty(2 * n, dtype=torch.int32), ctypes.c_int(), ctypes.c_int()
@@ -64,9 +79,7 @@ def largest_eigenpairs(symmetric: Float[Tensor, "n n"], k: int) -> tuple[Float[T
             _int(n - k + 1), _int(n), ctypes.byref(real()), ctypes.byref(found), _at(values), _at(vectors), _int(n),
             _at(support), _at(work), _int(sizes[0]), _at(iwork), _int(sizes[1]), ctypes.byref(info),
         )  # fmt: skip
-    if info.value or found.value != k:
-        raise RuntimeError(f"LAPACK's syevr failed with code {info.value}")
-    return values[:k], vectors.mT
+    return None if info.value or found.value != k else (values[:k], vectors.mT)
 
 
 def _workspaces(dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor, tuple[int, int]]]:

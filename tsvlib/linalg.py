@@ -3,7 +3,8 @@
 
 Symbols follow the paper: ``delta`` = U diag(s) Vᵀ is a task matrix, the columns of U and V are its task
 singular vectors, k is the number of them that is kept. Nothing here knows of models or files. Everything runs
-on the device of its arguments. What needs more than single precision is done in float64.
+on the device of its arguments and keeps no graph. Half precision is widened to float32 first, what needs more than
+single precision is done in float64, and numbers of any size are scaled before they are squared.
 """
 
 import math
@@ -15,10 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsvlib import krylov, lapack
+from tsvlib import devices, lapack
 from tsvlib.errors import InputError
+from tsvlib.precision import plain, scaled, unscaled, wider
 
-SOLVER = "gram-7"
+SOLVER = "gram-8"
 """Names the way ``leading`` decomposes, so that stored factors of another way are never taken for its own."""
 
 STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
@@ -43,7 +45,8 @@ class Factors(NamedTuple):
 
     def product(self) -> Float[Tensor, "*tasks rows columns"]:
         """Return the matrix that the factors stand for."""
-        return (self.u * self.s[..., None, :]) @ self.vh
+        s, exponent = scaled(self.s[..., None, :])
+        return unscaled((self.u * s) @ self.vh, exponent)
 
 
 class Interference(NamedTuple):
@@ -57,11 +60,11 @@ class Interference(NamedTuple):
 
 def svd(delta: Float[Tensor, "*tasks rows columns"]) -> Factors:
     """Return the thin singular value decomposition; signs of singular vectors are LAPACK's choice."""
-    return Factors(*torch.linalg.svd(delta, full_matrices=False))
+    return Factors(*torch.linalg.svd(plain(delta), full_matrices=False))
 
 
 def leading(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
-    """Return the k leading singular components, or all of them when there are fewer, in the type of ``delta``.
+    """Return the k leading singular components, or all of them when there are fewer; same numbers, same bits.
 
     Eigenvectors of the Gram matrix of the short side give one set of singular vectors, ``delta`` maps them to the
     other. Squaring loses half of the digits. So a Gram matrix in float32 serves only while the last component
@@ -70,23 +73,13 @@ def leading(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
     A stack of matrices, which suits a GPU, is decomposed as its most demanding matrix needs.
 
     Raises:
-        InputError: k is less than one.
+        InputError: k is less than one, or ``delta`` holds NaN or Inf.
     """
     _check_rank(k)
-    if delta.dtype == torch.float64:
-        return truncate(svd(delta), k)
-    rows, columns = delta.shape[-2:]
-    if rows < columns:
-        u, s, vh = leading(delta.mT, k)
-        return Factors(vh.mT.contiguous(), s, u.mT.contiguous())
-    k = min(k, columns)
-    # Towards the end of a spectrum float32 has lost its digits, so there is no need to try.
-    ways = {torch.float32: _refined} if 2 * k <= columns else {}
-    for dtype, way in (ways | {torch.float64: _mapped}).items():
-        factors = way(delta, k)
-        if factors and bool((factors.s[..., -1] > STEEP[dtype] * factors.s[..., 0]).all()):
-            return Factors(*(part.to(delta.dtype).contiguous() for part in factors))
-    return Factors(*(part.contiguous() for part in truncate(svd(delta), k)))
+    with devices.exact():
+        x, exponent = scaled(plain(delta))
+        u, s, vh = (part.contiguous() for part in _leading(x, k))
+        return Factors(u, unscaled(s[..., None, :], exponent)[..., 0, :], vh)
 
 
 def kept_rank(rank: int, fraction: float) -> int:
@@ -119,8 +112,8 @@ def low_rank(delta: Float[Tensor, "rows columns"], k: int) -> Float[Tensor, "row
 
 def numerical_rank(factors: Factors) -> int:
     """Return how many singular values exceed rounding error, max(rows, columns) * eps * the largest."""
-    size = max(factors.u.shape[0], factors.vh.shape[1])
-    return int((factors.s > size * torch.finfo(factors.s.dtype).eps * factors.s[:1]).sum())
+    size, s = max(factors.u.shape[0], factors.vh.shape[1]), factors.s.double()
+    return int((s > size * torch.finfo(factors.s.dtype).eps * s[:1]).sum())
 
 
 def signed(factors: Factors) -> Factors:
@@ -143,6 +136,7 @@ def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colum
     """
     if x.shape[0] < x.shape[1]:
         return orthogonalise(x.mT).mT
+    x, _ = scaled(plain(x))
     if (root := inverse_root(x)) is not None:
         return (x.to(root.dtype) @ root).to(x.dtype)
     p, d, qh = svd(x.double())
@@ -153,11 +147,13 @@ def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colum
 
 def inverse_root(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "columns columns"] | None:
     """Return (xᵀx)^(-1/2): in float32 if x is tall and well-conditioned, else in float64; None if inexact."""
+    x, exponent = scaled(plain(x))
     tall = len(x) >= 2 * x.shape[1]
     for dtype in () if x.dtype == torch.float64 else WELL_CONDITIONED if tall else (torch.float64,):
-        values, q = _eigh(_gram(x.to(dtype)))
+        values, q = lapack.eigenpairs(_gram(x.to(dtype)))
         if values[0] > WELL_CONDITIONED[dtype] * values[-1]:
-            return _gram((q * values.pow(-0.25)).mT)
+            root = _gram((q * values.pow(-0.25)).mT)
+            return unscaled(root, None if exponent is None else -exponent)
     return None
 
 
@@ -167,16 +163,16 @@ def whiten(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     For tall x. Squaring x squares its condition number, so the eigenvalues are taken in float64, and those that
     are rounding error are left out instead of inverted: dependent columns cannot blow up, they stay zero.
     """
-    wide = x.double()
-    values, q = _eigh(_gram(wide))
+    wide, _ = scaled(plain(x).double())
+    values, q = lapack.eigenpairs(_gram(wide))
     floor = len(values) * torch.finfo(torch.float64).eps * values[-1:]
     inverse_roots = torch.where(values > floor, values, math.inf).rsqrt()
-    return (wide @ ((q * inverse_roots) @ q.mT)).to(x.dtype)
+    return (wide @ ((q * inverse_roots) @ q.mT)).to(wider(x.dtype))
 
 
 def multiplied(a: Float[Tensor, "*tasks n m"], b: Float[Tensor, "*tasks m p"]) -> Float[Tensor, "*tasks n p"]:
     """Return a @ b; NumPy's BLAS is some percent quicker on a CPU, and computes no more than one triangle of xᵀx."""
-    blas = a.ndim == 2 and a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64)
+    blas = a.ndim == 2 and a.device.type == "cpu"
     return torch.from_numpy(a.numpy() @ b.numpy()) if blas else a @ b
 
 
@@ -185,8 +181,8 @@ def procrustes_error(x: Float[Tensor, "rows columns"]) -> float:
 
     It equals sqrt(sum (d - 1)²) over the singular values d of x, from which it is computed in float64.
     """
-    wide = x.double() if len(x) >= x.shape[1] else x.double().mT
-    return float((torch.linalg.eigvalsh(_gram(wide)).clamp_min(0).sqrt() - 1).norm())
+    wide, exponent = scaled(plain(x if len(x) >= x.shape[1] else x.mT).double())
+    return float((unscaled(torch.linalg.eigvalsh(_gram(wide)).clamp_min(0).sqrt()[None], exponent) - 1).norm())
 
 
 def singular_task_interference(factors: Sequence[Factors]) -> Interference:
@@ -241,6 +237,23 @@ def _rests(factors: Sequence[Factors], suites: AbstractSet[int]) -> dict[int, li
     return rests
 
 
+def _leading(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
+    if delta.dtype == torch.float64:
+        return truncate(svd(delta), k)
+    rows, columns = delta.shape[-2:]
+    if rows < columns:
+        u, s, vh = _leading(delta.mT, k)
+        return Factors(vh.mT, s, u.mT)
+    k = min(k, columns)
+    # Towards the end of a spectrum float32 has lost its digits, so there is no need to try.
+    ways = {torch.float32: _refined} if 2 * k <= columns else {}
+    for dtype, way in (ways | {torch.float64: _mapped}).items():
+        factors = way(delta, k)
+        if factors and bool((factors.s[..., -1] > STEEP[dtype] * factors.s[..., 0]).all()):
+            return Factors(*(part.to(delta.dtype) for part in factors))
+    return truncate(svd(delta), k)
+
+
 def _check_rank(k: int) -> None:
     if k < 1:
         raise InputError(f"{k} is no rank to truncate to; keep at least one component.")
@@ -251,20 +264,6 @@ def _gram(x: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks colu
     return multiplied(x.mT, x)
 
 
-def _eigh(
-    symmetric: Float[Tensor, "*tasks n n"], k: int | None = None
-) -> tuple[Float[Tensor, "*tasks k"], Float[Tensor, "*tasks n k"]]:
-    """Return the k largest eigenvalues (all by default), ascending, and their eigenvectors, from the lower triangle."""
-    n = symmetric.shape[-1]
-    if symmetric.ndim == 2 and symmetric.device.type == "cpu":
-        if k in (None, n):
-            return lapack.eigenpairs(symmetric)
-        few = krylov.leading_eigenpairs(symmetric, k) if symmetric.dtype == torch.float32 else None
-        return few or lapack.largest_eigenpairs(symmetric, k)
-    values, vectors = torch.linalg.eigh(symmetric)
-    return values[..., n - (k or n) :], vectors[..., n - (k or n) :]
-
-
 def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | None:
     """Return k singular components from a Gram matrix in float32, or None if delta has hardly more than these.
 
@@ -272,8 +271,7 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
     far off, and a few more vectors than are wanted leave room for their neighbours: within the space of all these,
     the small problem of Rayleigh and Ritz, in float64, sets the directions right.
     """
-    delta = delta.float()
-    _, v = _eigh(_gram(delta), min(k + MARGIN, delta.shape[-1]))
+    _, v = lapack.largest_eigenpairs(_gram(delta), min(k + MARGIN, delta.shape[-1]))
     image = multiplied(delta, v)
     # The columns fade as the singular values do; at one length they are far from dependent, if there are any.
     image /= image.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
@@ -282,7 +280,7 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
         return None
     u = image @ torch.linalg.inv(half).mT
     back = multiplied(delta.mT, u)
-    values, w = _eigh(_gram(back.double()))
+    values, w = lapack.eigenpairs(_gram(back.double()))
     turn = w.flip(-1)[..., :k]
     s = values.flip(-1)[..., :k].clamp_min(0).sqrt()
     return Factors(u @ turn.float(), s, (back @ (turn / s[..., None, :]).float()).mT)
@@ -291,6 +289,6 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
 def _mapped(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
     """Return k singular components from a Gram matrix in float64."""
     wide = delta.double()
-    values, v = _eigh(_gram(wide), k)
+    values, v = lapack.largest_eigenpairs(_gram(wide), k)
     v, s = v.flip(-1), values.flip(-1).clamp_min(0).sqrt()
     return Factors(wide @ (v / s[..., None, :]), s, v.mT)
