@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.literal import FRACTIONS
-from tsvlib import compression, linalg, merging
+from tsvlib import compression, linalg, merging, sti
 from tsvlib.compression import Rank
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import MemorySuite
@@ -80,5 +80,5 @@ def compress(store: Spectra, delta: Matrix, tasks: int) -> Matrix:
 def interference(store: Spectra, deltas: Sequence[Matrix], suites: Sequence[int]) -> dict[int, float]:
     """Return singular task interference of all components, as the sum of absolute entries, by number of tasks."""
     factors = [store.factors(delta, min(delta.shape)) for delta in deltas]
-    norms = linalg.nested_interference(factors, suites)
+    norms = sti.nested_interference(factors, suites)
     return {tasks: found.entrywise for tasks, found in zip(suites, norms, strict=True)}

@@ -20,7 +20,7 @@ layer = "visual.transformer.resblocks.0.attn.in_proj_weight"  # the task matrix 
 import matplotlib.pyplot as plt
 import torch
 
-from tsvlib import datasets, linalg, merging, plotting, profiles, provenance, studies, taskvectors
+from tsvlib import datasets, linalg, merging, plotting, profiles, provenance, sti, studies, taskvectors
 
 plotting.use_style()
 
@@ -84,7 +84,7 @@ kept = [linalg.truncate(factor, k) for factor in factors]
 u = linalg.orthogonalise(torch.cat([factor.u for factor in kept], dim=1)).split(k, dim=1)
 vh = linalg.orthogonalise(torch.cat([factor.vh for factor in kept])).split(k)
 free = [linalg.Factors(*parts) for parts in zip(u, (factor.s for factor in kept), vh, strict=True)]
-before, after = (linalg.singular_task_interference(each).entrywise for each in (kept, free))
+before, after = (sti.singular_task_interference(each).entrywise for each in (kept, free))
 print(f"interference of the kept components: {before:.3g} before, {after:.1g} after orthogonalisation")
 
 # %% [markdown]

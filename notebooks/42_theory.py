@@ -17,7 +17,7 @@ profile = "mini"  # smoke or mini: whose task matrices are examined
 # %%
 import pandas as pd
 
-from tsvlib import interference, linalg, merging, profiles, provenance, results, studies, theory
+from tsvlib import interference, linalg, merging, profiles, provenance, results, sti, studies, theory
 
 # %% [markdown]
 # ## The task matrices
@@ -92,9 +92,9 @@ real.astype(dict.fromkeys(real.columns[:4], float)).round(2).reset_index(drop=Tr
 
 # %%
 strength = {key: sum(float(f.s.sum()) for f in factors) for key, factors in kept.items()}
-before = pd.Series({k: linalg.singular_task_interference(f).entrywise / strength[k] for k, f in kept.items()})
+before = pd.Series({k: sti.singular_task_interference(f).entrywise / strength[k] for k, f in kept.items()})
 after = pd.Series(
-    {k: linalg.singular_task_interference(merging.orthogonalised(f)).entrywise / strength[k] for k, f in kept.items()}
+    {k: sti.singular_task_interference(merging.orthogonalised(f)).entrywise / strength[k] for k, f in kept.items()}
 )
 pd.DataFrame({"before": before, "after": after}).describe().loc[["min", "mean", "max"]]
 
@@ -107,7 +107,7 @@ pd.DataFrame({"before": before, "after": after}).describe().loc[["min", "mean", 
 # %%
 cosines = [(0.0, 0.0), (0.0, 1.0), (0.5, 0.5), (0.6, 0.8), (1.0, 1.0)]
 pairs = pd.DataFrame(
-    [(c, d, 2 * c * d, linalg.singular_task_interference(theory.rank_one_pair(c, d)).entrywise) for c, d in cosines],
+    [(c, d, 2 * c * d, sti.singular_task_interference(theory.rank_one_pair(c, d)).entrywise) for c, d in cosines],
     columns=["c", "d", "2 c d", "interference"],
 )
 pairs

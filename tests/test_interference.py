@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tsvlib import datasets, interference, linalg, profiles, studies
+from tsvlib import datasets, interference, linalg, profiles, sti, studies
 
 SMOKE = profiles.load("smoke")
 KEY = "visual.transformer.resblocks.0.mlp.c_fc.weight"
@@ -41,7 +41,7 @@ def test_values_are_equation_6_in_float64(run: studies.Runs, n_tasks: int) -> No
     whole = exact(run, n_tasks)
     k = linalg.kept_rank(len(whole[0].s), 1 / n_tasks)
     for rank, factors in (("full", whole), ("low", [linalg.truncate(each, k) for each in whole])):
-        expected = linalg.singular_task_interference(factors)._asdict()
+        expected = sti.singular_task_interference(factors)._asdict()
         assert {row["metric"]: row["value"] for row in pick(rows, rank=rank)} == pytest.approx(expected, rel=1e-3)
 
 
@@ -52,7 +52,7 @@ def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(run:
     rows = pick(rows, metric="entrywise", rank="full")
     two = [linalg.svd(run.task_vectors[task][KEY].double()) for task in others]
     assert rows[0]["value"] == pytest.approx(0, abs=1e-2)
-    assert rows[1]["value"] == pytest.approx(linalg.singular_task_interference(two).entrywise, rel=1e-3)
+    assert rows[1]["value"] == pytest.approx(sti.singular_task_interference(two).entrywise, rel=1e-3)
     for task in others:
         run.task_vectors[task][KEY].zero_()
     rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsvlib import linalg
+from tsvlib import linalg, sti
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
 
@@ -158,17 +158,17 @@ def test_near_dependent_columns_stay_orthonormal_in_float32(angle: float, column
 def test_procrustes_error_is_the_distance_to_the_closest_orthonormal_matrix(one: int, other: int, seed: int) -> None:
     x = matrix(one, other, seed)
     expected = (linalg.orthogonalise(x) - x).norm()
-    assert linalg.procrustes_error(x) == pytest.approx(float(expected), abs=1e-9)
-    assert linalg.procrustes_error(orthonormal(max(one, other), min(one, other), seed)) == pytest.approx(0, abs=1e-9)
+    assert sti.procrustes_error(x) == pytest.approx(float(expected), abs=1e-9)
+    assert sti.procrustes_error(orthonormal(max(one, other), min(one, other), seed)) == pytest.approx(0, abs=1e-9)
 
 
 @given(st.integers(2, 12), st.integers(5, 9), st.integers(1, 12), seeds)
 def test_low_rank_lowers_the_procrustes_error_as_theorem_6_1_says(n: int, n_tasks: int, k: int, seed: int) -> None:
     blocks = [orthonormal(n, n, seed + task) for task in range(n_tasks)]
-    full = linalg.procrustes_error(torch.cat(blocks, dim=1))
+    full = sti.procrustes_error(torch.cat(blocks, dim=1))
     assert full == pytest.approx(math.sqrt(n) * (math.sqrt(n_tasks) - 1))
     if k <= n * (n_tasks - 2 * math.sqrt(n_tasks)) / n_tasks:
-        low = linalg.procrustes_error(torch.cat([block[:, :k] for block in blocks], dim=1))
+        low = sti.procrustes_error(torch.cat([block[:, :k] for block in blocks], dim=1))
         assert low <= full + 1e-9
 
 
@@ -241,7 +241,7 @@ def test_interference_is_equation_6_written_out(n_tasks: int, seed: int) -> None
                 for m, (u_m, s_m, v_m) in enumerate(components)
             ]
             expected += abs(float(sum(terms)))
-    assert linalg.singular_task_interference(factors).entrywise == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert sti.singular_task_interference(factors).entrywise == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @settings(max_examples=20)
@@ -251,7 +251,7 @@ def test_both_norms_are_those_of_the_dense_product(n_tasks: int, rows: int, colu
     u, vh = torch.cat([f.u for f in factors], 1), torch.cat([f.vh for f in factors])
     identity = torch.eye(u.shape[1], dtype=u.dtype)
     dense = (u.T @ u - identity) @ torch.cat([f.s for f in factors]).diag() @ (vh @ vh.T - identity)
-    found = linalg.singular_task_interference(factors)
+    found = sti.singular_task_interference(factors)
     assert found.entrywise == pytest.approx(float(dense.abs().sum()), rel=1e-9, abs=1e-9)
     assert found.induced == pytest.approx(float(torch.linalg.matrix_norm(dense, 1)), rel=1e-9, abs=1e-9)
 
@@ -259,7 +259,7 @@ def test_both_norms_are_those_of_the_dense_product(n_tasks: int, rows: int, colu
 @given(st.integers(1, 6), st.integers(1, 5), seeds)
 def test_interference_of_identical_tasks_has_a_closed_form(n_tasks: int, k: int, seed: int) -> None:
     one = linalg.truncate(linalg.svd(matrix(8, 6, seed)), k)
-    found = linalg.singular_task_interference([one] * n_tasks)
+    found = sti.singular_task_interference([one] * n_tasks)
     assert found.entrywise == pytest.approx(float(one.s.sum()) * n_tasks * (n_tasks - 1) ** 2, rel=1e-9, abs=1e-9)
     assert found.induced == pytest.approx(float(one.s[0]) * (n_tasks - 1) ** 2, rel=1e-9, abs=1e-9)
 
@@ -271,37 +271,37 @@ def test_no_interference_between_orthogonal_tasks(n_tasks: int, k: int, seed: in
         linalg.Factors(u[:, k * task : k * (task + 1)], torch.ones(k).double(), v[k * task : k * (task + 1)])
         for task in range(n_tasks)
     ]
-    assert linalg.singular_task_interference(factors).entrywise == pytest.approx(0, abs=1e-10)
+    assert sti.singular_task_interference(factors).entrywise == pytest.approx(0, abs=1e-10)
 
 
 @given(st.permutations(range(4)), seeds)
 def test_interference_ignores_order_and_signs(order: list[int], seed: int) -> None:
     factors = tasks(4, seed)
     turned = [flipped(factors[task], seed + task) for task in order]
-    expected = pytest.approx(tuple(linalg.singular_task_interference(factors)), rel=1e-9)
-    assert tuple(linalg.singular_task_interference(turned)) == expected
+    expected = pytest.approx(tuple(sti.singular_task_interference(factors)), rel=1e-9)
+    assert tuple(sti.singular_task_interference(turned)) == expected
 
 
 @settings(max_examples=10)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3), sizes, sizes, seeds)
 def test_nested_suites_interfere_as_each_does_alone(suites: list[int], rows: int, columns: int, seed: int) -> None:
     factors = tasks(5, seed, rows, columns)
-    alone = [linalg.singular_task_interference(factors[:size]) for size in suites]
-    found = linalg.nested_interference(factors, suites)
+    alone = [sti.singular_task_interference(factors[:size]) for size in suites]
+    found = sti.nested_interference(factors, suites)
     assert np.array(found) == pytest.approx(np.array(alone), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("size", [0, 4])
 def test_a_suite_of_tasks_that_are_not_there_is_refused(size: int) -> None:
     with pytest.raises(InputError, match=f"a suite of {size} cannot be taken from 3 task matrices"):
-        linalg.nested_interference(tasks(3, 0), [2, size])
+        sti.nested_interference(tasks(3, 0), [2, size])
 
 
 def test_interference_of_two_collinear_rank_one_tasks() -> None:
     u, v = orthonormal(4, 1, 0), orthonormal(3, 1, 1).T
     weights = (torch.tensor([3.0]).double(), torch.tensor([0.5]).double())
     factors = [linalg.Factors(u, s, v) for s in weights]
-    assert linalg.singular_task_interference(factors).entrywise == pytest.approx(3.5)
+    assert sti.singular_task_interference(factors).entrywise == pytest.approx(3.5)
 
 
 @given(sizes, sizes, seeds)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsvlib import linalg, merging, theory
+from tsvlib import linalg, merging, sti, theory
 
 seeds = st.integers(0, 2**31)
 
@@ -60,8 +60,8 @@ def test_orthogonalised_tasks_do_not_interfere_and_add_up_to_tsv_m(n_tasks: int,
     deltas = torch.randn(n_tasks, 12, 10, dtype=torch.float64, generator=generator)
     kept = [linalg.truncate(linalg.svd(delta), 10 // n_tasks) for delta in deltas]
     found = merging.orthogonalised(kept)
-    assert linalg.singular_task_interference(kept).entrywise > 1
-    assert linalg.singular_task_interference(found).entrywise < 1e-9
+    assert sti.singular_task_interference(kept).entrywise > 1
+    assert sti.singular_task_interference(found).entrywise < 1e-9
     u, v = (linalg.orthogonalise(side) for side in theory.sides(kept))
     expected = u @ torch.cat([each.s for each in kept]).diag() @ v.T
     torch.testing.assert_close(sum(each.product() for each in found), expected)
@@ -71,4 +71,4 @@ def test_orthogonalised_tasks_do_not_interfere_and_add_up_to_tsv_m(n_tasks: int,
 def test_two_tasks_of_rank_one_interfere_by_twice_the_product_of_their_cosines(c: float, d: float) -> None:
     pair = theory.rank_one_pair(c, d)
     assert all(math.isclose(float(side.norm()), 1) for each in pair for side in (each.u, each.vh))
-    assert linalg.singular_task_interference(pair).entrywise == pytest.approx(2 * c * d, abs=1e-12)
+    assert sti.singular_task_interference(pair).entrywise == pytest.approx(2 * c * d, abs=1e-12)

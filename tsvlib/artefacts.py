@@ -13,23 +13,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from tsvlib import checkpoints, compression, devices, linalg, merging, planning, progress, provenance
-from tsvlib.checkpoints import Checkpoint
+from tsvlib import checkpoints, compression, devices, linalg, merging, planning, progress, provenance, sti
+from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
 from tsvlib.merging import CPU, PAPER, Layer
+from tsvlib.precision import Rounding, added, lost, type_name
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import CheckpointSuite, MatrixRule, check_enough
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FACTOR_TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+AS_BASE = "base"
+"""Stands for the types of the base."""
+
+TYPES = {type_name(dtype): dtype for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
 ENERGIES = (0.5, 0.9, 0.99)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -83,41 +87,44 @@ class Inputs:
         return dict(self._digests)
 
 
-def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session) -> str:
-    """Write base + alpha * update of a merging method to ``out`` in the base's types, and return its digest.
+class Written(NamedTuple):
+    """The digest of a file, and a sentence about what its type could not hold, if there is something to say."""
+
+    digest: str
+    loss: str
+
+
+def merge(inputs: Inputs, out: Path, method: str, alpha: float, dtype: str, session: Session) -> Written:
+    """Write base + alpha * update of a merging method to ``out``, in the base's types or all in ``dtype``.
 
     Tensors are read, merged and written one by one. InputError for fewer than two experts, an unknown method, an
-    alpha that is not finite, unsuitable inputs, too little space or a place that cannot be written.
+    alpha that is not finite, unsuitable inputs, values that their type cannot hold, too little space or a place that
+    cannot be written.
     """
     check_enough(len(inputs.experts))
     chosen = merging.named(method)
     _check_alpha(alpha)
-    _check_place(out, inputs, sum(info.nbytes for info in inputs.base.layout.values()))
+    layout = _layout(inputs.base, dtype)
+    _check_place(out, inputs, sum(info.nbytes for info in layout.values()))
     hashes = inputs.inspect(session)
     function = chosen.bind(inputs.suite)
 
-    def merged(key: str) -> Tensor:
-        update = merging.update(function, inputs.suite, key, session.rule, session.device, session.spectra)
-        return _added(inputs.base, key, update, alpha)
+    def update(key: str) -> Tensor:
+        return merging.update(function, inputs.suite, key, session.rule, session.device, session.spectra)
 
-    keys = checkpoints.file_order(inputs.base.layout)
-    recipe = _recipe("merge", inputs, hashes, session, method=method, alpha=alpha)
-    with session.over(merged, keys, "merging") as tensors:
-        return checkpoints.write(out, inputs.base.layout, recipe, zip(keys, tensors, strict=True))
+    recipe = _recipe("merge", inputs, hashes, session, method=method, alpha=alpha, dtype=dtype)
+    return _write(out, inputs.base, layout, update, alpha, recipe, session, "merging")
 
 
 def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session) -> str:
     """Write the only expert of ``inputs`` as a TSV-C file (see ``tsvlib.compression``) and return its digest."""
     kept = compression.Rank.parse(rank)
-    if dtype not in FACTOR_TYPES:
-        raise InputError(f"`{dtype}` is no type for factors; choose one of {', '.join(FACTOR_TYPES)}.")
+    factors = _type(dtype)
     _check_place(out, inputs)
     hashes = inputs.inspect(session)
 
     def compressed(key: str) -> dict[str, Tensor]:
-        return compression.compressed(
-            inputs.suite, key, kept, FACTOR_TYPES[dtype], session.rule, session.device, session.spectra
-        )
+        return compression.compressed(inputs.suite, key, kept, factors, session.rule, session.device, session.spectra)
 
     with session.over(compressed, list(inputs.suite.shapes), "compressing") as parts:
         tensors = {name: tensor for part in parts for name, tensor in part.items()}
@@ -126,14 +133,14 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     return checkpoints.save(out, tensors, recipe, metadata={compression.FORMAT: json.dumps(notes, sort_keys=True)})
 
 
-def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Session) -> str:
-    """Write base + alpha * the task vector of a TSV-C file to ``out``, and return its digest; experts play no part.
+def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, dtype: str, session: Session) -> Written:
+    """Write base + alpha * the task vector of a TSV-C file to ``out``, as ``merge`` does; experts play no part.
 
     InputError when the factors are damaged, are no TSV-C file or belong to another base.
     """
     _check_alpha(alpha)
     notes = _notes(factors)
-    base, layout = inputs.base.path, inputs.base.layout
+    base, layout = inputs.base.path, _layout(inputs.base, dtype)
     if {key: tuple(shape) for key, shape in notes["shapes"].items()} != inputs.suite.shapes:
         raise InputError(f"{factors}: its tensors are not those of {base}; name the base that it was compressed from.")
     _check_place(out, inputs, sum(info.nbytes for info in layout.values()), factors)
@@ -143,14 +150,11 @@ def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Sess
     hashes[str(factors)] = checkpoints.open_checkpoint(factors).inspect()
     tensors = checkpoints.load(factors, "compress the expert again")
 
-    def expanded(key: str) -> Tensor:
-        delta = compression.expanded(key, inputs.suite.shapes[key], tensors, tensors.__getitem__)
-        return _added(inputs.base, key, delta, alpha)
+    def update(key: str) -> Tensor:
+        return compression.expanded(key, inputs.suite.shapes[key], tensors, tensors.__getitem__)
 
-    keys = checkpoints.file_order(layout)
-    recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), alpha=alpha)
-    with session.over(expanded, keys, "expanding") as found:
-        return checkpoints.write(out, layout, recipe, zip(keys, found, strict=True))
+    recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), alpha=alpha, dtype=dtype)
+    return _write(out, inputs.base, layout, update, alpha, recipe, session, "expanding")
 
 
 def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> "pd.DataFrame":
@@ -166,7 +170,7 @@ def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> "pd.
 
     def row(layer: Layer) -> dict[str, object]:
         factors = [kept.cut(each) for each in layer.factors(kept.count(min(layer.shape)))]
-        norms = linalg.singular_task_interference(factors) if factors else linalg.Interference(0.0, 0.0)
+        norms = sti.singular_task_interference(factors) if factors else sti.Interference(0.0, 0.0)
         sizes = {"tasks": len(factors), "components": sum(len(each.s) for each in factors)}
         return _names(layer) | sizes | norms._asdict()
 
@@ -196,9 +200,9 @@ def spectra(inputs: Inputs, out: Path, session: Session) -> "pd.DataFrame":
 
 
 def _profile(factors: linalg.Factors) -> dict[str, object]:
-    energy = factors.s.double().square().cumsum(0)
-    norm, largest = float(energy[-1].sqrt()), float(factors.s[0])
-    row: dict[str, object] = {"norm": norm, "largest": largest, "stable_rank": (norm / largest) ** 2}
+    largest = float(factors.s[0])
+    stable_rank = float((factors.s.double() / largest).square().sum())
+    row: dict[str, object] = {"norm": largest * math.sqrt(stable_rank), "largest": largest, "stable_rank": stable_rank}
     shares = {f"energy_{share}": len(compression.Rank(energy=share).cut(factors).s) for share in ENERGIES}
     return row | shares
 
@@ -223,10 +227,44 @@ def _table(out: Path, rows: Iterable[dict[str, object]]) -> "pd.DataFrame":
     return frame
 
 
-def _added(base: Checkpoint, key: str, update: Tensor, alpha: float) -> Tensor:
-    """Return one tensor of base + alpha * update, and the base's own where nothing changed."""
-    start = base.read(key)
-    return (start + alpha * update).to(start.dtype) if update.any() else start
+def _type(dtype: str) -> torch.dtype:
+    if dtype not in TYPES:
+        raise InputError(f"`{dtype}` is no type for weights; choose one of {', '.join(TYPES)}.")
+    return TYPES[dtype]
+
+
+def _layout(base: Checkpoint, dtype: str) -> dict[str, TensorInfo]:
+    """Return the layout of a file with the tensors of the base: as they are, or all floating-point ones in one type."""
+    if dtype == AS_BASE:
+        return base.layout
+    chosen, every = _type(dtype), base.layout.items()
+    return {key: info._replace(dtype=chosen) if info.dtype.is_floating_point else info for key, info in every}
+
+
+def _write(
+    out: Path,
+    base: Checkpoint,
+    layout: Mapping[str, TensorInfo],
+    update: Callable[[str], Tensor],
+    alpha: float,
+    recipe: Mapping[str, object],
+    session: Session,
+    label: str,
+) -> Written:
+    """Write base + alpha * update, tensor by tensor."""
+    roundings: list[Rounding] = []
+
+    def tensor(key: str) -> tuple[str, Tensor, Rounding]:
+        return key, *added(key, base.read(key), update(key), alpha, layout[key].dtype)
+
+    def values(found: Iterator[tuple[str, Tensor, Rounding]]) -> Iterator[tuple[str, Tensor]]:
+        for key, value, rounding in found:
+            roundings.append(rounding)
+            yield key, value
+
+    with session.over(tensor, checkpoints.file_order(layout), label) as found:
+        digest = checkpoints.write(out, layout, recipe, values(found))
+    return Written(digest, lost(roundings))
 
 
 def _recipe(

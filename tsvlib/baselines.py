@@ -53,13 +53,15 @@ def iso_c(layer: Layer) -> Tensor:
     """Return Iso-C (Marczak et al., arXiv 2502.04959), which is not in the TSV paper.
 
     That is the sum of the task matrices with every singular value replaced by the mean of all of them, and the mean of
-    what is no matrix. Directions that only rounding error fills are left out, since they are arbitrary.
+    what is no matrix. Directions that only rounding error fills are left out, since they are arbitrary. The weakest of
+    the others count as much as the strongest, so they are computed in float64.
     """
     if not layer.is_matrix:
         return layer.mean()
-    whole = linalg.svd(layer.total())
-    kept = linalg.truncate(whole, max(1, linalg.numerical_rank(whole)))
-    return Factors(kept.u, whole.s.mean().expand(len(kept.s)), kept.vh).product()
+    total = layer.total()
+    whole = linalg.svd(total.double())
+    kept = linalg.truncate(whole, max(1, linalg.numerical_rank(whole, total.dtype)))
+    return Factors(kept.u, whole.s.mean().expand(len(kept.s)), kept.vh).product().to(total.dtype)
 
 
 def thresholds(suite: Suite, share: float) -> list[float]:

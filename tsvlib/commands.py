@@ -27,11 +27,12 @@ SETTINGS: dict[str, Any] = {
     "method": "tsv-m",
     "alpha": 1.0,
     "rank": "1/8",
-    "dtype": "float32",
+    "dtype": "base",
     "split_qkv": False,
     "convolutions": False,
     "device": "auto",
 }
+OWN_SETTINGS: dict[str, dict[str, Any]] = {"interference": {"rank": "1.0"}, "compress": {"dtype": "float32"}}
 GIGABYTE = 10**9
 
 _DESCRIPTIONS = {
@@ -107,8 +108,8 @@ def _merge(options: argparse.Namespace, inputs: "Inputs", session: "Session") ->
 
     plan = planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers)
     sys.stderr.write(f"{plan.brief}\n")
-    digest = artefacts.merge(inputs, options.out, options.method, options.alpha, session)
-    return _written(options.out, digest)
+    done = artefacts.merge(inputs, options.out, options.method, options.alpha, options.dtype, session)
+    return _written(options.out, *done)
 
 
 def _compress(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
@@ -120,7 +121,8 @@ def _compress(options: argparse.Namespace, inputs: "Inputs", session: "Session")
 def _expand(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
     from tsvlib import artefacts
 
-    return _written(options.out, artefacts.expand(inputs, options.factors, options.out, options.alpha, session))
+    done = artefacts.expand(inputs, options.factors, options.out, options.alpha, options.dtype, session)
+    return _written(options.out, *done)
 
 
 def _interference(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
@@ -169,12 +171,14 @@ def _add_choices(command: argparse.ArgumentParser, name: str) -> None:
         group.add_argument("--method", help=f"how to combine the experts: {METHODS} (default: {SETTINGS['method']})")
     if name in ("merge", "expand"):
         group.add_argument("--alpha", type=float, help="how much of the update to add (default: 1.0)")
+        text = "of all weights in the file: float64, float32, float16 or bfloat16 (default: those of the base)"
+        group.add_argument("--dtype", help=text)
     if name in ("compress", "interference"):
         default = SETTINGS["rank"] if name == "compress" else "1.0, all"
         text = "components to keep of each matrix: a share (1/8 or 0.1), a number (64) or energy=0.99"
         group.add_argument("--rank", help=f"{text} (default: {default})")
     if name == "compress":
-        group.add_argument("--dtype", help="of the factors: float32 (default), float16 or bfloat16")
+        group.add_argument("--dtype", help="of singular vectors: float32 (default), float64, float16 or bfloat16")
     if name == "spectra":
         either = command.add_argument_group("the store").add_mutually_exclusive_group()
         either.add_argument("--list", action="store_true", help="list what the folder of --store holds")
@@ -223,7 +227,7 @@ def _recall(options: argparse.Namespace) -> dict[str, Any]:
 
 def _complete(options: argparse.Namespace) -> None:
     """Set what neither the command line nor a recipe said."""
-    for name, value in (SETTINGS | ({"rank": "1.0"} if options.command == "interference" else {})).items():
+    for name, value in (SETTINGS | OWN_SETTINGS.get(options.command, {})).items():
         setattr(options, name, getattr(options, name, value))
 
 
@@ -293,6 +297,7 @@ def _look_after_store(options: argparse.Namespace, session: "Session") -> str:
     return f"{options.store}: {len(entries)} decompositions, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB."
 
 
-def _written(out: Path, digest: str = "") -> str:
+def _written(out: Path, digest: str = "", loss: str = "") -> str:
     kind = "digest" if digest else "SHA-256"
-    return f"{out}: {out.stat().st_size:,} bytes, {kind} {(digest or files.sha256(out))[:12]}."
+    told = f" But {loss}; a wider --dtype keeps it." if loss else ""
+    return f"{out}: {out.stat().st_size:,} bytes, {kind} {(digest or files.sha256(out))[:12]}.{told}"

@@ -3,10 +3,11 @@
 
 A TSV-C file is a safetensors file. The task matrix ``key`` = u diag(s) vh is there as ``key:u`` (rows x rank),
 ``key:s`` (rank, descending) and ``key:vh`` (rank x columns); one that is taken as several parts, such as q, k and v,
-as ``key:0:u`` and so on, from top to bottom. Every other tensor of the task vector is there whole under its own name,
-in float32. Tensors that fine-tuning did not touch are absent. The metadata entry ``tsv-c`` is a JSON object with
-``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of the task vector, by name);
-``recipe`` and ``digest`` are those of all files that this library writes.
+as ``key:0:u`` and so on, from top to bottom. Every other tensor of the task vector is there whole under its own name.
+Singular vectors have the type that was asked for; all else, which narrow types might not hold, is in float32, or in
+float64 if that was asked for. Tensors that fine-tuning did not touch are absent. The metadata entry ``tsv-c`` is a JSON
+object with ``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of the task vector,
+by name); ``recipe`` and ``digest`` are those of all files that this library writes.
 """
 
 import re
@@ -21,6 +22,7 @@ from tsvlib import devices, linalg
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
 from tsvlib.merging import CPU, PAPER, layers
+from tsvlib.precision import is_finite, plain, type_name, wider
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict, Suite, TaskVector
 
@@ -70,7 +72,7 @@ class Rank:
         """Return what is to be kept of the components that ``count`` asked for."""
         if self.energy is None:
             return factors
-        gathered = factors.s.double().square().cumsum(0)
+        gathered = (factors.s.double() / factors.s[:1].double()).square().cumsum(0)
         return linalg.truncate(factors, 1 + int((gathered < self.energy * gathered[-1] * (1 - 1e-12)).sum()))
 
 
@@ -89,32 +91,35 @@ class Compressed:
     def shorten(self, rank: Rank) -> "Compressed":
         """Return what ``compress`` would with a smaller rank, without decomposing anything again.
 
-        InputError when a task matrix has fewer components left than are to be kept.
+        InputError when a task matrix has fewer components left than are to be kept, or than the share of its energy
+        can be told from.
         """
         tensors = dict(self.tensors)
         for stem in [name.removesuffix(":u") for name in tensors if name.endswith(":u")]:
             factors = Factors(*(tensors[f"{stem}:{part}"] for part in _PARTS))
             k = rank.count(min(len(factors.u), factors.vh.shape[1]))
-            if k > len(factors.s) and rank.energy is None:
+            if k > len(factors.s):
                 raise InputError(f"`{stem}` has only {len(factors.s)} components left, not {k}; compress it anew.")
             kept = zip(_PARTS, rank.cut(linalg.truncate(factors, k)), strict=True)
-            tensors |= {f"{stem}:{part}": tensor for part, tensor in kept}
+            tensors |= {f"{stem}:{part}": tensor.clone() for part, tensor in kept}
         return Compressed(tensors, self.shapes)
 
     def expand(self) -> TaskVector:
-        """Return the task vector that this stands for, in float32."""
+        """Return the task vector that this stands for, in float32 or float64."""
         names, read = list(self.tensors), self.tensors.__getitem__
         return TaskVector({key: expanded(key, shape, names, read) for key, shape in self.shapes.items()})
 
 
 def compress(task_vector: StateDict, rank: Rank, *, workers: int = 1, spectra: Spectra | None = None) -> Compressed:
-    """Return a task vector in memory as its leading components, in float32.
+    """Return a task vector in memory as its leading components, in float32, or in float64 if it is.
 
     The paper keeps one over the number of tasks (TSV-C), so that the compressed task vectors of all tasks together
     take about twice the room of one model.
     """
     suite = MemorySuite([task_vector])
-    parts = devices.ordered(lambda key: compressed(suite, key, rank, spectra=spectra), list(suite.shapes), workers)
+    dtype = wider(*(tensor.dtype for tensor in task_vector.values() if tensor.is_floating_point()))
+    keys = list(suite.shapes)
+    parts = devices.ordered(lambda key: compressed(suite, key, rank, dtype, spectra=spectra), keys, workers)
     return Compressed({name: tensor for part in parts for name, tensor in part.items()}, dict(suite.shapes))
 
 
@@ -132,31 +137,34 @@ def compressed(
     That is factors of type ``dtype``, the tensor whole, or nothing if fine-tuning did not touch it.
     """
     found: dict[str, Tensor] = {}
+    whole = wider(dtype)
     for layer in layers(suite, key, rule, device, spectra):
         if not layer.is_matrix:
-            found.update((key, change.float().cpu()) for change in layer.changes())
+            found.update((key, change.to("cpu", whole)) for change in layer.changes())
             continue
         name = key if layer.n_parts == 1 else f"{key}:{layer.part}"
         for factors in layer.factors(rank.count(min(layer.shape))):
-            kept = zip(_PARTS, rank.cut(factors), strict=True)
+            kept = zip(_PARTS, rank.cut(factors), (dtype, whole, dtype), strict=True)
             # Copies, since slices would keep the whole factors in memory.
-            found |= {f"{name}:{part}": tensor.to("cpu", dtype).clone() for part, tensor in kept}
+            found |= {f"{name}:{part}": tensor.to("cpu", kind).clone() for part, tensor, kind in kept}
+    if beyond := [name for name, tensor in found.items() if not is_finite(tensor)]:
+        raise InputError(f"`{beyond[0]}` is beyond what {type_name(whole)} can hold; train that expert again.")
     return found
 
 
 def expanded(key: str, shape: tuple[int, ...], names: Collection[str], read: Callable[[str], Tensor]) -> Tensor:
-    """Return one tensor of a task vector in float32 from the tensors ``names`` of a TSV-C file.
+    """Return one tensor of a task vector, in float32 or float64, from the tensors ``names`` of a TSV-C file.
 
     ``read`` returns one of them. InputError when the factors do not fit each other or the shape.
     """
     if key in names:
-        return read(key).float()
+        return plain(read(key))
     part = re.compile(re.escape(key) + r"(:\d+)?:u")
     stems = sorted(name.removesuffix(":u") for name in names if part.fullmatch(name))
     if not stems:
         return torch.zeros(shape)
     try:
-        factors = [Factors(*(read(f"{stem}:{part}").float() for part in _PARTS)) for stem in stems]
+        factors = [Factors(*(plain(read(f"{stem}:{part}")) for part in _PARTS)) for stem in stems]
         return torch.cat([each.product() for each in factors]).reshape(shape)
     except (KeyError, RuntimeError) as error:
         raise InputError(

@@ -80,7 +80,7 @@ def _begin() -> None:
 
 
 class _Limits:
-    """The limits that hold for the whole process: set by whoever needs them first, lifted by whoever needs them last."""
+    """The limits of the whole process: set by whoever needs them first, lifted by whoever needs them last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -91,7 +91,8 @@ class _Limits:
     def hold(self) -> None:
         with self._lock, _control_of_blas():
             if not self._users:
-                self._precision, self._blas = torch.get_float32_matmul_precision(), threadpool_limits(1, user_api="blas")
+                self._precision = torch.get_float32_matmul_precision()
+                self._blas = threadpool_limits(1, user_api="blas")
                 torch.set_float32_matmul_precision("highest")
             self._users += 1
 
@@ -105,7 +106,7 @@ class _Limits:
 
 @contextmanager
 def _control_of_blas() -> Iterator[None]:
-    """Let this thread set the number of threads of OpenBLAS, which threadpoolctl grants to the first that did so only."""
+    """Let this thread set OpenBLAS's number of threads, which threadpoolctl grants only to the first that did so."""
     OpenBLASController.clear_controlling_thread(force=True)
     try:
         yield

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from tsvlib import datasets, devices, linalg, merging
+from tsvlib import datasets, devices, linalg, merging, sti
 from tsvlib.linalg import Factors
 from tsvlib.merging import Layer
 from tsvlib.studies import Row, Runs
 from tsvlib.taskvectors import MemorySuite
 
-NONE = linalg.Interference(0.0, 0.0)
+NONE = sti.Interference(0.0, 0.0)
 """What tasks that did not change a matrix put into each other there."""
 
 PLACE = {
@@ -42,11 +42,11 @@ def of_suites(run: Runs, suites: Sequence[int]) -> list[Row]:
         sizes = [sum(changed[:n_tasks]) for n_tasks in suites]
         factors = _factors(layer)
         some = [size for size in sizes if size]
-        norms = dict(zip(some, linalg.nested_interference(factors, some), strict=True)) if some else {}
+        norms = dict(zip(some, sti.nested_interference(factors, some), strict=True)) if some else {}
         full = [norms.get(size, NONE) for size in sizes]
         kept = [linalg.kept_rank(min(layer.shape), 1 / n_tasks) for n_tasks in suites]
         low = [
-            linalg.singular_task_interference([linalg.truncate(each, k) for each in factors[:size]]) if size else NONE
+            sti.singular_task_interference([linalg.truncate(each, k) for each in factors[:size]]) if size else NONE
             for k, size in zip(kept, sizes, strict=True)
         ]
         return [
@@ -69,7 +69,7 @@ def procrustes_errors(run: Runs, n_tasks: int) -> list[Row]:
         for rank, factors in (("full", whole), ("low", [linalg.truncate(each, k) for each in whole])):
             sides = {"u": [each.u for each in factors], "v": [each.vh.mT for each in factors]}
             for vectors, blocks in sides.items():
-                error = linalg.procrustes_error(torch.cat(blocks, dim=1))
+                error = sti.procrustes_error(torch.cat(blocks, dim=1))
                 found.append(_place(run, n_tasks, layer) | {"vectors": vectors, "rank": rank, "error": error})
         return found
 

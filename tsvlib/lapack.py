@@ -28,7 +28,8 @@ def eigenpairs(symmetric: Float[Tensor, "*stack n n"]) -> tuple[Float[Tensor, "*
     tensor([1., 2., 3.])
     """
     if symmetric.ndim > 2 or symmetric.device.type != "cpu":
-        return torch.linalg.eigh(symmetric)
+        values, vectors = torch.linalg.eigh(symmetric)
+        return values, vectors
     n, info = len(symmetric), ctypes.c_int()
     vectors, values = symmetric.clone(), symmetric.new_empty(n)
     for work, iwork, sizes in _workspaces(symmetric.dtype):

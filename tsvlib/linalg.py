@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The paper's mathematics on single matrices: decomposition, orthogonalisation, interference.
+"""The paper's mathematics on single matrices: decomposition and orthogonalisation.
 
 Symbols follow the paper: ``delta`` = U diag(s) Vᵀ is a task matrix, the columns of U and V are its task
 singular vectors, k is the number of them that is kept. Nothing here knows of models or files. Everything runs
@@ -8,8 +8,6 @@ single precision is done in float64, and numbers of any size are scaled before t
 """
 
 import math
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import torch
@@ -47,15 +45,6 @@ class Factors(NamedTuple):
         """Return the matrix that the factors stand for."""
         s, exponent = scaled(self.s[..., None, :])
         return unscaled((self.u * s) @ self.vh, exponent)
-
-
-class Interference(NamedTuple):
-    """Singular task interference in the two norms that its definition may mean."""
-
-    entrywise: float
-    """Sum of the absolute entries."""
-    induced: float
-    """Largest sum of absolute entries in a column: the operator norm from l1 to l1."""
 
 
 def svd(delta: Float[Tensor, "*tasks rows columns"]) -> Factors:
@@ -110,10 +99,13 @@ def low_rank(delta: Float[Tensor, "rows columns"], k: int) -> Float[Tensor, "row
     return leading(delta, k).product()
 
 
-def numerical_rank(factors: Factors) -> int:
-    """Return how many singular values exceed rounding error, max(rows, columns) * eps * the largest."""
+def numerical_rank(factors: Factors, dtype: torch.dtype | None = None) -> int:
+    """Return how many singular values exceed rounding error, max(rows, columns) * eps * the largest.
+
+    That is the error of the type that the matrix was rounded to, ``dtype``: by default that of the factors.
+    """
     size, s = max(factors.u.shape[0], factors.vh.shape[1]), factors.s.double()
-    return int((s > size * torch.finfo(factors.s.dtype).eps * s[:1]).sum())
+    return int((s > size * torch.finfo(dtype or factors.s.dtype).eps * s[:1]).sum())
 
 
 def signed(factors: Factors) -> Factors:
@@ -150,9 +142,9 @@ def inverse_root(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "columns col
     x, exponent = scaled(plain(x))
     tall = len(x) >= 2 * x.shape[1]
     for dtype in () if x.dtype == torch.float64 else WELL_CONDITIONED if tall else (torch.float64,):
-        values, q = lapack.eigenpairs(_gram(x.to(dtype)))
+        values, q = lapack.eigenpairs(gram(x.to(dtype)))
         if values[0] > WELL_CONDITIONED[dtype] * values[-1]:
-            root = _gram((q * values.pow(-0.25)).mT)
+            root = gram((q * values.pow(-0.25)).mT)
             return unscaled(root, None if exponent is None else -exponent)
     return None
 
@@ -164,7 +156,7 @@ def whiten(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     are rounding error are left out instead of inverted: dependent columns cannot blow up, they stay zero.
     """
     wide, _ = scaled(plain(x).double())
-    values, q = lapack.eigenpairs(_gram(wide))
+    values, q = lapack.eigenpairs(gram(wide))
     floor = len(values) * torch.finfo(torch.float64).eps * values[-1:]
     inverse_roots = torch.where(values > floor, values, math.inf).rsqrt()
     return (wide @ ((q * inverse_roots) @ q.mT)).to(wider(x.dtype))
@@ -174,67 +166,6 @@ def multiplied(a: Float[Tensor, "*tasks n m"], b: Float[Tensor, "*tasks m p"]) -
     """Return a @ b; NumPy's BLAS is some percent quicker on a CPU, and computes no more than one triangle of xᵀx."""
     blas = a.ndim == 2 and a.device.type == "cpu"
     return torch.from_numpy(a.numpy() @ b.numpy()) if blas else a @ b
-
-
-def procrustes_error(x: Float[Tensor, "rows columns"]) -> float:
-    """Return ‖orthogonalise(x) - x‖, the Frobenius distance to the closest orthonormal matrix (Thm. 6.1, Fig. 5).
-
-    It equals sqrt(sum (d - 1)²) over the singular values d of x, from which it is computed in float64.
-    """
-    wide, exponent = scaled(plain(x if len(x) >= x.shape[1] else x.mT).double())
-    return float((unscaled(torch.linalg.eigvalsh(_gram(wide)).clamp_min(0).sqrt()[None], exponent) - 1).norm())
-
-
-def singular_task_interference(factors: Sequence[Factors]) -> Interference:
-    """Return STI = ‖(UᵀU - I) Σ (VᵀV - I)‖₁ (Eq. 6) of the task matrices of one layer.
-
-    U and V hold the singular vectors of all tasks side by side, Σ is block-diagonal. The value is in the unit of
-    the singular values, zero when tasks are orthogonal to each other, and depends neither on the order of tasks
-    nor on signs of singular vectors. The paper leaves open which norm it means; both come from one pass.
-    """
-    return nested_interference(factors, [len(factors)])[0]
-
-
-def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> list[Interference]:
-    """Return STI of the first task matrices of one layer, as many as each of ``suites`` says.
-
-    What several suites share is computed once. With M = UΣVᵀ, the block of tasks i and j is
-    (UᵢᵀM - ΣᵢVᵢᵀ)Vⱼ - (UᵢᵀUⱼ)Σⱼ + Σᵢ[i = j]. So no more than one such block is held at a time, and UᵢᵀUⱼ, for the
-    longer vectors, serves two of them in every suite. InputError for a suite of no task, or of more than there are.
-    """
-    if strays := [size for size in suites if not 1 <= size <= len(factors)]:
-        raise InputError(f"a suite of {strays[0]} cannot be taken from {len(factors)} task matrices; choose another.")
-    tall = len(factors[0].u) >= factors[0].vh.shape[1]
-    turned = list(factors) if tall else [Factors(f.vh.mT, f.s, f.u.mT) for f in factors]
-    rests = _rests(turned, set(suites))
-    sums = {size: [torch.zeros_like(f.s, dtype=torch.float64) for f in turned[:size]] for size in suites}
-
-    def add(size: int, i: int, j: int, block: Float[Tensor, "rank other_rank"]) -> None:
-        # The columns of the matrix as it was defined are the rows of the turned one.
-        sums[size][j if tall else i] += block.abs().sum(0 if tall else 1, dtype=torch.float64)
-
-    for i, one in enumerate(turned):
-        larger = [size for size in rests if size > i]
-        for size in larger:
-            # Singular vectors of one task are orthonormal: UᵢᵀUᵢ = I, whose product with Σᵢ is what is added back.
-            add(size, i, i, rests[size][i] @ one.vh.mT)
-        for j, two in enumerate(turned[: i if larger else 0]):
-            overlap = one.u.mT @ two.u
-            for size in larger:
-                add(size, i, j, torch.addmm(overlap * two.s, rests[size][i], two.vh.mT, beta=-1))
-                add(size, j, i, torch.addmm(overlap.mT * one.s, rests[size][j], one.vh.mT, beta=-1))
-    columns = [torch.cat(sums[size]) for size in suites]
-    return [Interference(float(each.sum()), float(each.max()) if len(each) else 0.0) for each in columns]
-
-
-def _rests(factors: Sequence[Factors], suites: AbstractSet[int]) -> dict[int, list[Tensor]]:
-    """Return UᵢᵀM - ΣᵢVᵢᵀ for each task of each suite: what the others put into its left singular vectors."""
-    rests, total = {}, factors[0].u.new_zeros(len(factors[0].u), factors[0].vh.shape[1])
-    for size, factor in enumerate(factors, start=1):
-        total += factor.product()
-        if size in suites:
-            rests[size] = [f.u.mT @ total - f.s[:, None] * f.vh for f in factors[:size]]
-    return rests
 
 
 def _leading(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
@@ -259,8 +190,8 @@ def _check_rank(k: int) -> None:
         raise InputError(f"{k} is no rank to truncate to; keep at least one component.")
 
 
-def _gram(x: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks columns columns"]:
-    """Return xᵀx."""
+def gram(x: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks columns columns"]:
+    """Return xᵀx, the Gram matrix of the columns."""
     return multiplied(x.mT, x)
 
 
@@ -271,16 +202,16 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
     far off, and a few more vectors than are wanted leave room for their neighbours: within the space of all these,
     the small problem of Rayleigh and Ritz, in float64, sets the directions right.
     """
-    _, v = lapack.largest_eigenpairs(_gram(delta), min(k + MARGIN, delta.shape[-1]))
+    _, v = lapack.largest_eigenpairs(gram(delta), min(k + MARGIN, delta.shape[-1]))
     image = multiplied(delta, v)
     # The columns fade as the singular values do; at one length they are far from dependent, if there are any.
     image /= image.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    half, failed = torch.linalg.cholesky_ex(_gram(image))
+    half, failed = torch.linalg.cholesky_ex(gram(image))
     if bool((failed.bool() | (half.diagonal(dim1=-2, dim2=-1).amin(-1) < NEAR_DEPENDENT)).any()):
         return None
     u = image @ torch.linalg.inv(half).mT
     back = multiplied(delta.mT, u)
-    values, w = lapack.eigenpairs(_gram(back.double()))
+    values, w = lapack.eigenpairs(gram(back.double()))
     turn = w.flip(-1)[..., :k]
     s = values.flip(-1)[..., :k].clamp_min(0).sqrt()
     return Factors(u @ turn.float(), s, (back @ (turn / s[..., None, :]).float()).mT)
@@ -289,6 +220,6 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
 def _mapped(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
     """Return k singular components from a Gram matrix in float64."""
     wide = delta.double()
-    values, v = lapack.largest_eigenpairs(_gram(wide), k)
+    values, v = lapack.largest_eigenpairs(gram(wide), k)
     v, s = v.flip(-1), values.flip(-1).clamp_min(0).sqrt()
     return Factors(wide @ (v / s[..., None, :]), s, v.mT)

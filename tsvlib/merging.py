@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from tsvlib import baselines, devices, linalg, masks
+from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
 from tsvlib.methods import CPU, METHODS, TENTHS, THIRTIETHS, VALIDATION, Layer, Merge, Method, Needs, method, named
+from tsvlib.precision import is_finite, scaled, type_name, unscaled
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict, Suite, TaskVector, check_enough
 
@@ -100,9 +102,15 @@ def update(
     device: torch.device = CPU,
     spectra: Spectra | None = None,
 ) -> Tensor:
-    """Return the update of one tensor, on the CPU, by the function that a method made for this suite."""
+    """Return the update of one tensor, on the CPU, by the function that a method made for this suite.
+
+    InputError, naming the tensor, when the update is beyond all numbers of its type.
+    """
     parts = [function(layer) for layer in layers(suite, key, rule, device, spectra)]
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if not is_finite(whole):
+        trouble = f"the update is beyond what {type_name(whole.dtype)} can hold"
+        raise InputError(f"`{key}`: {trouble}; the experts' weights have exploded, so train them again.")
     return whole.reshape(suite.shapes[key]).cpu()
 
 
@@ -158,8 +166,11 @@ def _recomposed(layer: Layer, fraction: float, product: Callable[[Factors], Tens
     """
     if _is_averaged(layer):
         return layer.mean()
-    kept = _kept(layer, fraction)
-    return product(_together(kept)) if kept else torch.zeros(layer.shape, device=layer.device)
+    if not (kept := _kept(layer, fraction)):
+        return torch.zeros(layer.shape, device=layer.device)
+    u, s, vh = _together(kept)
+    row, exponent = scaled(s[None])
+    return unscaled(product(Factors(u, row[0], vh)), exponent)
 
 
 def _is_averaged(layer: Layer) -> bool:

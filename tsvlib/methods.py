@@ -17,6 +17,7 @@ from torch import Tensor
 from tsvlib import linalg
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
+from tsvlib.precision import wider
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import Suite
 
@@ -85,7 +86,7 @@ class Layer:
         """Return the sum of all changes."""
         total = torch.zeros(self.shape, device=self.device)
         for change in self.changes():
-            total = total.to(change.dtype).add_(change)
+            total = total.to(wider(total.dtype, change.dtype)).add_(change)
         return total
 
     def mean(self) -> Tensor:

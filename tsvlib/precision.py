@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""In which type and at which scale numbers are computed with, so that none is lost on the way."""
+"""In which type and at which scale numbers are computed with, and what is lost where they are written in another."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int32
@@ -9,6 +13,23 @@ from tsvlib.errors import InputError
 
 SQUARED = (1e-10, 1e15)
 """Norms between which squares neither overflow nor vanish beside the largest one, even in float32."""
+
+NOTABLE = 0.1
+"""The share of an update that rounding may take without a word; in float16 and bfloat16 some is always lost."""
+
+_REMEDIES = {
+    torch.float16: " or --dtype float32",
+    torch.bfloat16: " or --dtype float32",
+    torch.float32: " or --dtype float64",
+}
+
+
+class Rounding(NamedTuple):
+    """Squared norms of an update and of what is missing of it in the sum with the base, rounded to ``dtype``."""
+
+    wanted: float
+    missed: float
+    dtype: torch.dtype
 
 
 def wider(*dtypes: torch.dtype) -> torch.dtype:
@@ -56,3 +77,63 @@ def unscaled(
     # In two steps, because two to the power of some exponents is no float32.
     half = exponent // 2
     return torch.ldexp(torch.ldexp(x, half), exponent - half)
+
+
+def added(
+    key: str, start: Tensor, update: Tensor, alpha: float, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Rounding]:
+    """Return start + alpha * update in ``dtype``, that of ``start`` by default, and what rounding took from the update.
+
+    The sum is computed in the widest type of all and rounded once. Where the update is zero, ``start`` stays as it is,
+    whatever it holds. InputError, naming ``key``, for whole numbers that would change, and for values beyond the
+    largest one of ``dtype``.
+    """
+    start, dtype = start.detach(), dtype or start.dtype
+    changed = bool(alpha and update.any())
+    if not start.is_floating_point():
+        if changed:
+            raise InputError(f"`{key}` is of type {start.dtype}; only floating-point weights can be changed.")
+        return start.clone(), Rounding(0.0, 0.0, start.dtype)
+    if not changed and dtype == start.dtype:
+        return start.clone(), Rounding(0.0, 0.0, dtype)
+    wide = wider(start.dtype, update.dtype, dtype)
+    exact, change = start.to(wide), alpha * plain(update).to(wide)
+    value = (exact + change).to(dtype)
+    if not is_finite(value):
+        reached, most = float((exact.double() + change.double()).abs().max()), torch.finfo(dtype).max
+        remedy = f"choose a smaller alpha{_REMEDIES.get(dtype, '')}"
+        raise InputError(f"`{key}` would reach {reached:.3g}, and {type_name(dtype)} ends at {most:.3g}; {remedy}.")
+    missed = torch.sub(value, exact).sub_(change)
+    return value, Rounding(_square(change), _square(missed), dtype)
+
+
+def lost(roundings: Iterable[Rounding]) -> str:
+    """Say which share of an update, in norm over all tensors, rounding took; nothing if that is not ``NOTABLE``."""
+    every = [rounding for rounding in roundings if rounding.wanted]
+    share = math.sqrt(sum(one.missed for one in every) / sum(one.wanted for one in every)) if every else 0.0
+    if share <= NOTABLE:
+        return ""
+    types = " and ".join(sorted({type_name(one.dtype) for one in every if one.missed}))
+    return f"rounding to {types} lost {100 * share:.0f} % of the update"
+
+
+def is_finite(x: Tensor) -> bool:
+    """Tell whether a tensor holds neither NaN nor Inf."""
+    # The extremes take no memory, and NaN is one of them wherever it stands.
+    return not x.numel() or all(bool(extreme.isfinite()) for extreme in torch.aminmax(x))
+
+
+def type_name(dtype: torch.dtype) -> str:
+    """Return the name of a type as users write it.
+
+    >>> type_name(torch.bfloat16)
+    'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")
+
+
+def _square(x: Float[Tensor, "..."]) -> float:
+    """Return the squared norm, in float64 where float32 has no room for it."""
+    flat = x.reshape(-1)
+    found = float(flat.dot(flat))
+    return found if 1e-20 < found < 1e30 else float(flat.double().square().sum())

@@ -58,17 +58,18 @@ class _File(NamedTuple):
 class Spectra:
     """A folder of factors by the content of their matrix, for any number of threads and processes at once.
 
-    With ``whole``, a matrix that is not there yet is decomposed into all its components, however few are asked for,
-    so that results do not depend in the last bit on who asked first. When the files exceed ``limit`` bytes, those
+    Results have the bits that ``linalg.leading`` gives: an entry serves the number of components that it was made for.
+    With ``whole``, every matrix is decomposed into all its components, and the first of these serve any number: for
+    work that asks for many. When the files exceed ``limit`` bytes, those
     that have not been used for longest go. A folder that cannot be written is told once, by a log line, and only
     costs time.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
-    ...     store = Spectra(Path(folder))
-    ...     twice = [store.factors(torch.diag(torch.tensor([3.0, 2.0])), k) for k in (2, 1)]
+    ...     store = Spectra(Path(folder), whole=True)
+    ...     twice = [store.factors(torch.diag(torch.tensor([3.0, 2.0])), k) for k in (1, 2)]
     ...     [entry.rank for entry in store.list()], [factors.s.tolist() for factors in twice]
-    ([2], [[3.0, 2.0], [3.0]])
+    ([2], [[3.0], [3.0, 2.0]])
     """
 
     def __init__(self, folder: Path, limit: int = 50 * 2**30, *, whole: bool = False):
@@ -81,16 +82,17 @@ class Spectra:
     def factors(self, delta: Float[Tensor, "rows columns"], k: int) -> Factors:
         """Return the k leading singular components of a matrix, or all of them when there are fewer.
 
-        They come from the store when it holds at least as many, else from ``linalg.leading``, which the store then
-        keeps. Either way the result has the same bits, on the device of ``delta``, in memory of its own.
+        They come from the store, or from ``linalg.leading`` into the store. Either way the result has the same bits, on
+        the device of ``delta``, in memory of its own.
 
         Raises:
             InputError: k is less than one.
         """
-        name = _name(delta)
+        made = min(delta.shape) if self.whole else min(k, *delta.shape)
+        name = _name(delta, made)
         found = self._get(name)
-        if found is None or len(found.s) < min(k, *delta.shape):
-            found = linalg.leading(delta, max(k, *delta.shape) if self.whole else k)
+        if found is None:
+            found = linalg.leading(delta, made)
             self._put(name, found)
         else:
             _touch(self._path(name))
@@ -182,9 +184,9 @@ class Spectra:
         return sorted(found)
 
 
-def _name(delta: Tensor) -> str:
-    """Return the SHA-256 of all that factors depend on: matrix, type, kind of device and way of decomposing."""
-    state = fingerprint({"delta": info(delta)}, f"{linalg.SOLVER} {delta.device.type}", {})
+def _name(delta: Tensor, k: int) -> str:
+    """Return the SHA-256 of all that factors depend on: matrix, type, number, kind of device and way of decomposing."""
+    state = fingerprint({"delta": info(delta)}, f"{linalg.SOLVER} {delta.device.type} {k}", {})
     state.update(memory(delta))
     return state.hexdigest()
 

@@ -2,6 +2,7 @@
 """Task vectors: what fine-tuning changed, tensor by tensor, in memory or on disk."""
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from tsvlib.checkpoints import Checkpoint
 from tsvlib.errors import InputError
+from tsvlib.precision import added, is_finite, lost, plain, type_name, wider
 
 StateDict = Mapping[str, Tensor]
 _REMEDY = "use checkpoints of one architecture"
@@ -94,24 +96,43 @@ class TaskVector(dict[str, Tensor]):
         return {key for key, tensor in self.items() if not tensor.any()}
 
     def apply(self, base: StateDict, alpha: float = 1.0) -> dict[str, Tensor]:
-        """Return base + alpha * task vector, summed in the wider type of the two and cast once to the base's own.
+        """Return base + alpha * task vector in the base's own types.
 
-        InputError when keys or shapes differ.
+        ``UserWarning`` where rounding to these loses much of it. InputError when keys or shapes differ, for a change of
+        whole numbers, and for values that their type cannot hold.
         """
         check_alike(base, self, "the base", "the update")
-        return {key: (start + alpha * self[key]).to(start.dtype) for key, start in base.items()}
+        found = {key: added(key, start, self[key], alpha, start.dtype) for key, start in base.items()}
+        if text := lost(rounding for _, rounding in found.values()):
+            warnings.warn(f"{text}; apply it to a base of a wider type.", stacklevel=2)
+        return {key: value for key, (value, _) in found.items()}
 
 
 def task_vector(base: StateDict, expert: StateDict, name: str = "the expert") -> TaskVector:
-    """Return expert minus base in float32.
+    """Return expert minus base, in float32 or, where one of the two is, in float64.
 
     InputError, naming ``name`` and the key, when keys or shapes differ or a value is not a finite float.
     """
     check_alike(base, expert, "the base", name)
     for owner, state in (("the base", base), (name, expert)):
         for key, tensor in state.items():
-            _check_finite(key, tensor, owner)
-    return TaskVector({key: expert[key].float() - start.float() for key, start in base.items()})
+            check_finite(key, tensor, owner)
+    return TaskVector(
+        {key: _difference(key, start.detach(), expert[key].detach(), name) for key, start in base.items()}
+    )
+
+
+def _difference(key: str, start: Tensor, end: Tensor, name: str) -> Tensor:
+    dtype = wider(start.dtype, end.dtype)
+    change = end.to(dtype) - start.to(dtype)
+    if not is_finite(change):
+        raise InputError(_beyond(key, name, dtype))
+    return change
+
+
+def _beyond(key: str, name: str, dtype: torch.dtype) -> str:
+    trouble = f"differs from the base by more than {type_name(dtype)} can hold"
+    return f"`{key}` of {name} {trouble}; train or download that checkpoint again."
 
 
 @runtime_checkable
@@ -127,25 +148,29 @@ class Suite(Protocol):
         """Return the shape of every tensor by its name."""
 
     def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
-        """Yield the number of each expert, from 0, and what it changed in one tensor, in float32.
+        """Yield the number of each expert, from 0, and what it changed in one tensor, in float32 or float64.
 
         Experts that left the tensor as it was are left out.
         """
 
 
 class MemorySuite:
-    """A suite of task vectors in memory; InputError when they are unlike."""
+    """A suite of task vectors in memory, of any floating-point type; InputError when they are unlike or not finite."""
 
     def __init__(self, task_vectors: Sequence[StateDict]) -> None:
-        for number, vector in enumerate(task_vectors[1:], start=2):
+        for number, vector in enumerate(task_vectors, start=1):
             check_alike(task_vectors[0], vector, "task vector 1", f"task vector {number}")
+            for key, tensor in vector.items():
+                if _has_changed(tensor):
+                    check_finite(key, tensor, f"task vector {number}")
         self.task_vectors = task_vectors
         self.n_tasks = len(task_vectors)
         self.shapes = {key: tuple(tensor.shape) for key, tensor in task_vectors[0].items()}
 
     def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
         """Yield the tensors that are not zero, after the number of the expert."""
-        return ((expert, vector[key]) for expert, vector in enumerate(self.task_vectors) if _has_changed(vector[key]))
+        every = enumerate(self.task_vectors)
+        return ((expert, plain(vector[key])) for expert, vector in every if _has_changed(vector[key]))
 
 
 class CheckpointSuite:
@@ -157,7 +182,7 @@ class CheckpointSuite:
         self.shapes = {key: info.shape for key, info in base.layout.items()}
 
     def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
-        """Yield number and expert minus base in float32 for experts that differ.
+        """Yield number and expert minus base, in float32 or float64, for experts that differ.
 
         InputError for what cannot be subtracted.
         """
@@ -167,14 +192,16 @@ class CheckpointSuite:
             if torch.equal(start, end):
                 continue
             if not start.is_floating_point():
-                _check_finite(key, end, str(expert.path))
+                check_finite(key, end, str(expert.path))
+            dtype = wider(start.dtype)
             # In the memory of what was read, because fresh memory takes as long as the subtraction.
-            change = end.float().sub_(start.float())
+            change = end.to(dtype).sub_(start.to(dtype))
             # One pass finds what changed nothing and, since NaN and Inf survive subtraction, what is not finite.
             low, high = torch.aminmax(change)
             if not (low.isfinite() and high.isfinite()):
                 for owner in (self.base, expert):
-                    _check_finite(key, owner.read(key), str(owner.path))
+                    check_finite(key, owner.read(key), str(owner.path))
+                raise InputError(_beyond(key, str(expert.path), dtype))
             if low != 0 or high != 0:
                 yield number, change
 
@@ -204,10 +231,11 @@ def check_alike(first: StateDict, second: StateDict, first_name: str, second_nam
             raise InputError(f"`{key}` has shape {shapes}; {_REMEDY}.")
 
 
-def _check_finite(key: str, tensor: Tensor, owner: str) -> None:
+def check_finite(key: str, tensor: Tensor, owner: str) -> None:
+    """Raise InputError, naming ``owner`` and ``key``, for whole numbers, NaN and Inf."""
     if not tensor.is_floating_point():
         raise InputError(f"`{key}` of {owner} is of type {tensor.dtype}; only floating-point weights can be merged.")
-    if tensor.numel() and not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
+    if not is_finite(tensor):
         raise InputError(f"`{key}` of {owner} holds NaN or Inf; train or download that checkpoint again.")
 
 

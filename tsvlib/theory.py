@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsvlib import linalg
+from tsvlib import linalg, sti
 from tsvlib.linalg import Factors
 
 
@@ -32,9 +32,9 @@ def distances(blocks: Sequence[Float[Tensor, "n n"]], k: int) -> Distances:
     """Return both errors of Theorem 6.1 for one orthogonal block per task, and its ingredients."""
     n, n_tasks = len(blocks[0]), len(blocks)
     return Distances(
-        full=linalg.procrustes_error(torch.cat(list(blocks), dim=1)),
+        full=sti.procrustes_error(torch.cat(list(blocks), dim=1)),
         full_formula=math.sqrt(n) * (math.sqrt(n_tasks) - 1),
-        low=linalg.procrustes_error(torch.cat([block[:, :k] for block in blocks], dim=1)),
+        low=sti.procrustes_error(torch.cat([block[:, :k] for block in blocks], dim=1)),
         low_bound=math.sqrt(n + k * n_tasks - 2 * math.sqrt(k * n_tasks)),
         applies=n_tasks > 4 and k <= n * (n_tasks - 2 * math.sqrt(n_tasks)) / n_tasks,
     )

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from tsvlib import files
 from tsvlib.errors import InputError
+from tsvlib.precision import is_finite
 
 REMEDY = "download or make it again"
 
@@ -48,10 +48,7 @@ class Source:
 
     def check_finite(self, key: str, tensor: Tensor) -> None:
         """Raise InputError, naming file and key, when a floating-point tensor holds NaN or Inf."""
-        if not tensor.is_floating_point() or not tensor.numel():
-            return
-        # The extremes take no memory, and NaN is one of them wherever it stands.
-        if not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
+        if tensor.is_floating_point() and not is_finite(tensor):
             raise InputError(f"{self._path}: `{key}` holds NaN or Inf; train or download that checkpoint again.")
 
 

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""How much tasks disturb each other: singular task interference, and the distance to vectors that would not."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tsvlib import linalg
+from tsvlib.errors import InputError
+from tsvlib.linalg import Factors
+from tsvlib.precision import plain, scaled, unscaled
+
+
+class Interference(NamedTuple):
+    """Singular task interference in the two norms that its definition may mean."""
+
+    entrywise: float
+    """Sum of the absolute entries."""
+    induced: float
+    """Largest sum of absolute entries in a column: the operator norm from l1 to l1."""
+
+
+def procrustes_error(x: Float[Tensor, "rows columns"]) -> float:
+    """Return ‖orthogonalise(x) - x‖, the Frobenius distance to the closest orthonormal matrix (Thm. 6.1, Fig. 5).
+
+    It equals sqrt(sum (d - 1)²) over the singular values d of x, from which it is computed in float64.
+    """
+    wide, exponent = scaled(plain(x if len(x) >= x.shape[1] else x.mT).double())
+    return float((unscaled(torch.linalg.eigvalsh(linalg.gram(wide)).clamp_min(0).sqrt()[None], exponent) - 1).norm())
+
+
+def singular_task_interference(factors: Sequence[Factors]) -> Interference:
+    """Return STI = ‖(UᵀU - I) Σ (VᵀV - I)‖₁ (Eq. 6) of the task matrices of one layer.
+
+    U and V hold the singular vectors of all tasks side by side, Σ is block-diagonal. The value is in the unit of
+    the singular values, zero when tasks are orthogonal to each other, and depends neither on the order of tasks
+    nor on signs of singular vectors. The paper leaves open which norm it means; both come from one pass.
+    """
+    return nested_interference(factors, [len(factors)])[0]
+
+
+def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> list[Interference]:
+    """Return STI of the first task matrices of one layer, as many as each of ``suites`` says.
+
+    What several suites share is computed once. With M = UΣVᵀ, the block of tasks i and j is
+    (UᵢᵀM - ΣᵢVᵢᵀ)Vⱼ - (UᵢᵀUⱼ)Σⱼ + Σᵢ[i = j]. So no more than one such block is held at a time, and UᵢᵀUⱼ, for the
+    longer vectors, serves two of them in every suite. InputError for a suite of no task, or of more than there are.
+    """
+    if strays := [size for size in suites if not 1 <= size <= len(factors)]:
+        raise InputError(f"a suite of {strays[0]} cannot be taken from {len(factors)} task matrices; choose another.")
+    tall = len(factors[0].u) >= factors[0].vh.shape[1]
+    turned, unit = _scaled_together(factors if tall else [Factors(f.vh.mT, f.s, f.u.mT) for f in factors])
+    rests = _rests(turned, set(suites))
+    sums = {size: [torch.zeros_like(f.s, dtype=torch.float64) for f in turned[:size]] for size in suites}
+
+    def add(size: int, i: int, j: int, block: Float[Tensor, "rank other_rank"]) -> None:
+        # The columns of the matrix as it was defined are the rows of the turned one.
+        sums[size][j if tall else i] += block.abs().sum(0 if tall else 1, dtype=torch.float64)
+
+    for i, one in enumerate(turned):
+        larger = [size for size in rests if size > i]
+        for size in larger:
+            # Singular vectors of one task are orthonormal: UᵢᵀUᵢ = I, whose product with Σᵢ is what is added back.
+            add(size, i, i, rests[size][i] @ one.vh.mT)
+        for j, two in enumerate(turned[: i if larger else 0]):
+            overlap = one.u.mT @ two.u
+            for size in larger:
+                add(size, i, j, torch.addmm(overlap * two.s, rests[size][i], two.vh.mT, beta=-1))
+                add(size, j, i, torch.addmm(overlap.mT * one.s, rests[size][j], one.vh.mT, beta=-1))
+    columns = [torch.cat(sums[size]) for size in suites]
+    return [Interference(unit * float(each.sum()), unit * float(each.max()) if len(each) else 0.0) for each in columns]
+
+
+def _scaled_together(factors: Sequence[Factors]) -> tuple[list[Factors], float]:
+    """Return factors with singular values in a common unit, and that unit; in float64 where there are few of them.
+
+    What few components have in common may be far less than they are, so that float32 would lose it.
+    """
+    row, exponent = scaled(torch.cat([plain(f.s) for f in factors])[None])
+    few = row.shape[1] <= factors[0].vh.shape[1]
+    dtype = torch.float64 if few else row.dtype
+    values = torch.split(row[0].to(dtype), [len(f.s) for f in factors])
+    found = [Factors(plain(f.u).to(dtype), s, plain(f.vh).to(dtype)) for f, s in zip(factors, values, strict=True)]
+    return found, 1.0 if exponent is None else 2.0 ** int(exponent)
+
+
+def _rests(factors: Sequence[Factors], suites: AbstractSet[int]) -> dict[int, list[Tensor]]:
+    """Return UᵢᵀM - ΣᵢVᵢᵀ for each task of each suite: what the others put into its left singular vectors."""
+    rests, total = {}, factors[0].u.new_zeros(len(factors[0].u), factors[0].vh.shape[1])
+    for size, factor in enumerate(factors, start=1):
+        total += factor.product()
+        if size in suites:
+            rests[size] = [f.u.mT @ total - f.s[:, None] * f.vh for f in factors[:size]]
+    return rests
