@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import small_models
 import torch
+from safetensors.torch import load_file, save_file
 
 from tsvlib import __main__, checkpoints, commands, files, merging, paths
 
@@ -121,7 +122,7 @@ def made(inputs: list[str]) -> list[str]:
     assert call("merge", *inputs, *settings, "--out", "merge.safetensors") == 0
     settings = ("--rank", "3", "--dtype", "bfloat16", "--split-qkv", "--device", "cpu")
     assert call("compress", *one, *settings, "--out", "compress.safetensors") == 0
-    settings = ("--factors", "compress.safetensors", "--alpha", "0.5", "--device", "cpu")
+    settings = ("--factors", "compress.safetensors", "--alpha", "0.5", "--dtype", "float64", "--device", "cpu")
     assert call("expand", *one[:2], *settings, "--out", "expand.safetensors") == 0
     return inputs
 
@@ -133,6 +134,115 @@ def test_a_recipe_makes_the_same_bytes(made: list[str], command: str, capsys: py
     assert call(command, *again, "--workers", "3", "--store", "store") == 0
     assert Path("again.safetensors").read_bytes() == Path(f"{command}.safetensors").read_bytes()
     assert capsys.readouterr().out.endswith(f" These are the bytes of {command}.safetensors.\n")
+
+
+def test_a_store_that_served_other_work_changes_no_byte(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        save_file({"w": random(120, 90, seed=seed)}, f"wide{seed}.safetensors")
+    three = ["--base", "wide0.safetensors", "--expert", "wide1.safetensors", "--expert", "wide2.safetensors"]
+    assert call("merge", *three, "--out", "without.safetensors") == 0
+    longer = ("compress", *three[:4], "--rank", "80", "--out", "f.safetensors", "--store", "store")
+    assert call(*longer) == 0
+    assert call("merge", *three, "--out", "with.safetensors", "--store", "store") == 0
+    assert Path("with.safetensors").read_bytes() == Path("without.safetensors").read_bytes()
+    assert call("merge", "--recipe", "without.safetensors", "--out", "again.safetensors", "--store", "store") == 0
+    assert capsys.readouterr().out.endswith(" These are the bytes of without.safetensors.\n")
+
+
+def random(*shape: int, seed: int, scale: float = 1.0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (scale * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
+
+
+def wrote(base: torch.Tensor, *experts: torch.Tensor, key: str = "w") -> list[str]:
+    """Write one-tensor checkpoints and return the options that name them."""
+    options = []
+    for number, tensor in enumerate((base, *experts)):
+        save_file({key: tensor}, f"one{number}.safetensors")
+        options += ["--expert" if number else "--base", f"one{number}.safetensors"]
+    return options
+
+
+@pytest.mark.parametrize("method", ["tsv-m", "weight-averaging", "ties", "iso-c"])
+def test_float64_is_merged_in_float64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = random(32, 24, seed=0, dtype=torch.float64)
+    experts = [base + random(32, 24, seed=seed, scale=1e-7, dtype=torch.float64) for seed in (1, 2)]
+    assert call("merge", *wrote(base, *experts), "--method", method, "--out", "m.safetensors") == 0
+    changes = [{"w": expert - base} for expert in experts]
+    expected = base + merging.merge(merging.named(method), changes)["w"]
+    torch.testing.assert_close(load_file("m.safetensors")["w"], expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("command", ["merge", "expand"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_all_weights_are_written_in_the_type_asked_for(made: list[str], command: str, dtype: str) -> None:
+    inputs = made if command == "merge" else [*made[:2], "--factors", "compress.safetensors"]
+    assert call(command, *inputs, "--dtype", dtype, "--out", "typed.safetensors") == 0
+    assert call(command, *inputs, "--out", "plain.safetensors") == 0
+    found, expected = load_file("typed.safetensors"), load_file("plain.safetensors")
+    whole_numbers = {key for key, tensor in expected.items() if not tensor.is_floating_point()}
+    assert whole_numbers
+    for key, tensor in found.items():
+        kind = expected[key].dtype if key in whole_numbers else getattr(torch, dtype)
+        assert tensor.dtype == kind
+        torch.testing.assert_close(tensor.double(), expected[key].double(), rtol=8e-3, atol=1e-6)
+
+
+def test_an_unknown_type_is_refused(inputs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("merge", *inputs, "--dtype", "int8", "--out", "m.safetensors") == 1
+    assert "`int8` is no type for weights; choose one of float64, float32" in capsys.readouterr().err
+
+
+def test_an_overflow_is_refused_with_key_and_value_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base, expert = torch.full((8,), 60000.0).half(), torch.full((8,), 65000.0).half()
+    merge = ("merge", *wrote(base, expert, expert, key="scale"), "--method", "task-arithmetic")
+    before = small_models.contents(tmp_path)
+    assert call(*merge, "--out", "m.safetensors") == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("`scale` would reach 7e+04, and float16 ends at 6.55e+04; choose a smaller alpha or --dtype")
+    assert small_models.contents(tmp_path) == before
+    assert call(*merge, "--out", "m.safetensors", "--dtype", "float32") == 0
+    assert load_file("m.safetensors")["scale"].tolist() == [70016.0] * 8
+
+
+def test_an_update_that_the_type_of_the_base_cannot_hold_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = random(40, 30, seed=0).bfloat16()
+    experts = [base.float() + random(40, 30, seed=seed, scale=1e-4) for seed in (1, 2)]
+    options = wrote(base.float(), *experts)
+    assert call("merge", *options, "--out", "m.safetensors", "--dtype", "bfloat16") == 0
+    told = capsys.readouterr().out
+    merged = load_file("m.safetensors")["w"].double() - base.double()
+    exact = merging.merge(merging.named("tsv_m"), [{"w": expert - base} for expert in experts])["w"].double()
+    share = 100 * float((merged - exact).norm() / exact.norm())
+    assert f". But rounding to bfloat16 lost {share:.0f} % of the update; a wider --dtype keeps it.\n" in told
+    assert call("merge", *options, "--out", "m.safetensors") == 0
+    assert "lost" not in capsys.readouterr().out
+
+
+def test_exploded_weights_are_merged_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = wrote(torch.zeros(64, 48), *(random(64, 48, seed=seed, scale=1e20) for seed in (1, 2)))
+    assert call("merge", *options, "--out", "m.safetensors") == 0
+    changes = [{"w": random(64, 48, seed=seed, scale=1e20).double()} for seed in (1, 2)]
+    expected = merging.merge(merging.named("tsv_m"), changes)["w"]
+    assert (load_file("m.safetensors")["w"].double() - expected).norm() <= 1e-4 * expected.norm()
+    capsys.readouterr()
+    for method in ("tsv-m", "task-arithmetic"):
+        options = wrote(torch.zeros(4, 4), torch.full((4, 4), 3e38), torch.full((4, 4), 3e38))
+        assert call("merge", *options, "--method", method, "--out", "n.safetensors") == 1
+        assert "`w`: the update is beyond what float32 can hold" in capsys.readouterr().err
+    options = wrote(torch.full((4, 4), -3e38), *[torch.full((4, 4), 3e38)] * 2)
+    assert call("merge", *options, "--out", "n.safetensors") == 1
+    assert "`w` of one1.safetensors differs from the base by more than float32 can hold" in capsys.readouterr().err
 
 
 def test_a_recipe_notices_a_changed_input(made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,6 +276,7 @@ def test_a_recipe_notices_a_changed_input(made: list[str], tmp_path: Path, capsy
         ("merge", ["--alpha", "0"]),
         ("merge", ["--method", "tsv-m"]),
         ("merge", ["--split-qkv"]),
+        ("merge", ["--dtype", "float32"]),
         ("compress", ["--rank", "1/8"]),
         ("compress", ["--dtype", "float32"]),
         ("compress", ["--convolutions"]),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from tsvlib import devices
+from tsvlib import devices, linalg
 from tsvlib.errors import InputError
 
 
@@ -78,6 +78,49 @@ def test_each_worker_has_one_thread_and_settings_come_back() -> None:
         assert torch.get_num_threads() == before
     finally:
         torch.set_float32_matmul_precision(precision)
+
+
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_work_that_overlaps_keeps_its_limits_until_the_last_of_it_ends() -> None:
+    before, threads = blas_threads(), torch.get_num_threads()
+    inside, end = threading.Event(), threading.Event()
+    seen: list[tuple[set[int], int]] = []
+
+    def other() -> None:
+        with devices.exact():
+            inside.set()
+            end.wait(timeout=30)
+            seen.append((blas_threads(), torch.get_num_threads()))
+
+    first = devices.ordered(abs, range(20), 1)
+    assert next(first) == 0
+    second = threading.Thread(target=other)
+    second.start()
+    assert inside.wait(timeout=30)
+    first.close()
+    # Whoever ends first gives nothing back to the one that still works.
+    assert blas_threads() == {1}
+    assert torch.get_num_threads() == threads
+    end.set()
+    second.join()
+    assert seen == [({1}, 1)]
+    assert blas_threads() == before
+
+
+def test_bits_do_not_depend_on_other_work_in_the_process() -> None:
+    x = torch.randn(700, 600, generator=torch.Generator().manual_seed(0))
+    alone = list(devices.ordered(lambda factor: linalg.gram(factor * x), [1.0, 2.0, 3.0], 2))
+    other = devices.ordered(abs, range(20), 1)
+    next(other)
+    found = []
+    for number, value in enumerate(devices.ordered(lambda factor: linalg.gram(factor * x), [1.0, 2.0, 3.0], 2)):
+        if number == 0:
+            other.close()
+        found.append(value)
+    assert all(map(torch.equal, found, alone))
 
 
 def test_devices_by_name() -> None:

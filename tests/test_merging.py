@@ -99,8 +99,8 @@ def test_task_vectors_in_half_precision_are_merged(dtype: torch.dtype, shape: tu
     vectors = [{"w": torch.randn(shape, generator=generator).to(dtype)} for _ in range(4)]
     found = merging.merge(merging.named("tsv_m"), vectors)["w"]
     exact = merging.merge(merging.named("tsv_m"), [{"w": vector["w"].double()} for vector in vectors])["w"]
-    assert found.dtype == dtype
-    assert (found.double() - exact).norm() <= 8 * torch.finfo(dtype).eps * exact.norm()
+    assert found.dtype == torch.float32
+    assert (found.double() - exact).norm() <= 1e-4 * exact.norm()
 
 
 @given(suites, seeds)

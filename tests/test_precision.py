@@ -120,7 +120,9 @@ def test_the_loss_is_measured_at_any_scale(scale: float) -> None:
 
 def test_an_update_far_below_the_last_digit_is_told_lost() -> None:
     base = {"w": torch.ones(100, dtype=torch.bfloat16)}
-    with pytest.warns(UserWarning, match="rounding to bfloat16 lost 100 % of the update; apply it to a base of a wider"):
+    with pytest.warns(
+        UserWarning, match="rounding to bfloat16 lost 100 % of the update; apply it to a base of a wider"
+    ):
         applied = TaskVector(w=torch.full((100,), 1e-5)).apply(base)
     assert torch.equal(applied["w"], base["w"])
     TaskVector(w=torch.full((100,), 1e-5)).apply({"w": base["w"].float()})

@@ -92,23 +92,27 @@ def test_hit_equals_miss_bit_for_bit(store: Spectra, shape: tuple[int, int], dty
     assert all(map(torch.equal, hit, linalg.leading(delta, k)))
 
 
-def test_fewer_components_are_a_prefix_of_the_entry(store: Spectra) -> None:
+def test_an_entry_serves_the_number_that_it_was_made_for(store: Spectra) -> None:
+    # The leading components of a longer decomposition differ from a shorter one in the last digits.
+    delta = matrix(0, 300, 200)
+    for k in (100, 40, 70, 40):
+        assert all(map(torch.equal, store.factors(delta, k), linalg.leading(delta, k)))
+    assert sorted(entry.rank for entry in store.list()) == [40, 70, 100]
+
+
+def test_a_whole_entry_serves_any_number(tmp_path: Path) -> None:
+    store = Spectra(tmp_path, whole=True)
     whole = store.factors(matrix(), 12)
     mark(only(store))
     few = Factors(whole.u[:, :3], 2 * whole.s[:3], whole.vh[:3])
     assert all(map(torch.equal, store.factors(matrix(), 3), few))
     assert torch.equal(store.factors(matrix(), 99).s, 2 * whole.s)
-    with pytest.raises(InputError, match="keep at least one component"):
-        store.factors(matrix(), 0)
 
 
-def test_more_components_replace_the_entry(store: Spectra) -> None:
-    store.factors(matrix(), 3)
-    mark(only(store))
-    more = store.factors(matrix(), 7)
-    assert [entry.rank for entry in store.list()] == [7]
-    assert bits(more) == bits(Spectra(store.folder / "other").factors(matrix(), 7))
-    assert torch.equal(store.factors(matrix(), 3).s, more.s[:3])
+def test_no_component_at_all_is_refused(store: Spectra) -> None:
+    for k in (0, -1):
+        with pytest.raises(InputError, match="keep at least one component"):
+            store.factors(matrix(), k)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
