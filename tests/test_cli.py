@@ -239,7 +239,7 @@ def test_exploded_weights_are_merged_or_refused(
     for method in ("tsv-m", "task-arithmetic"):
         options = wrote(torch.zeros(4, 4), torch.full((4, 4), 3e38), torch.full((4, 4), 3e38))
         assert call("merge", *options, "--method", method, "--out", "n.safetensors") == 1
-        assert "`w`: the update is beyond what float32 can hold" in capsys.readouterr().err
+        assert "`w`: the weights have exploded, and what follows is beyond what float32" in capsys.readouterr().err
     options = wrote(torch.full((4, 4), -3e38), *[torch.full((4, 4), 3e38)] * 2)
     assert call("merge", *options, "--out", "n.safetensors") == 1
     assert "`w` of one1.safetensors differs from the base by more than float32 can hold" in capsys.readouterr().err

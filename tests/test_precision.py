@@ -94,7 +94,7 @@ def test_what_its_type_cannot_hold_is_refused_with_key_and_value(
 
 
 def test_a_base_that_a_narrower_type_cannot_hold_is_refused_even_unchanged() -> None:
-    with pytest.raises(InputError, match="`w` would reach 1e[+]05, and float16 ends at 6.55e[+]04"):
+    with pytest.raises(InputError, match=r"`w` would reach 1e[+]05, and float16 ends at 6\.55e[+]04"):
         precision.added("w", torch.tensor([1e5]), torch.zeros(1), 1.0, torch.float16)
 
 
@@ -120,9 +120,7 @@ def test_the_loss_is_measured_at_any_scale(scale: float) -> None:
 
 def test_an_update_far_below_the_last_digit_is_told_lost() -> None:
     base = {"w": torch.ones(100, dtype=torch.bfloat16)}
-    with pytest.warns(
-        UserWarning, match="rounding to bfloat16 lost 100 % of the update; apply it to a base of a wider"
-    ):
+    with pytest.warns(UserWarning, match="rounding to bfloat16 lost 100 % of the update; apply it to a base"):
         applied = TaskVector(w=torch.full((100,), 1e-5)).apply(base)
     assert torch.equal(applied["w"], base["w"])
     TaskVector(w=torch.full((100,), 1e-5)).apply({"w": base["w"].float()})

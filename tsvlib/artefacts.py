@@ -94,7 +94,7 @@ class Written(NamedTuple):
     loss: str
 
 
-def merge(inputs: Inputs, out: Path, method: str, alpha: float, dtype: str, session: Session) -> Written:
+def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session, dtype: str = AS_BASE) -> Written:
     """Write base + alpha * update of a merging method to ``out``, in the base's types or all in ``dtype``.
 
     Tensors are read, merged and written one by one. InputError for fewer than two experts, an unknown method, an
@@ -133,7 +133,7 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     return checkpoints.save(out, tensors, recipe, metadata={compression.FORMAT: json.dumps(notes, sort_keys=True)})
 
 
-def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, dtype: str, session: Session) -> Written:
+def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Session, dtype: str = AS_BASE) -> Written:
     """Write base + alpha * the task vector of a TSV-C file to ``out``, as ``merge`` does; experts play no part.
 
     InputError when the factors are damaged, are no TSV-C file or belong to another base.

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from tsvlib import linalg, progress
@@ -16,8 +16,9 @@ from tsvlib.taskvectors import Suite
 LARGEST = 0.2
 """The share of each task vector that TIES keeps."""
 
-HALF = 16
-BINS = 2**HALF
+DIGIT = 16
+BINS = 2**DIGIT
+_SAME_WIDTH = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 @method("weight_averaging", title="Weight averaging", alphas=(1.0,))
@@ -37,8 +38,8 @@ def ties(suite: Suite) -> Merge:
     """Return TIES-Merging (Yadav et al. 2023) of a suite: the disjoint *mean*, as in the code of TALL-masks for TIES.
 
     Of each whole task vector the fifth with the largest magnitudes stays, see ``thresholds``. For every weight the
-    sign of the sum of what stays is elected, and the entries that have it are averaged, in float32. Where the sum is
-    zero, no sign is elected and nothing changes; the published code falls back on the sign of most of the model.
+    sign of the sum of what stays is elected, and the entries that have it are averaged. Where the sum is zero, no sign
+    is elected and nothing changes; the published code falls back on the sign of most of the model.
     """
     return _elected(suite, mean=True)
 
@@ -67,26 +68,28 @@ def iso_c(layer: Layer) -> Tensor:
 def thresholds(suite: Suite, share: float) -> list[float]:
     """Return for each expert the magnitude that the largest ``share`` of its whole task vector reaches.
 
-    Exact, in float32, and without holding a task vector: the bits of magnitudes rise as these do, so one pass over the
-    suite counts their upper halves and another one the lower halves within the one that matters. Entries that equal
-    the threshold all reach it, whichever came first, so ties keep some more than ``share``; it is rounded down to
+    Exact, in the type of the suite, and without holding a task vector: the bits of magnitudes rise as these do, so one
+    pass over the suite counts their upper 16, and each further one the next 16 within those that matter. Entries that
+    equal the threshold all reach it, whichever came first, so ties keep some more than ``share``; it is rounded down to
     whole entries, of which there is at least one. For a share of 1, or of more than an expert changed, it is 0.
 
     Raises:
         InputError: the share is not above 0 and up to 1.
     """
     wanted = linalg.kept_rank(sum(map(math.prod, suite.shapes.values())), share)
-    with progress.track(2 * len(suite.shapes), "finding thresholds", delay=5.0) as bar:
-        upper = [_reached(counts, wanted) for counts in _counted(suite, lambda _, bits: bits >> HALF, bar.update)]
+    width, whole_numbers = 8 * suite.dtype.itemsize, _SAME_WIDTH[suite.dtype]
+    found, rest = [0] * suite.n_tasks, [wanted] * suite.n_tasks
+    with progress.track(width // DIGIT * len(suite.shapes), "finding thresholds", delay=5.0) as bar:
+        for shift in range(width - DIGIT, -1, -DIGIT):
 
-        def within(expert: int, bits: Int32[Tensor, " n"]) -> Int32[Tensor, " m"]:
-            return torch.bitwise_and(bits[bits >> HALF == upper[expert][0]], BINS - 1)
+            def digits(expert: int, bits: Tensor, shift: int = shift) -> Tensor:
+                mine = bits if shift + DIGIT == width else bits[bits >> (shift + DIGIT) == found[expert]]
+                return torch.bitwise_and(mine >> shift, BINS - 1)
 
-        lower = [
-            _reached(counts, rest) for counts, (_, rest) in zip(_counted(suite, within, bar.update), upper, strict=True)
-        ]
-    bits = [BINS * high + low for (high, _), (low, _) in zip(upper, lower, strict=True)]
-    return [float(magnitude) for magnitude in torch.tensor(bits, dtype=torch.int32).view(torch.float32)]
+            for expert, counts in enumerate(_counted(suite, digits, bar.update)):
+                digit, rest[expert] = _reached(counts, rest[expert])
+                found[expert] = found[expert] * BINS + digit
+    return [float(magnitude) for magnitude in torch.tensor(found, dtype=whole_numbers).view(suite.dtype)]
 
 
 def _counted(
@@ -96,7 +99,7 @@ def _counted(
     counts = [torch.zeros(BINS, dtype=torch.int64) for _ in range(suite.n_tasks)]
     for key in suite.shapes:
         for expert, change in suite.changes(key):
-            bits = change.float().abs().reshape(-1).view(torch.int32)
+            bits = change.to(suite.dtype).abs().reshape(-1).view(_SAME_WIDTH[suite.dtype])
             counts[expert] += torch.bincount(select(expert, bits), minlength=BINS)
         done()
     return counts
@@ -118,7 +121,8 @@ def _elected(suite: Suite, *, mean: bool) -> Merge:
 
     def trimmed(layer: Layer) -> Iterator[Float64[Tensor, "*shape"]]:
         for expert, change in layer.numbered_changes():
-            yield change.double().masked_fill(change.float().abs() < least[expert], 0)
+            wide = change.double()
+            yield wide.masked_fill(wide.abs() < least[expert], 0)
 
     def merge(layer: Layer) -> Tensor:
         # In float64 such sums are practically exact, so that no sign depends on the order of tasks.
@@ -130,6 +134,6 @@ def _elected(suite: Suite, *, mean: bool) -> Merge:
             agreeing = change * total > 0
             merged += change * agreeing
             count += agreeing
-        return (merged / count.clamp_min(1) if mean else merged).float()
+        return (merged / count.clamp_min(1) if mean else merged).to(suite.dtype)
 
     return merge

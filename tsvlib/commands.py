@@ -108,7 +108,7 @@ def _merge(options: argparse.Namespace, inputs: "Inputs", session: "Session") ->
 
     plan = planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers)
     sys.stderr.write(f"{plan.brief}\n")
-    done = artefacts.merge(inputs, options.out, options.method, options.alpha, options.dtype, session)
+    done = artefacts.merge(inputs, options.out, options.method, options.alpha, session, options.dtype)
     return _written(options.out, *done)
 
 
@@ -121,7 +121,7 @@ def _compress(options: argparse.Namespace, inputs: "Inputs", session: "Session")
 def _expand(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
     from tsvlib import artefacts
 
-    done = artefacts.expand(inputs, options.factors, options.out, options.alpha, options.dtype, session)
+    done = artefacts.expand(inputs, options.factors, options.out, options.alpha, session, options.dtype)
     return _written(options.out, *done)
 
 

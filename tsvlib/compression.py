@@ -22,7 +22,7 @@ from tsvlib import devices, linalg
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
 from tsvlib.merging import CPU, PAPER, layers
-from tsvlib.precision import is_finite, plain, type_name, wider
+from tsvlib.precision import check_held, plain, wider
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict, Suite, TaskVector
 
@@ -117,9 +117,8 @@ def compress(task_vector: StateDict, rank: Rank, *, workers: int = 1, spectra: S
     take about twice the room of one model.
     """
     suite = MemorySuite([task_vector])
-    dtype = wider(*(tensor.dtype for tensor in task_vector.values() if tensor.is_floating_point()))
     keys = list(suite.shapes)
-    parts = devices.ordered(lambda key: compressed(suite, key, rank, dtype, spectra=spectra), keys, workers)
+    parts = devices.ordered(lambda key: compressed(suite, key, rank, suite.dtype, spectra=spectra), keys, workers)
     return Compressed({name: tensor for part in parts for name, tensor in part.items()}, dict(suite.shapes))
 
 
@@ -147,8 +146,8 @@ def compressed(
             kept = zip(_PARTS, rank.cut(factors), (dtype, whole, dtype), strict=True)
             # Copies, since slices would keep the whole factors in memory.
             found |= {f"{name}:{part}": tensor.to("cpu", kind).clone() for part, tensor, kind in kept}
-    if beyond := [name for name, tensor in found.items() if not is_finite(tensor)]:
-        raise InputError(f"`{beyond[0]}` is beyond what {type_name(whole)} can hold; train that expert again.")
+    for tensor in found.values():
+        check_held(key, tensor)
     return found
 
 

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from tsvlib import baselines, devices, linalg, masks
-from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
 from tsvlib.methods import CPU, METHODS, TENTHS, THIRTIETHS, VALIDATION, Layer, Merge, Method, Needs, method, named
-from tsvlib.precision import is_finite, scaled, type_name, unscaled
+from tsvlib.precision import check_held, scaled, unscaled
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict, Suite, TaskVector, check_enough
 
@@ -108,9 +107,7 @@ def update(
     """
     parts = [function(layer) for layer in layers(suite, key, rule, device, spectra)]
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-    if not is_finite(whole):
-        trouble = f"the update is beyond what {type_name(whole.dtype)} can hold"
-        raise InputError(f"`{key}`: {trouble}; the experts' weights have exploded, so train them again.")
+    check_held(key, whole)
     return whole.reshape(suite.shapes[key]).cpu()
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tsvlib import linalg
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
-from tsvlib.precision import wider
+from tsvlib.precision import check_held, wider
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import Suite
 
@@ -72,15 +72,19 @@ class Layer:
     def factors(self, k: int) -> list[Factors]:
         """Return the k leading singular components of each task matrix that is not zero.
 
+        InputError where singular values are beyond all numbers.
         A GPU takes all of them in one batch, since they are of one shape; on a CPU one at a time is in memory.
         """
         if self.spectra or self.device.type == "cpu":
             decompose = self.spectra.factors if self.spectra else linalg.leading
-            return [decompose(change, k) for change in self.changes()]
-        changes = list(self.changes())
-        if not changes:
-            return []
-        return [Factors(*parts) for parts in zip(*linalg.leading(torch.stack(changes), k), strict=True)]
+            found = [decompose(change, k) for change in self.changes()]
+        elif changes := list(self.changes()):
+            found = [Factors(*parts) for parts in zip(*linalg.leading(torch.stack(changes), k), strict=True)]
+        else:
+            found = []
+        for factors in found:
+            check_held(self.key, factors.s)
+        return found
 
     def total(self) -> Tensor:
         """Return the sum of all changes."""

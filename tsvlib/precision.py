@@ -123,6 +123,13 @@ def is_finite(x: Tensor) -> bool:
     return not x.numel() or all(bool(extreme.isfinite()) for extreme in torch.aminmax(x))
 
 
+def check_held(key: str, x: Tensor) -> None:
+    """Raise InputError, naming ``key``, where what was computed from finite changes is beyond all numbers."""
+    if not is_finite(x):
+        trouble = f"the weights have exploded, and what follows is beyond what {type_name(x.dtype)} can hold"
+        raise InputError(f"`{key}`: {trouble}; train those experts again.")
+
+
 def type_name(dtype: torch.dtype) -> str:
     """Return the name of a type as users write it.
 

@@ -147,6 +147,10 @@ class Suite(Protocol):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every tensor by its name."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the widest type of what experts changed: float64 if some of it is, else float32."""
+
     def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
         """Yield the number of each expert, from 0, and what it changed in one tensor, in float32 or float64.
 
@@ -166,6 +170,7 @@ class MemorySuite:
         self.task_vectors = task_vectors
         self.n_tasks = len(task_vectors)
         self.shapes = {key: tuple(tensor.shape) for key, tensor in task_vectors[0].items()}
+        self.dtype = wider(*(tensor.dtype for vector in task_vectors for tensor in vector.values()))
 
     def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
         """Yield the tensors that are not zero, after the number of the expert."""
@@ -180,6 +185,7 @@ class CheckpointSuite:
         self.base, self.experts = base, experts
         self.n_tasks = len(experts)
         self.shapes = {key: info.shape for key, info in base.layout.items()}
+        self.dtype = wider(*(info.dtype for info in base.layout.values()))
 
     def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
         """Yield number and expert minus base, in float32 or float64, for experts that differ.
