@@ -60,7 +60,7 @@ RESULTS := $(foreach name,checkpoints spectra interference procrustes similarity
 DATA := $(wildcard tsvlib/datasets/*.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
 STUDY := tsvlib/studies.py tsvlib/evaluation.py tsvlib/taskvectors.py
-CORE := $(addprefix tsvlib/,linalg.py krylov.py lapack.py spectra.py devices.py merging.py methods.py baselines.py masks.py compression.py)
+CORE := $(addprefix tsvlib/,linalg.py sti.py lapack.py precision.py spectra.py devices.py taskvectors.py merging.py methods.py baselines.py masks.py compression.py)
 DRAW := tsvlib/plotting.py tsvlib/tsv.mplstyle
 AUDITING := $(addprefix tsvlib/,audit.py published.py tables.py)
 

@@ -3,6 +3,7 @@
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -86,12 +87,14 @@ def test_each_task_has_a_threshold_of_its_own_also_behind_an_expert_that_changed
     np.testing.assert_allclose(flat(found), expected, rtol=1e-6)
 
 
-magnitudes = st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=40)
-
-
-@given(magnitudes, st.integers(1, 40))
-def test_thresholds_are_exact_over_the_whole_range_of_float32(values: list[float], wanted: int) -> None:
-    vector = torch.tensor(values)
+@pytest.mark.parametrize(("dtype", "width"), [(torch.float32, 32), (torch.float64, 64)])
+@given(st.data(), st.integers(1, 40))
+def test_thresholds_are_exact_over_the_whole_range(
+    dtype: torch.dtype, width: Literal[32, 64], data: st.DataObject, wanted: int
+) -> None:
+    largest = 2.0**100 if width == 32 else 2.0**1000
+    values = data.draw(st.lists(st.floats(-largest, largest, width=width), min_size=1, max_size=40))
+    vector = torch.tensor(values, dtype=dtype)
     share = min(wanted, len(values)) / len(values)
     (found,) = baselines.thresholds(MemorySuite([{"w": vector}]), share)
     assert found == vector.abs().sort(descending=True).values[round(share * len(values)) - 1]

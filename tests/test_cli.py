@@ -191,7 +191,7 @@ def test_all_weights_are_written_in_the_type_asked_for(made: list[str], command:
 
 def test_an_unknown_type_is_refused(inputs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert call("merge", *inputs, "--dtype", "int8", "--out", "m.safetensors") == 1
-    assert "`int8` is no type for weights; choose one of float64, float32" in capsys.readouterr().err
+    assert "`int8` is no type to write numbers in; choose one of float64, float32" in capsys.readouterr().err
 
 
 def test_an_overflow_is_refused_with_key_and_value_and_leaves_no_file(

@@ -47,6 +47,32 @@ def test_all_pairs_rebuild_the_matrix(n: int, dtype: torch.dtype, seed: int) -> 
     assert torch.equal(given_matrix, before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [1, 3, 30, 150])
+@pytest.mark.parametrize("spread", [0.0, 1e-7, 1e-4])
+def test_of_a_cluster_no_pair_is_missing(dtype: torch.dtype, k: int, spread: float) -> None:
+    # Where syevr is asked for a few of them, it finds fewer or fails.
+    generator = torch.Generator().manual_seed(0)
+    q, _ = torch.linalg.qr(torch.randn(200, 200, dtype=torch.float64, generator=generator))
+    exact = 1 + spread * torch.linspace(0, 1, 200, dtype=torch.float64)
+    symmetric = ((q * exact) @ q.T).to(dtype)
+    values, vectors = lapack.largest_eigenpairs(symmetric, k)
+    eps = 100 * 200 * torch.finfo(dtype).eps
+    torch.testing.assert_close(values.double(), exact[200 - k :], rtol=0, atol=eps)
+    torch.testing.assert_close(symmetric @ vectors, vectors * values, rtol=0, atol=eps)
+    torch.testing.assert_close(vectors.T @ vectors, torch.eye(k, dtype=dtype), rtol=0, atol=eps)
+
+
+def test_a_stack_is_what_its_matrices_are() -> None:
+    half = torch.randn(3, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    stack = half + half.mT
+    values, vectors = lapack.largest_eigenpairs(stack, 4)
+    for number, symmetric in enumerate(stack):
+        alone = lapack.largest_eigenpairs(symmetric, 4)
+        torch.testing.assert_close(values[number], alone[0])
+        torch.testing.assert_close((vectors[number].mT @ alone[1]).abs(), torch.eye(4, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("k", [0, 4, -1])
 def test_more_or_fewer_than_there_are(k: int) -> None:
     with pytest.raises(ValueError, match=f"there are no {k} eigenpairs of a matrix with 3 rows"):

@@ -311,3 +311,28 @@ def test_signed_factors_stand_for_the_same_matrix_whatever_the_signs_were(rows: 
     torch.testing.assert_close(found.product(), factors.product())
     assert all(torch.equal(one, two) for one, two in zip(found, other, strict=True))
     assert (found.u.max(dim=0).values >= -found.u.min(dim=0).values).all()
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("n", [64, 256])
+def test_interference_of_few_components_keeps_its_digits(n: int, k: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    factors = [linalg.leading(torch.randn(n, n, generator=generator), k) for _ in range(2)]
+    u, v = (torch.cat(parts, 1).double() for parts in ([f.u for f in factors], [f.vh.mT for f in factors]))
+    s = torch.cat([f.s for f in factors]).double()
+    # Singular vectors of one task are orthonormal but for rounding, which is no interference.
+    own = torch.block_diag(*[torch.ones(k, k, dtype=torch.float64)] * 2)
+    left, right = ((x.mT @ x) * (1 - own) for x in (u, v))
+    expected = float(((left * s) @ right).abs().sum())
+    assert sti.singular_task_interference(factors).entrywise == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e30])
+@pytest.mark.parametrize("k", [2, 16])
+def test_interference_is_in_the_unit_of_the_singular_values(scale: float, k: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    factors = [linalg.leading(torch.randn(24, 16, generator=generator), k) for _ in range(3)]
+    shifted = [Factors(f.u, f.s * scale, f.vh) for f in factors]
+    expected = sti.singular_task_interference(factors)
+    found = sti.singular_task_interference(shifted)
+    assert found == pytest.approx([scale * norm for norm in expected], rel=1e-5)

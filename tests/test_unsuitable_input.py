@@ -109,7 +109,7 @@ def test_unsuitable_settings_are_told_and_nothing_is_written(models, tmp_path: P
         "no merging method `tsvm`": lambda: artefacts.merge(all_of, out, "tsvm", 1.0, Session()),
         "alpha is nan": lambda: artefacts.merge(all_of, out, "tsv-m", float("nan"), Session()),
         "`0` is no rank": lambda: artefacts.compress(few, out, "0", "float32", Session()),
-        "`int8` is no type for factors": lambda: artefacts.compress(few, out, "1/8", "int8", Session()),
+        "`int8` is no type to write numbers in": lambda: artefacts.compress(few, out, "1/8", "int8", Session()),
         "0 workers cannot work": lambda: artefacts.merge(all_of, out, "tsv-m", 1.0, Session(workers=0)),
         "a part of the path is a file": lambda: artefacts.merge(all_of, file / "out", "tsv-m", 1.0, Session()),
         "part of the path is a file": lambda: artefacts.interference(all_of, file / "a" / "b", "1/2", Session()),

@@ -229,7 +229,7 @@ def _table(out: Path, rows: Iterable[dict[str, object]]) -> "pd.DataFrame":
 
 def _type(dtype: str) -> torch.dtype:
     if dtype not in TYPES:
-        raise InputError(f"`{dtype}` is no type for weights; choose one of {', '.join(TYPES)}.")
+        raise InputError(f"`{dtype}` is no type to write numbers in; choose one of {', '.join(TYPES)}.")
     return TYPES[dtype]
 
 
