@@ -63,7 +63,7 @@ def test_ties_is_its_papers_algorithm_on_whole_task_vectors(mean: bool, n_tasks:
 
 def test_ties_by_hand() -> None:
     columns = [[5, 0.1, 4, 0, 0, 0, 0, 0, 0, 0], [3, 0, -9, 0.2, 0, 0, 0, 0, 0, 0], [-1, 0, 2, 0, 7, 0, 0, 0, 0, 0]]
-    vectors = [{"w": torch.tensor(column)} for column in columns]
+    vectors = [{"w": torch.tensor(column, dtype=torch.float32)} for column in columns]
     found = merging.merge(merging.METHODS["ties"], vectors)["w"]
     assert found.tolist() == [4.0, 0.0, -9.0, 0, 7.0, 0, 0, 0, 0, 0]
 

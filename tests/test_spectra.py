@@ -240,7 +240,7 @@ def test_leftovers_count_and_go_like_entries_but_files_of_others_stay(store: Spe
 
 def test_the_least_recently_used_go_first_and_the_last_never(store: Spectra) -> None:
     store.limit = 2 * size(store)
-    for seed, k in ((0, 5), (1, 4), (0, 2), (2, 3)):
+    for seed, k in ((0, 5), (1, 4), (0, 5), (2, 3)):
         store.factors(matrix(seed), k)
     # The first one was used again after the second, which therefore had to go.
     assert [entry.rank for entry in store.list()] == [5, 3]
