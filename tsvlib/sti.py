@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from tsvlib import linalg
@@ -46,14 +46,42 @@ def singular_task_interference(factors: Sequence[Factors]) -> Interference:
 def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> list[Interference]:
     """Return STI of the first task matrices of one layer, as many as each of ``suites`` says.
 
-    What several suites share is computed once. With M = UΣVᵀ, the block of tasks i and j is
-    (UᵢᵀM - ΣᵢVᵢᵀ)Vⱼ - (UᵢᵀUⱼ)Σⱼ + Σᵢ[i = j]. So no more than one such block is held at a time, and UᵢᵀUⱼ, for the
-    longer vectors, serves two of them in every suite. InputError for a suite of no task, or of more than there are.
+    Where components outnumber the short side, what several suites share is computed once. Fewer components may have far
+    less in common than they are strong, and are compared one by one, in float64. InputError for a suite of no task, or
+    of more than there are.
     """
     if strays := [size for size in suites if not 1 <= size <= len(factors)]:
         raise InputError(f"a suite of {strays[0]} cannot be taken from {len(factors)} task matrices; choose another.")
+    row, exponent = scaled(torch.cat([plain(f.s) for f in factors])[None])
+    values = torch.split(row[0], [len(f.s) for f in factors])
+    units = [Factors(plain(f.u), s, plain(f.vh)) for f, s in zip(factors, values, strict=True)]
+    short = min(len(units[0].u), units[0].vh.shape[1])
+    many = [size for size in suites if sum(len(s) for s in values[:size]) > short]
+    columns = dict(zip(many, _of_many(units, many), strict=True)) if many else {}
+    columns |= {size: _of_few(units[:size]) for size in suites if size not in many}
+    unit = 1.0 if exponent is None else 2.0 ** int(exponent)
+    every = [unit * columns[size] for size in suites]
+    return [Interference(float(each.sum()), float(each.max()) if len(each) else 0.0) for each in every]
+
+
+def _of_few(factors: Sequence[Factors]) -> Float64[Tensor, " components"]:
+    """Return the column sums of the matrix of Eq. 6, as it is written there."""
+    task = torch.cat([torch.full_like(f.s, number) for number, f in enumerate(factors)])
+    u, s, v = (torch.cat(parts, -1).double() for parts in zip(*((f.u, f.s, f.vh.mT) for f in factors), strict=True))
+    # Singular vectors of one task are orthonormal: but for rounding, they have nothing in common.
+    left, right = (linalg.gram(x) * (task[:, None] != task) for x in (u, v))
+    sums: Tensor = ((left * s) @ right).abs().sum(0)
+    return sums
+
+
+def _of_many(factors: Sequence[Factors], suites: Sequence[int]) -> list[Float64[Tensor, " components"]]:
+    """Return the same sums for each suite, in the type of the factors.
+
+    With M = UΣVᵀ, the block of tasks i and j is (UᵢᵀM - ΣᵢVᵢᵀ)Vⱼ - (UᵢᵀUⱼ)Σⱼ + Σᵢ[i = j]. So no more than one such
+    block is held at a time, and UᵢᵀUⱼ, for the longer vectors, serves two of them in every suite.
+    """
     tall = len(factors[0].u) >= factors[0].vh.shape[1]
-    turned, unit = _scaled_together(factors if tall else [Factors(f.vh.mT, f.s, f.u.mT) for f in factors])
+    turned = factors if tall else [Factors(f.vh.mT, f.s, f.u.mT) for f in factors]
     rests = _rests(turned, set(suites))
     sums = {size: [torch.zeros_like(f.s, dtype=torch.float64) for f in turned[:size]] for size in suites}
 
@@ -71,21 +99,7 @@ def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> li
             for size in larger:
                 add(size, i, j, torch.addmm(overlap * two.s, rests[size][i], two.vh.mT, beta=-1))
                 add(size, j, i, torch.addmm(overlap.mT * one.s, rests[size][j], one.vh.mT, beta=-1))
-    columns = [torch.cat(sums[size]) for size in suites]
-    return [Interference(unit * float(each.sum()), unit * float(each.max()) if len(each) else 0.0) for each in columns]
-
-
-def _scaled_together(factors: Sequence[Factors]) -> tuple[list[Factors], float]:
-    """Return factors with singular values in a common unit, and that unit; in float64 where there are few of them.
-
-    What few components have in common may be far less than they are, so that float32 would lose it.
-    """
-    row, exponent = scaled(torch.cat([plain(f.s) for f in factors])[None])
-    few = row.shape[1] <= factors[0].vh.shape[1]
-    dtype = torch.float64 if few else row.dtype
-    values = torch.split(row[0].to(dtype), [len(f.s) for f in factors])
-    found = [Factors(plain(f.u).to(dtype), s, plain(f.vh).to(dtype)) for f, s in zip(factors, values, strict=True)]
-    return found, 1.0 if exponent is None else 2.0 ** int(exponent)
+    return [torch.cat(sums[size]) for size in suites]
 
 
 def _rests(factors: Sequence[Factors], suites: AbstractSet[int]) -> dict[int, list[Tensor]]:
