@@ -4,9 +4,9 @@
 A TSV-C file is a safetensors file. The task matrix ``key`` = u diag(s) vh is there as ``key:u`` (rows x rank),
 ``key:s`` (rank, descending) and ``key:vh`` (rank x columns); one that is taken as several parts, such as q, k and v,
 as ``key:0:u`` and so on, from top to bottom. Every other tensor of the task vector is there whole under its own name,
-in float32. Tensors that fine-tuning did not touch are absent. The metadata entry ``tsv-c`` is a JSON object with
-``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of the task vector, by name);
-``recipe`` and ``digest`` are those of all files that this library writes.
+in float32. Tensors and parts that fine-tuning did not touch are absent. The metadata entry ``tsv-c`` is a JSON object
+with ``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of the task vector, by
+name); ``recipe`` and ``digest`` are those of all files that this library writes.
 """
 
 import re
@@ -151,14 +151,18 @@ def expanded(key: str, shape: tuple[int, ...], names: Collection[str], read: Cal
     """
     if key in names:
         return read(key).float()
-    part = re.compile(re.escape(key) + r"(:\d+)?:u")
-    stems = sorted(name.removesuffix(":u") for name in names if part.fullmatch(name))
+    part = re.compile(re.escape(key) + r"(?::(\d+))?:u")
+    stems = {int(found[1] or 0): found[0].removesuffix(":u") for found in map(part.fullmatch, names) if found}
     if not stems:
         return torch.zeros(shape)
     try:
-        factors = [Factors(*(read(f"{stem}:{part}").float() for part in _PARTS)) for stem in stems]
-        return torch.cat([each.product() for each in factors]).reshape(shape)
-    except (KeyError, RuntimeError) as error:
+        factors = [Factors(*(read(f"{stem}:{part}").float() for part in _PARTS)) for stem in stems.values()]
+        products = torch.stack([each.product() for each in factors])
+        # Parts that fine-tuning did not touch are absent.
+        whole = torch.zeros(shape).reshape(-1, *products.shape[1:])
+        whole[list(stems)] = products
+        return whole.reshape(shape)
+    except (LookupError, RuntimeError) as error:
         raise InputError(
             f"`{key}`: its factors do not make a tensor of shape {shape}; compress the expert again."
         ) from error
