@@ -14,7 +14,7 @@ from test_baselines import SHAPES, experts, flat, yadav
 
 from tsvlib import checkpoints, masks, merging
 from tsvlib.errors import InputError
-from tsvlib.taskvectors import MemorySuite
+from tsvlib.taskvectors import MemorySuite, TaskVector
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -54,6 +54,17 @@ def test_consensus_by_hand() -> None:
     vectors = [{"w": torch.tensor(values)} for values in ([1.0, 4.0, 0.0, 2.0], [1.0, 0.5, 0.0, -2.0])]
     found = merging.merge(merging.METHODS["consensus_ta"], vectors)["w"]
     assert found.tolist() == [2.0, 0.0, 0.0, 0.0]
+
+
+@given(st.integers(1, 2**20), st.booleans(), st.booleans())
+def test_a_weight_is_wanted_where_both_sides_are_equal(size: int, negative: bool, below: bool) -> None:
+    # All of these numbers are exact, so that only the comparison decides.
+    own = torch.tensor(-float(size) if negative else float(size))
+    shared = own + (-1 if below else 1) * 2.0 * size
+    assert masks.wanted(own, shared, 0.5)
+    assert not masks.wanted(own, shared * (1 + 2.0**-20), 0.5)
+    suite = MemorySuite([{"w": own[None]}])
+    assert masks.pack(suite, ["a"], TaskVector(w=shared[None]), [0.5]).expert("a")["w"] == shared
 
 
 def test_every_expert_has_its_own_lambda_also_behind_one_that_changed_nothing() -> None:
