@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Of a tensor that holds q, k and v, experts may have changed some: the others take no part and no room."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from tsvlib import merging
+from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compressed, expanded
 from tsvlib.errors import InputError
-from tsvlib.taskvectors import MatrixRule, MemorySuite
+from tsvlib.taskvectors import CheckpointSuite, MatrixRule, MemorySuite
 
 KEY = "attn.in_proj_weight"
 RULE = MatrixRule(split_qkv=True)
@@ -32,6 +34,21 @@ def test_a_part_yields_the_changes_of_the_experts_that_changed_it() -> None:
         for expert, change in found.items():
             assert torch.equal(change, suite.task_vectors[expert][KEY].chunk(3)[part])
         assert len(layer.factors(2)) == len(found)
+
+
+@pytest.mark.parametrize("values", [[0.0, 2.0], [0.0, -2.0], [1.0, 2.0], [-1.0, 2.0]])
+def test_a_change_of_any_sign_is_a_change(tmp_path: Path, values: list[float]) -> None:
+    states = {"base": torch.tensor([1.0, -1.0]), "expert": torch.tensor([1.0, -1.0]) + torch.tensor(values)}
+    for name, tensor in states.items():
+        checkpoints.save(tmp_path / f"{name}.safetensors", {"w": tensor}, {})
+    base, expert = (checkpoints.open_checkpoint(tmp_path / f"{name}.safetensors") for name in states)
+    for suite in (
+        CheckpointSuite(base, [base, expert]),
+        MemorySuite([{"w": torch.zeros(2)}, {"w": torch.tensor(values)}]),
+    ):
+        ((number, change),) = suite.changes("w")
+        assert number == 1
+        assert change.tolist() == values
 
 
 @pytest.mark.parametrize("name", ["tsv_m", "tsv_m_eigen", "low_rank", "interference_reduction"])
