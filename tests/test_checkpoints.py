@@ -130,6 +130,28 @@ def test_tensors_are_aligned_in_the_file_and_in_memory(saved: Path) -> None:
         assert tensor.data_ptr() % 64 == 0
 
 
+@pytest.mark.parametrize("length", range(8))
+def test_headers_of_any_length_end_at_a_multiple_of_eight(tmp_path: Path, length: int) -> None:
+    checkpoints.save(tmp_path / "a", {"w": torch.zeros(1)}, {"note": "x" * length})
+    content = (tmp_path / "a").read_bytes()
+    assert int.from_bytes(content[:8], "little") % 8 == 0
+    assert len(content) % 8 == 4
+
+
+def test_writing_waits_for_the_disk_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synchronised: list[int] = []
+    monkeypatch.setattr(os, "fsync", synchronised.append)
+    tensor, path = torch.zeros(2), tmp_path / "a"
+    layout = {"w": checkpoints.TensorInfo(torch.float32, (2,))}
+    checkpoints.save(path, {"w": tensor}, {}, durable=False)
+    checkpoints.write(path, layout, {}, [("w", tensor)], durable=False)
+    assert not synchronised
+    checkpoints.save(path, {"w": tensor}, {})
+    assert len(synchronised) == 2
+    checkpoints.write(path, layout, {}, [("w", tensor)])
+    assert len(synchronised) == 4
+
+
 def test_same_content_in_another_order_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     reversed_state, reversed_recipe = dict(reversed(state().items())), dict(reversed(RECIPE.items()))

@@ -177,7 +177,23 @@ def test_ranks_as_they_are_written(text: str, most: int, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "-1", "0/3", "3/2", "1/0", "1.5", "energy=0", "energy=2", "energy", "half", "nan"]
+    "text",
+    [
+        "",
+        "0",
+        "0.0",
+        "-1",
+        "0/3",
+        "3/2",
+        "1/0",
+        "1.5",
+        "energy=0",
+        "energy=0.0",
+        "energy=2",
+        "energy",
+        "half",
+        "nan",
+    ],
 )
 def test_what_is_no_rank_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="is no rank; write a share such as 1/8"):

@@ -136,6 +136,12 @@ def test_noise_around_chance_at_large_alphas_does_not_mislead(peak: int, noise: 
     assert search_alpha(lambda alpha: scores[int(alpha)], GRID).alpha == peak
 
 
+@given(st.integers(0, 4), st.lists(st.floats(0, 0.1), min_size=30, max_size=30))
+def test_a_model_that_only_small_alphas_leave_above_chance_is_found(peak: int, noise: list[float]) -> None:
+    scores = [1 - abs(alpha - peak) / 10 if alpha < 7 else noise[int(alpha)] for alpha in GRID]
+    assert search_alpha(lambda alpha: scores[int(alpha)], GRID).alpha == peak
+
+
 @pytest.mark.parametrize("size", [2, 3, 5, 11])
 def test_short_grids_are_searched_whole(size: int) -> None:
     for peak in range(size):

@@ -97,13 +97,14 @@ def test_block_that_writes_nothing_leaves_an_empty_file(tmp_path: Path) -> None:
     assert (tmp_path / "empty").read_bytes() == b""
 
 
-def test_mode_follows_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o027)
+@pytest.mark.parametrize(("umask", "mode"), [(0o027, 0o640), (0o000, 0o666)])
+def test_mode_follows_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
     try:
         write(tmp_path / "c.csv", "new")
     finally:
         os.umask(before)
-    assert (tmp_path / "c.csv").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "c.csv").stat().st_mode & 0o777 == mode
 
 
 def test_link_stays_a_link(tmp_path: Path) -> None:
@@ -135,6 +136,13 @@ def test_living_writer_of_the_same_file_is_left_alone(tmp_path: Path) -> None:
         write(path, "first")
         assert path.read_text() == "first"
     assert path.read_text() == "last"
+
+
+def test_troubles_without_a_number_are_told_in_their_own_words(tmp_path: Path) -> None:
+    sentence = r"cannot be written: the device went away; make the folder writable"
+    with pytest.raises(InputError, match=sentence), replacing(tmp_path / "c.csv"):
+        raise OSError("The device went away")
+    assert names(tmp_path) == []
 
 
 def test_full_disk(small_disk: Path) -> None:
@@ -212,5 +220,5 @@ def test_sha256(tmp_path: Path) -> None:
     assert sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
     with pytest.raises(InputError, match="the file is missing; check the path"):
         sha256(tmp_path / "b")
-    with pytest.raises(InputError, match="is a directory"):
+    with pytest.raises(InputError, match=r"cannot be read \(is a directory\); check the path"):
         sha256(tmp_path)

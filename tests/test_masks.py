@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """TALL masks, Consensus TA and masked experts: the formulas of Wang et al., and files that come back as they were."""
 
+import json
 import math
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from test_baselines import SHAPES, experts, flat, yadav
 
 from tsvlib import checkpoints, masks, merging
 from tsvlib.errors import InputError
-from tsvlib.taskvectors import MemorySuite
+from tsvlib.taskvectors import MemorySuite, TaskVector
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -56,6 +57,17 @@ def test_consensus_by_hand() -> None:
     assert found.tolist() == [2.0, 0.0, 0.0, 0.0]
 
 
+@given(st.integers(1, 2**20), st.booleans(), st.booleans())
+def test_a_weight_is_wanted_where_both_sides_are_equal(size: int, negative: bool, below: bool) -> None:
+    # All of these numbers are exact, so that only the comparison decides.
+    own = torch.tensor(-float(size) if negative else float(size))
+    shared = own + (-1 if below else 1) * 2.0 * size
+    assert masks.wanted(own, shared, 0.5)
+    assert not masks.wanted(own, shared * (1 + 2.0**-20), 0.5)
+    suite = MemorySuite([{"w": own[None]}])
+    assert masks.pack(suite, ["a"], TaskVector(w=shared[None]), [0.5]).expert("a")["w"] == shared
+
+
 def test_every_expert_has_its_own_lambda_also_behind_one_that_changed_nothing() -> None:
     vectors = [{"w": torch.zeros(1)}, {"w": torch.tensor([3.0])}, {"w": torch.tensor([1.0])}]
     for lambdas, kept in (([9.0, 0.5, 0.3], 4.0), ([0.3, 0.5, 9.0], 0.0), ([0.3, 9.0, 0.3], 0.0)):
@@ -74,7 +86,7 @@ def test_lambdas_must_be_as_many_as_experts(count: int) -> None:
 @pytest.mark.parametrize("value", [0.0, -0.4, math.inf, math.nan])
 def test_lambdas_must_be_above_zero(value: float) -> None:
     with pytest.raises(InputError, match=f"{value} is no lambda of a TALL mask"):
-        merging.merge(masks.consensus([0.4, value, 0.4]), experts(3, 0))
+        merging.merge(masks.consensus([0.4, value, -1.0]), experts(3, 0))
 
 
 def packed(seed: int) -> tuple[list[dict[str, torch.Tensor]], masks.Masked]:
@@ -108,6 +120,8 @@ def test_masks_come_back_from_their_file_bit_by_bit(tmp_path: Path) -> None:
     digest = masks.save(tmp_path / "m.safetensors", whole, {"lambdas": MIXED})
     again = masks.load(tmp_path / "m.safetensors")
     assert again.experts == NAMES
+    notes = checkpoints.open_checkpoint(tmp_path / "m.safetensors").metadata["tall-mask"]
+    assert json.loads(notes) == {"version": 1, "experts": list(NAMES)}
     for name in NAMES:
         assert all(torch.equal(again.expert(name)[key], whole.expert(name)[key]) for key in SHAPES)
     assert masks.save(tmp_path / "again.safetensors", again, {"lambdas": MIXED}) == digest
@@ -120,6 +134,8 @@ def test_a_mask_takes_one_bit_for_each_weight(tmp_path: Path) -> None:
     _, whole = packed(0)
     entries = {key: torch.Size(shape).numel() for key, shape in SHAPES.items()}
     assert whole.stored_bytes == sum(4 * n + 3 * -(-n // 8) for n in entries.values())
+    even = MemorySuite([{"w": torch.ones(16)}])
+    assert masks.pack(even, ["a"], masks.shared_update(even), [0.5]).stored_bytes == 4 * 16 + 2
     masks.save(tmp_path / "m.safetensors", whole, {})
     size = (tmp_path / "m.safetensors").stat().st_size
     header = int.from_bytes((tmp_path / "m.safetensors").read_bytes()[:8], "little")

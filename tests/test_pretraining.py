@@ -83,6 +83,17 @@ def test_training_continues_where_it_was_killed(
     assert checkpoints.state_digest(resumed.state_dict()) == checkpoints.state_digest(whole.state_dict())
 
 
+def test_gradients_are_clipped_by_the_norm_of_all_of_them() -> None:
+    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+    data = pretraining.World(images, torch.arange(8) % 2, torch.arange(8) % 2, ("a black clock", "a blue clock"))
+    # Adam divides a gradient far below its 1e-8 by just that, and moves weights in proportion to it.
+    config = dataclasses.replace(TINY, images_seen=8, learning_rate=10.0, weight_decay=0.0, clip_norm=1e-10)
+    start = models.create("smoke", "smoke-b32", config.seed).state_dict()
+    state = pretraining.train("smoke", "smoke-b32", config, data, data).state_dict()
+    moved = sum(float((state[key].double() - start[key]).square().sum()) for key in start) ** 0.5
+    assert moved == pytest.approx(config.learning_rate * config.clip_norm / 1e-8, rel=0.02)
+
+
 def test_training_lowers_the_loss_and_logs_it(
     tmp_path: Path, data: pretraining.World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

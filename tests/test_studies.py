@@ -2,11 +2,13 @@
 """The experiments on the tiny profile: complete rows, agreement with direct computation, nothing measured twice."""
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from torch import Tensor
 
 from tsvlib import adaptation, checkpoints, datasets, evaluation, experts, masks, merging, models, profiles, studies
 from tsvlib.adaptation import Settings, Unlabelled
@@ -57,6 +59,31 @@ def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: studie
     assert pick(rows, "accuracy", name) == run.evaluator.accuracies(state, tasks, "test")
     assert alpha in method.alphas
     assert len(rows) == 3 + 3 * method.searches_alpha
+
+
+@pytest.mark.parametrize(("n_tasks", "most"), [(2, 50), (3, 33)])
+def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
+    run: studies.Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_tasks: int, most: int
+) -> None:
+    profile = dataclasses.replace(SMOKE, images=dataclasses.replace(SMOKE.images, alpha=100))
+    brief, tasks, seen, encode = dataclasses.replace(run, profile=profile), datasets.suite(n_tasks), [], models.encode
+    monkeypatch.setattr(models, "encode", lambda visual, images: seen.append(len(images)) or encode(visual, images))
+    monkeypatch.setattr(evaluation.Evaluator, "_file", lambda self, weights: tmp_path / f"{weights}.json")
+    update = run.merged(merging.METHODS["task_arithmetic"], n_tasks)
+    score = studies.validation_score(brief, update, tasks)
+    assert sum(seen) == n_tasks * most
+    found = score(0.5)
+    assert sum(seen) == 2 * n_tasks * most
+
+    def right(weights: Mapping[str, Tensor], task: str) -> int:
+        """Return how many of the first images of a task are recognised."""
+        labels = datasets.cached(SMOKE, task, "validation").labels
+        predicted = run.evaluator.predictions(weights, [task], "validation")[task]
+        return int((predicted == labels)[:most].sum())
+
+    state = update.apply(run.evaluator.base, 0.5)
+    ratios = [right(state, task) / right(run.experts[task], task) for task in tasks]
+    assert found == pytest.approx(sum(ratios) / n_tasks)
 
 
 def test_alpha_never_sees_test_images(run: studies.Runs, monkeypatch: pytest.MonkeyPatch) -> None:

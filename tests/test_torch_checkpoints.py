@@ -71,6 +71,15 @@ def test_views_parameters_and_shared_memory_become_plain_tensors(tmp_path: Path)
     assert torch.equal(checkpoint.read("t"), whole.T)
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not tell what is mapped")
+def test_tensors_are_left_on_disk_until_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save(state(), path)
+    checkpoint = open_checkpoint(path)
+    assert str(path) in Path("/proc/self/maps").read_text()
+    assert same(checkpoint, state())
+
+
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     trap, path = tmp_path / "sprung", tmp_path / "a.pt"
     tensors = {"w": torch.ones(2), "trap": Trap(trap)}

@@ -67,6 +67,16 @@ def test_base_and_random_state_stay_as_they_are(base, head, data) -> None:
     assert all(tensor.dtype == torch.float32 and not tensor.requires_grad for tensor in state.values())
 
 
+def test_gradients_are_clipped_by_the_norm_of_all_of_them(base, head, data) -> None:
+    # Adam divides a gradient far below its 1e-8 by just that, and moves weights in proportion to it.
+    settings = dataclasses.replace(SHORT, batch_size=64, learning_rate=10.0, weight_decay=0.0, warmup_steps=0)
+    start = models.encoder_state(base)
+    for clip_norm in (1e-11, 1e-10):
+        state = training.finetune(base, head, *data, dataclasses.replace(settings, clip_norm=clip_norm), 0)
+        moved = math.sqrt(sum(float((state[key].double() - start[key]).square().sum()) for key in start))
+        assert moved == pytest.approx(settings.learning_rate * clip_norm / 1e-8, rel=0.02)
+
+
 def test_divergence_is_told(base, head, data) -> None:
     endless = dataclasses.replace(SHORT, learning_rate=math.inf)
     with pytest.raises(InputError, match=r"diverged: .* lower 'learning_rate'"):

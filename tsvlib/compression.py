@@ -5,9 +5,9 @@ A TSV-C file is a safetensors file. The task matrix ``key`` = u diag(s) vh is th
 ``key:s`` (rank, descending) and ``key:vh`` (rank x columns); one that is taken as several parts, such as q, k and v,
 as ``key:0:u`` and so on, from top to bottom. Every other tensor of the task vector is there whole under its own name.
 Singular vectors have the type that was asked for; all else, which narrow types might not hold, is in float32, or in
-float64 if that was asked for. Tensors that fine-tuning did not touch are absent. The metadata entry ``tsv-c`` is a JSON
-object with ``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of the task vector,
-by name); ``recipe`` and ``digest`` are those of all files that this library writes.
+float64 if that was asked for. Tensors and parts that fine-tuning did not touch are absent. The metadata entry
+``tsv-c`` is a JSON object with ``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of
+the task vector, by name); ``recipe`` and ``digest`` are those of all files that this library writes.
 """
 
 import re
@@ -158,14 +158,18 @@ def expanded(key: str, shape: tuple[int, ...], names: Collection[str], read: Cal
     """
     if key in names:
         return plain(read(key))
-    part = re.compile(re.escape(key) + r"(:\d+)?:u")
-    stems = sorted(name.removesuffix(":u") for name in names if part.fullmatch(name))
+    part = re.compile(re.escape(key) + r"(?::(\d+))?:u")
+    stems = {int(found[1] or 0): found[0].removesuffix(":u") for found in map(part.fullmatch, names) if found}
     if not stems:
         return torch.zeros(shape)
     try:
-        factors = [Factors(*(plain(read(f"{stem}:{part}")) for part in _PARTS)) for stem in stems]
-        return torch.cat([each.product() for each in factors]).reshape(shape)
-    except (KeyError, RuntimeError) as error:
+        factors = [Factors(*(plain(read(f"{stem}:{part}")) for part in _PARTS)) for stem in stems.values()]
+        products = torch.stack([each.product() for each in factors])
+        # Parts that fine-tuning did not touch are absent.
+        whole = products.new_zeros(shape).reshape(-1, *products.shape[1:])
+        whole[list(stems)] = products
+        return whole.reshape(shape)
+    except (LookupError, RuntimeError) as error:
         raise InputError(
             f"`{key}`: its factors do not make a tensor of shape {shape}; compress the expert again."
         ) from error

@@ -55,7 +55,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
                 _synchronise(target.parent)
     finally:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            temporary.unlink()
         os.close(descriptor)
 
 

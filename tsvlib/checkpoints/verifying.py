@@ -76,7 +76,7 @@ def _content(path: Path, remedy: str) -> bytearray:
 def _parsed(path: Path, view: memoryview, file_size: int, remedy: str) -> _Header:
     """Read the header that ``view`` starts with, and insist that it is just what ``save`` would write."""
     length = 8 + int.from_bytes(view[:8], "little")
-    if file_size < max(length, 10):
+    if file_size < length:
         raise InputError(f"{path}: the file is truncated or not a checkpoint; {remedy}.")
     try:
         found = json.loads(bytes(view[8:length]))
