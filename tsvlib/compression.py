@@ -5,9 +5,9 @@ A TSV-C file is a safetensors file. The task matrix ``key`` = u diag(s) vh is th
 ``key:s`` (rank, descending) and ``key:vh`` (rank x columns); one that is taken as several parts, such as q, k and v,
 as ``key:0:u`` and so on, from top to bottom. Every other tensor of the task vector is there whole under its own name.
 Singular vectors have the type that was asked for; all else, which narrow types might not hold, is in float32, or in
-float64 if that was asked for. Tensors and parts that fine-tuning did not touch are absent. The metadata entry
-``tsv-c`` is a JSON object with ``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of
-the task vector, by name); ``recipe`` and ``digest`` are those of all files that this library writes.
+float64 if that was asked for. Tensors and parts that fine-tuning did not touch are absent. The metadata entry ``tsv-c``
+is a JSON object with ``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of the task
+vector, by name); ``recipe`` and ``digest`` are those of all files that this library writes.
 """
 
 import re
