@@ -46,8 +46,8 @@ def digest(notebook: Path) -> str:
             package = module if file.stem == "__init__" else module.rpartition(".")[0]
             waiting |= _imported(trees[module], package)
     found = hashlib.sha256()
-    for module, tree in sorted(trees.items()):
-        found.update(f"{module} {_syntax(tree)}\n".encode())
+    for module in sorted(trees):
+        found.update(f"{_syntax(trees[module])}\n".encode())
     return found.hexdigest()
 
 
