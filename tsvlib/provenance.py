@@ -52,9 +52,9 @@ def record() -> dict[str, object]:
     """Return all that a result table can tell of where it comes from.
 
     ``inputs`` are the SHA-256 of all that was read so far, by path relative to the output root or the checkout;
-    ``notebook`` is the source of the one that runs, ``parameters`` are their values now, ``code`` is the digest of
-    what it executes; ``environment`` and ``versions`` are what it runs on. What cannot be known is None: all of
-    ``notebook`` where none runs, and its code while somebody edits it and it is not Python.
+    ``notebook`` is the source of the one that runs, ``parameters`` are its parameters now, ``code`` is the digest of
+    what it executes; ``environment`` and ``versions`` are what it runs on. What cannot be known is None: ``notebook``,
+    ``parameters`` and ``code`` where no notebook runs, and ``code`` that is being edited and not Python.
     """
     # Imported here because tables and figures are drawn without torch, whose import takes seconds.
     from tsvlib import devices
