@@ -66,7 +66,7 @@ frame = pd.DataFrame(rows)
 
 # %%
 frame = frame[frame.metric == "accuracy"]
-results.save("checkpoints", frame, profile, studies.COLUMNS, inputs=[experts.manifest_file(settings)])
+results.save("checkpoints", frame, profile, studies.COLUMNS)
 frame.pivot_table(index="task", columns=["backbone", "method"], values="value", sort=False).round(3)
 
 # %% [markdown]

@@ -61,7 +61,16 @@ def output(monkeypatch, tmp_path):
     monkeypatch.setenv("TSV_OUTPUT", str(folder))
     monkeypatch.delenv("TSV_STAGE", raising=False)
     monkeypatch.delenv("TSV_PROGRESS", raising=False)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_read(monkeypatch):
+    """Let each test be a process of its own in what it has read."""
+    from tsvlib import provenance
+
+    monkeypatch.setattr(provenance, "_READ", {})
 
 
 @pytest.fixture(scope="session")

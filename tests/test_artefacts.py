@@ -53,6 +53,12 @@ def test_order_of_experts_hardly_matters(models, tmp_path: Path) -> None:
         assert (one[key] - other[key]).norm() <= 1e-6 * (one[key] - small_models.state(0)[key]).norm()
 
 
+def test_the_recipe_names_the_versions_that_can_change_a_bit(models, tmp_path: Path) -> None:
+    artefacts.merge(Inputs(*models), tmp_path / "out.safetensors", "tsv-m", 1.0, Session())
+    recipe = checkpoints.recipe(tmp_path / "out.safetensors")
+    assert recipe["versions"].keys() == {"python", "numpy", "scipy", "torch"}
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_other_types_are_merged_in_single_precision_and_kept(tmp_path: Path, dtype: torch.dtype) -> None:
     states = [{key: tensor.to(dtype) for key, tensor in small_models.trained(seed).items()} for seed in range(4)]

@@ -171,16 +171,28 @@ def test_parts_need_only_their_part(checkout):
     assert sorted(make(checkout, "tables")[1]) == ["15", "17", *printed]
 
 
+def build_in(checkout, folder, profile):
+    """Let the stand-in make what it makes in another folder."""
+    products = [line.split() for line in (checkout / "products").read_text().splitlines()]
+    lines = [f"{maker} {folder}/{target}\n".replace("/mini/", f"/{profile}/") for maker, target in products]
+    (checkout / "products").write_text("".join(lines))
+
+
 def test_smoke_writes_into_build(checkout):
-    products = (checkout / "products").read_text()
-    (checkout / "products").write_text(
-        "".join(f"{line.split()[0]} build/smoke/{line.split()[1]}\n" for line in products.splitlines()).replace(
-            "/mini/", "/smoke/"
-        )
-    )
+    build_in(checkout, "build/smoke", "smoke")
     assert sorted(make(checkout, "smoke")[1]) == ALL
     assert (checkout / "build" / "smoke" / "figures" / "smoke" / "scaling.svg").is_file()
     assert (checkout / "figures" / "mini" / "scaling.svg").read_text() == "committed"
+
+
+def test_verify_rebuilds_and_tells_of_other_code_before_numbers_decide(checkout):
+    build_in(checkout, "build/verify", "mini")
+    (checkout / "failing").write_text("tsvlib.results check\n")
+    make(checkout, "verify")
+    calls = (checkout / "calls").read_text().splitlines()
+    assert calls[-2:] == ["tsvlib.results check", "tsvlib.results compare"]
+    (checkout / "failing").write_text("tsvlib.results compare\n")
+    make(checkout, "verify", code=2)
 
 
 def test_an_unknown_profile_is_one_sentence(checkout):

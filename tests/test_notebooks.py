@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from graph import imported_modules
 
-from tsvlib import paths
+from tsvlib import paths, sourcecode
 
 SOURCES = sorted((paths.ROOT / "notebooks").glob("*.py"))
 FORBIDDEN = re.compile(r"^\s*[!%]|sys\.path|filterwarnings|https?://|open_clip|\bclass \w", re.MULTILINE)
@@ -51,6 +51,14 @@ def test_then_come_literal_parameters_with_comments(source):
         assert isinstance(statement, ast.Assign)
         ast.literal_eval(statement.value)
         assert "  # " in line
+
+
+@each_source
+def test_parameters_keep_their_values(source):
+    for text in code(source)[1:]:
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+                assert node.id not in sourcecode.parameters(source), "the sidecar would name another value"
 
 
 @each_source

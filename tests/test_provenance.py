@@ -1,41 +1,169 @@
 # SPDX-License-Identifier: MIT
+"""What a result names as its origin is what it was computed from, and nothing tells who computed it where."""
+
 import getpass
 import hashlib
 import json
 import platform
+import sys
+import threading
+from pathlib import Path
 
-from tsvlib import paths, provenance
+import pytest
+
+from tsvlib import datasets, evaluation, experts, models, paths, profiles, provenance, published, studies, versions
+from tsvlib.errors import InputError
+
+SMOKE = profiles.load("smoke")
+SOURCE = '# %% tags=["parameters"]\nprofile = "smoke"  # which\nsteps = 3  # how many\n\n# %%\nimport os\n'
 
 
-def test_versions_line_names_what_can_change_a_number():
+def inputs():
+    return provenance.record()["inputs"]
+
+
+def test_versions_line_names_what_can_change_a_number_or_a_figure():
     line = provenance.versions_line()
-    assert all(package in line for package in ("python", "torch", "numpy", "matplotlib"))
+    assert all(f"{package} " in line for package in ("python", "torch", "numpy", "scipy", "matplotlib"))
     assert "\n" not in line
 
 
+def test_a_table_names_no_version_that_cannot_change_a_number():
+    assert provenance.record()["versions"].keys() == {
+        "python", "numpy", "scipy", "torch", "open_clip_torch", "pandas",
+    }  # fmt: skip
+
+
+def test_a_merge_names_cuda_only_where_it_computes():
+    assert versions.of(versions.COMPUTING).keys() == {"python", "numpy", "scipy", "torch"}
+    assert versions.of(versions.COMPUTING, "cuda").keys() >= {"cuda", *versions.COMPUTING}
+
+
 def test_nothing_tells_who_or_where():
-    told = json.dumps([provenance.versions(), provenance.environment()])
+    told = json.dumps(provenance.record())
     assert platform.node() not in told
     assert f'"{getpass.getuser()}"' not in told
+    assert str(paths.ROOT) not in told
 
 
-def test_file_hashes_are_of_contents_under_relative_names(output):
+def test_the_environment_names_processor_and_memory():
+    environment = provenance.record()["environment"]
+    assert environment["memory_gb"] >= 1
+    assert environment["device"] == "cpu"
+    if platform.machine() == "x86_64":
+        assert environment["processor"].strip()
+
+
+def test_inputs_are_contents_under_relative_names(output):
+    output.mkdir()
+    for file in (output / "a.csv", output.parent / "b.csv"):
+        file.write_bytes(b"x")
+        assert provenance.read(file) == b"x"
+    provenance.note(paths.ROOT / "pyproject.toml")
+    provenance.note(output / "images", "digest")
+    digest = hashlib.sha256(b"x").hexdigest()
+    pyproject = hashlib.sha256((paths.ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    assert inputs() == {"a.csv": digest, "b.csv": digest, "images": "digest", "pyproject.toml": pyproject}
+
+
+def test_a_file_that_changes_while_it_is_used_is_an_error(output):
     output.mkdir()
     file = output / "a.csv"
     file.write_bytes(b"x")
-    outside = output.parent / "b.csv"
-    outside.write_bytes(b"x")
-    digest = hashlib.sha256(b"x").hexdigest()
-    assert provenance.file_hashes([outside, file]) == {"a.csv": digest, "b.csv": digest}
-    assert list(provenance.file_hashes([paths.ROOT / "pyproject.toml"])) == ["pyproject.toml"]
+    provenance.read(file)
+    provenance.note(file)
+    file.write_bytes(b"y")
+    for again in (provenance.read, provenance.note):
+        with pytest.raises(InputError, match=r"a\.csv: it has changed since it was read first; run"):
+            again(file)
 
 
-def test_code_digest_changes_with_the_code(monkeypatch, tmp_path):
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
-    module = tmp_path / "tsvlib" / "a.py"
-    module.parent.mkdir()
-    digests = set()
-    for text in ("x = 1\n", "x = 2\n"):
-        module.write_text(text)
-        digests.add(provenance.code_digest())
-    assert len(digests) == 2
+def test_the_order_of_threads_changes_nothing(output, monkeypatch):
+    found = []
+    for order in (1, -1):
+        monkeypatch.setattr(provenance, "_READ", {})
+        threads = [threading.Thread(target=provenance.note, args=(output / name, name)) for name in "abcd"[::order]]
+        for thread in threads:
+            thread.start()
+            thread.join()
+        found.append(json.dumps(inputs()))
+    assert found[0] == found[1]
+
+
+def test_profiles_and_published_numbers_are_noted_when_they_are_loaded():
+    profiles.load("smoke")
+    published.load("alpha")
+    assert list(inputs()) == ["data/published/alpha.csv", "data/smoke/profile.toml"]
+
+
+def test_models_are_noted_with_configuration_weights_and_vocabulary():
+    models.word_ids.cache_clear()
+    models.tokenize(["a photo"])
+    models.load_base("mini", "mini-b32")
+    names = ("models/mini-b32.json", "profile.toml", "vocabulary.txt", "weights/mini-b32.safetensors")
+    assert list(inputs()) == [f"data/mini/{name}" for name in names]
+
+
+def test_measurements_name_the_same_inputs_whatever_the_caches_hold(monkeypatch):
+    found = []
+    for _ in range(2):
+        monkeypatch.setattr(provenance, "_READ", {})
+        models.word_ids.cache_clear()
+        evaluator = evaluation.Evaluator(SMOKE, "smoke-b32")
+        evaluator.accuracies(evaluator.base, ["mnist", "scenes"], "test")
+        found.append(inputs())
+        monkeypatch.setattr(evaluation.Evaluator, "_predict", lambda *_: pytest.fail("nothing is measured again"))
+    assert found[0] == found[1]
+    split = datasets.cached(SMOKE, "mnist", "test")
+    name = f"data/cache/smoke/datasets/mnist__test__{len(split.labels)}"
+    pixels = hashlib.sha256(split.images.numpy().tobytes() + split.labels.numpy().tobytes()).hexdigest()
+    assert found[0][name] == pixels
+    assert sum("/datasets/" in each for each in found[0]) == 2
+
+
+def test_experts_are_named_as_far_as_they_were_used(trained, monkeypatch):
+    monkeypatch.setenv("TSV_OUTPUT", str(trained))
+    run = next(studies.runs(SMOKE))
+    studies.references(run, 2)
+    named = {name: digest for name, digest in inputs().items() if "/experts/" in name}
+    manifest = json.loads(experts.manifest_file(SMOKE).read_text())
+    used = [f"smoke-b32__{task}__0" for task in datasets.suite(SMOKE.tasks)]
+    assert named == {f"data/cache/smoke/experts/{name}.safetensors": manifest[name] for name in used}
+
+
+@pytest.fixture
+def notebook(tmp_path, monkeypatch):
+    """A notebook that runs in this process, as its kernel sees it."""
+    source = tmp_path / "13_merge.py"
+    source.write_text(SOURCE, encoding="utf-8")
+    monkeypatch.setenv("JPY_SESSION_NAME", str(source.with_suffix(".ipynb")))
+    monkeypatch.setattr(sys.modules["__main__"], "profile", "mini", raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "steps", 5, raising=False)
+    return source
+
+
+def test_a_notebook_is_named_with_its_parameters_as_they_are(notebook):
+    found = provenance.record()
+    assert (found["notebook"], found["parameters"]) == ("13_merge.py", {"profile": "mini", "steps": 5})
+    assert len(found["code"]) == 64
+
+
+@pytest.mark.parametrize("last", ["if", "x = 1"])
+def test_code_that_somebody_is_writing_is_unknown(notebook: Path, last: str):
+    notebook.write_text(f"{SOURCE}\n# %%\n{last}\n", encoding="utf-8")
+    found = provenance.record()
+    assert (found["code"] is None) == (last == "if")
+    assert found["parameters"] == {"profile": "mini", "steps": 5}
+
+
+def test_parameters_that_were_never_set_are_unknown(notebook: Path, monkeypatch):
+    monkeypatch.delattr(sys.modules["__main__"], "steps")
+    assert provenance.record()["parameters"] is None
+
+
+@pytest.mark.parametrize("session", [None, "", "nowhere/13_merge.ipynb", "some-kernel-id"])
+def test_outside_of_a_notebook_its_origin_is_unknown(monkeypatch, session):
+    if session is not None:
+        monkeypatch.setenv("JPY_SESSION_NAME", session)
+    found = provenance.record()
+    assert [found[key] for key in ("code", "notebook", "parameters")] == [None, None, None]

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
+import hashlib
 import json
+import sys
 
 import pandas as pd
 import pytest
 
-from tsvlib import paths, results
+from tsvlib import paths, provenance, results
 from tsvlib.errors import InputError
 
 COLUMNS = {"method": "name", "seed": "of the training", "metric": "what", "value": "in [0, 1]"}
@@ -35,14 +37,31 @@ def test_load_returns_what_was_saved():
     assert loaded["value"].tolist() == pytest.approx([1, 0.5, 1 / 3], abs=1e-6)
 
 
-def test_the_sidecar_describes_columns_inputs_and_code():
-    source = paths.ROOT / "pyproject.toml"
-    sidecar = json.loads(save(inputs=[source], parameters={"alpha": 1.0}).with_suffix(".json").read_text())
-    assert sidecar["columns"] == COLUMNS
-    assert sidecar["profile"] == "smoke"
-    assert sidecar["parameters"] == {"alpha": 1.0}
-    assert list(sidecar["inputs"]) == ["pyproject.toml"]
-    assert {"code", "environment", "versions", "tolerances"} <= sidecar.keys()
+def sidecar(table):
+    return json.loads(table.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def test_the_sidecar_describes_columns_and_where_the_table_comes_from():
+    found = sidecar(save(tolerances={"alpha": 0.3}, relative=0.1))
+    assert (found["columns"], found["profile"]) == (COLUMNS, "smoke")
+    assert (found["tolerances"], found["relative"]) == ({"alpha": 0.3}, 0.1)
+    assert provenance.record().keys() <= found.keys()
+
+
+def test_a_table_names_what_was_loaded_before_it_was_saved():
+    first = save()
+    results.load("merge", "smoke")
+    later = sidecar(results.save("later", FRAME, "smoke", COLUMNS))
+    assert sidecar(first)["inputs"] == {}
+    assert later["inputs"] == {"data/results/smoke/merge.csv": hashlib.sha256(first.read_bytes()).hexdigest()}
+
+
+def test_a_table_that_changes_while_it_is_used_is_told():
+    save()
+    results.load("merge", "smoke")
+    save(FRAME.assign(value=0.0))
+    with pytest.raises(InputError, match="changed since it was read first"):
+        results.load("merge", "smoke")
 
 
 def test_saving_twice_gives_the_same_bytes():
@@ -138,6 +157,112 @@ def test_missing_numbers_equal_only_missing_numbers(folders):
 
 def test_a_folder_without_tables_is_a_mistake(folders, tmp_path, capsys):
     assert results.main(["compare", str(folders("left")), str(tmp_path / "nowhere")]) == 2
+    assert "no result tables" in capsys.readouterr().out
+
+
+NOTEBOOK = """\
+# %% tags=["parameters"]
+profile = "mini"  # which size
+steps = 3  # how many
+
+# %%
+from tsvlib import study
+
+study.run(steps)
+"""
+STUDY = '"""A study."""\n\n\ndef run(steps):\n    return steps + 1  # one more\n'
+
+
+@pytest.fixture
+def checkout(monkeypatch, tmp_path):
+    """A small checkout in which a notebook has computed ``merge`` from a file; and its files."""
+    root = tmp_path / "checkout"
+    texts = {"notebook": NOTEBOOK, "study": STUDY, "input": "a,b\n"}
+    names = ("notebooks/13_merge.py", "tsvlib/study.py", "data/published/claims.csv")
+    files = dict(zip(texts, (root / name for name in names), strict=True))
+    for name, file in files.items():
+        file.parent.mkdir(parents=True)
+        file.write_text(texts[name], encoding="utf-8")
+    monkeypatch.setattr(paths, "ROOT", root)
+    monkeypatch.setenv("TSV_OUTPUT", str(root))
+    monkeypatch.setenv("JPY_SESSION_NAME", str(files["notebook"]))
+    for name, value in {"profile": "smoke", "steps": 3}.items():
+        monkeypatch.setattr(sys.modules["__main__"], name, value, raising=False)
+    provenance.note(files["input"])
+    provenance.note(paths.cache("smoke") / "experts" / "gone.safetensors", "digest")
+    return files | {"folder": save().parent}
+
+
+def checked(checkout, capsys):
+    code = results.main(["check", str(checkout["folder"])])
+    return code, capsys.readouterr().out.splitlines()
+
+
+def test_what_was_computed_with_this_checkout_passes_the_check(checkout, capsys):
+    code, said = checked(checkout, capsys)
+    assert code == 0
+    assert said[-1].endswith("code, parameters and inputs of all 1 tables are those of this checkout.")
+
+
+@pytest.mark.parametrize(
+    ("where", "old", "new"),
+    [
+        ("study", "A study.", "Another one."),
+        ("study", "  # one more", "  # to be sure"),
+        ("notebook", "  # how many", "  # of them"),
+        ("notebook", "# %%\nfrom", "# %% [markdown]\n# Prose.\n\n# %%\nfrom"),
+    ],
+)
+def test_the_check_does_not_mind_prose(checkout, capsys, where, old, new):
+    checkout[where].write_text(checkout[where].read_text().replace(old, new))
+    assert checked(checkout, capsys)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("where", "old", "new", "said"),
+    [
+        ("study", "+ 1", "+ 2", "merge: notebooks/13_merge.py or a module that it imports"),
+        ("notebook", "run(steps)", "run(4)", "merge: notebooks/13_merge.py or a module that it imports"),
+        ("input", "a", "b", "merge: data/published/claims.csv"),
+        (
+            "notebook",
+            "steps = 3",
+            "steps = 4",
+            "merge: parameters {'profile': 'smoke', 'steps': 3} and not {'profile': 'smoke', 'steps': 4}",
+        ),
+    ],
+)
+def test_the_check_names_what_has_changed(checkout, capsys, where, old, new, said):
+    checkout[where].write_text(checkout[where].read_text().replace(old, new))
+    code, lines = checked(checkout, capsys)
+    assert code == 1
+    assert lines[0] == said
+    assert lines[-1].endswith("delete their sidecars and run `make paper`.")
+    assert len(lines) == 2
+
+
+def test_the_check_notices_what_is_gone(checkout, capsys):
+    checkout["input"].unlink()
+    assert checked(checkout, capsys)[1][0] == "merge: data/published/claims.csv"
+    checkout["notebook"].unlink()
+    assert checked(checkout, capsys)[1][0] == "merge: its notebook is unknown"
+
+
+def test_an_input_in_the_cache_is_compared_where_it_is_there(checkout, capsys):
+    expert = paths.cache("smoke") / "experts" / "gone.safetensors"
+    expert.parent.mkdir(parents=True)
+    expert.write_bytes(b"another")
+    assert checked(checkout, capsys)[1][0] == "merge: data/cache/smoke/experts/gone.safetensors"
+
+
+def test_a_table_that_no_notebook_computed_does_not_pass_the_check(checkout, capsys, monkeypatch):
+    monkeypatch.delenv("JPY_SESSION_NAME")
+    save()
+    assert checked(checkout, capsys)[1][0] == "merge: its notebook is unknown"
+
+
+def test_there_must_be_tables_to_check(tmp_path, capsys):
+    assert results.main(["check", str(tmp_path)]) == 2
     assert "no result tables" in capsys.readouterr().out
 
 

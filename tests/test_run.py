@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 import errno
+import json
 import os
 import shutil
 import signal
@@ -7,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
 
-from tsvlib import paths, run
+from tsvlib import paths, run, sourcecode
 
 PATIENCE = 120  # seconds; a crowded machine may need a minute to start a kernel
 HEAD = """\
@@ -109,6 +111,14 @@ def test_parameters_reach_the_notebook(notebook):
     assert run.main([notebook(), "-p", "steps=5", "-p", "share=1"]) == 0
     assert "counted 5" in (paths.notebooks() / "90_small.ipynb").read_text()
     assert (paths.results("smoke") / "small.csv").read_text() == "name,value\na,1\n"
+
+
+def test_the_sidecar_names_the_notebook_and_its_parameters_in_this_run(notebook):
+    assert run.main([notebook(), "-p", "steps=5"]) == 0
+    sidecar = json.loads((paths.results("smoke") / "small.json").read_text(encoding="utf-8"))
+    assert sidecar["notebook"] == "90_small.py"
+    assert sidecar["parameters"] == {"profile": "smoke", "steps": 5, "share": 0.5}
+    assert sidecar["code"] == sourcecode.digest(Path(notebook()))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from tsvlib import checkpoints, compression, devices, linalg, merging, planning, progress, provenance, sti
+from tsvlib import checkpoints, compression, devices, linalg, merging, planning, progress, sti, versions
 from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
@@ -277,7 +277,7 @@ def _recipe(
         "arguments": named | {"device": session.device.type},
         "sha256": dict(hashes),
         "solver": linalg.SOLVER,
-        "versions": provenance.versions(),
+        "versions": versions.of(versions.COMPUTING, session.device.type),
     }
 
 

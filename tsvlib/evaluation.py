@@ -102,7 +102,7 @@ class Evaluator:
             logits = models.encode(visual, images) @ self.head(task).T
             return task, logits.argmax(1).numpy().astype(CLASS).tobytes()
 
-        return devices.ordered(classes, parts, devices.default_workers(devices.choose("cpu")))
+        return devices.ordered(classes, parts, devices.default_workers(devices.choose(devices.STUDIES)))
 
     def _rest(self, task: str, split: SplitName, known: bytes, most: int | None) -> UInt8[Tensor, "n 3 rows cols"]:
         """Return the images of which the classes are wanted and not known."""

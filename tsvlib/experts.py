@@ -20,7 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsvlib import files, paths, profiles, progress
+from tsvlib import files, paths, profiles, progress, provenance
 from tsvlib.errors import InputError
 from tsvlib.profiles import Profile
 
@@ -82,7 +82,10 @@ def load(profile: Profile, backbone: str, task: str, seed: int) -> "dict[str, Te
     """Return an expert's parameters (``visual.*``, float32); a missing or broken file is an InputError."""
     from tsvlib import checkpoints
 
-    return checkpoints.load(path(profile, Expert(backbone, task, seed)), REMEDY)
+    file = path(profile, Expert(backbone, task, seed))
+    state = checkpoints.load(file, REMEDY)
+    provenance.note(file)
+    return state
 
 
 def check(profile: Profile) -> None:

@@ -98,7 +98,7 @@ def _factors(layer: Layer) -> list[Factors]:
 
 
 def _over_matrices(run: Runs, n_tasks: int, rows: Callable[[Layer], list[Row]]) -> list[Row]:
-    workers = devices.default_workers(devices.choose("cpu"))
+    workers = devices.default_workers(devices.choose(devices.STUDIES))
     return [row for found in devices.ordered(rows, matrices(run, n_tasks), workers) for row in found]
 
 

@@ -15,7 +15,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from open_clip.transformer import VisionTransformer as VisionTransformer
 from torch import Tensor
 
-from tsvlib import checkpoints, profiles
+from tsvlib import checkpoints, profiles, provenance
 from tsvlib.errors import InputError
 
 IMAGE_MEAN = 0.5
@@ -64,6 +64,7 @@ def create(profile: str, backbone: str, seed: int) -> CLIP:
     config = config_file(profile, backbone)
     if not config.is_file():
         raise InputError(f"{config}: there is no such model configuration; correct the backbone's name.")
+    provenance.note(config)
     if backbone not in open_clip.list_models():
         open_clip.add_model_config(config)
     with torch.random.fork_rng(devices=[]):
@@ -84,6 +85,7 @@ def load_base(profile: str, backbone: str) -> CLIP:
     if profiles.load(profile).pretrained:
         file = weights_file(profile, backbone)
         state = {key: tensor.float() for key, tensor in checkpoints.load(file).items()}
+        provenance.note(file)
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
@@ -108,7 +110,7 @@ def word_ids() -> Mapping[str, int]:
     """Return the id of every word in the vocabulary; 0 and 1 are padding and start."""
     file = vocabulary_file()
     try:
-        words = file.read_text(encoding="utf-8").split()
+        words = provenance.read(file).decode().split()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); restore it from git.") from error
     return {word: FIRST_WORD + i for i, word in enumerate(words)}

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from tsvlib import paths
+from tsvlib import paths, provenance
 from tsvlib.errors import InputError
 
 
@@ -107,7 +107,7 @@ def load(name: str) -> Profile:
         raise InputError(f"there is no profile {name!r}; choose one of {', '.join(available())}.")
     file = folder(name) / "profile.toml"
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(provenance.read(file).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not valid TOML ({error}); correct the file.") from error
     if "name" in content:

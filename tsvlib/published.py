@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The paper's own numbers, read from ``data/published``; ``data/published/README.md`` tells where each comes from."""
 
+from io import BytesIO
+
 import pandas as pd
 
-from tsvlib import paths
+from tsvlib import paths, provenance
 from tsvlib.errors import InputError
 
 NAMES = (
@@ -34,7 +36,7 @@ def load(name: str) -> pd.DataFrame:
         raise InputError(f"there are no published numbers `{name}`; choose one of {', '.join(NAMES)}.")
     file = paths.published() / f"{name}.csv"
     try:
-        return pd.read_csv(file)
+        return pd.read_csv(BytesIO(provenance.read(file)))
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: cannot be read ({error}); restore it from git.") from error
 

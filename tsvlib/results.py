@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Tidy result tables with a sidecar that says what is in them, where it comes from and how exact it is.
 
-``python -m tsvlib.results compare LEFT RIGHT`` compares two folders of tables, as ``make verify`` does.
+``python -m tsvlib.results compare LEFT RIGHT`` compares two folders of tables, as ``make verify`` does, and
+``python -m tsvlib.results check FOLDER`` tells which tables this checkout would compute from something else.
 """
 
 import argparse
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tsvlib import paths, provenance
+from tsvlib import paths, provenance, sourcecode
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
 
@@ -29,17 +31,15 @@ def save(
     profile: str,
     columns: Mapping[str, str],
     *,
-    inputs: Iterable[Path] = (),
-    parameters: Mapping[str, object] | None = None,
     tolerances: Mapping[str, float] | None = None,
     relative: float = 0.0,
 ) -> Path:
     """Write ``frame`` as ``<results>/<name>.csv`` with the sidecar ``<name>.json`` and return the table's path.
 
     Rows are sorted by the key columns, which are all that hold no floating-point numbers; no two rows may share
-    a key. ``columns`` describes every column, with its unit. ``inputs`` are files that the table was computed from.
-    ``tolerances`` are absolute, by column, or by metric for the column ``value``; the default is ``TOLERANCE``. A
-    number also agrees if it differs by no more than the share ``relative`` of the larger of the two.
+    a key. ``columns`` describes every column, with its unit. ``tolerances`` are absolute, by column, or by metric for
+    the column ``value``; the default is ``TOLERANCE``. A number also agrees if it differs by no more than the share
+    ``relative`` of the larger of the two. What else the sidecar holds is ``provenance.record``.
 
     Raises:
         ValueError: a column without description or the reverse, or two rows with one key.
@@ -48,16 +48,11 @@ def save(
     if set(columns) != set(frame.columns):
         raise ValueError(f"{name}: described columns {sorted(columns)} are not the columns {sorted(frame.columns)}")
     keys = _keys(name, frame)
-    sidecar = {
-        "code": provenance.code_digest(),
+    sidecar = provenance.record() | {
         "columns": dict(columns),
-        "environment": provenance.environment(),
-        "inputs": provenance.file_hashes(inputs),
-        "parameters": dict(parameters or {}),
         "profile": profile,
         "relative": relative,
         "tolerances": dict(tolerances or {}),
-        "versions": provenance.versions(),
     }
     target = paths.results(profile) / f"{name}.csv"
     write_text(target, frame.sort_values(keys).to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
@@ -66,16 +61,17 @@ def save(
 
 
 def load(name: str, profile: str) -> pd.DataFrame:
-    """Return the table ``name`` of a profile.
+    """Return the table ``name`` of a profile, which becomes an input of what is saved later.
 
     Raises:
-        InputError: the table or its sidecar is missing or unreadable, or the sidecar belongs to another profile.
+        InputError: the table or its sidecar is missing or unreadable, the sidecar belongs to another profile, or the
+            table has changed since it was loaded first.
     """
     table = paths.results(profile) / f"{name}.csv"
     owner = _sidecar(table)["profile"]
     if owner != profile:
         raise InputError(f"{table}: the sidecar says profile {owner!r}; run `make paper PROFILE={profile}` again.")
-    return _read(table)
+    return _read(table, provenance.read)
 
 
 def compare(left: Path, right: Path) -> pd.DataFrame:
@@ -87,9 +83,7 @@ def compare(left: Path, right: Path) -> pd.DataFrame:
     Raises:
         InputError: a folder without tables, or an unreadable table.
     """
-    tables = {folder: {file.name for file in folder.glob("*.csv")} for folder in (left, right)}
-    if empty := [str(folder) for folder, names in tables.items() if not names]:
-        raise InputError(f"{empty[0]}: there are no result tables in this folder; run `make paper` or `make verify`.")
+    tables = {folder: {file.name for file in _tables(folder)} for folder in (left, right)}
     differences: list[tuple[object, ...]] = []
     for name in sorted(tables[left] | tables[right]):
         present = [name in tables[folder] for folder in (left, right)]
@@ -98,6 +92,18 @@ def compare(left: Path, right: Path) -> pd.DataFrame:
         else:
             differences.append((name, "all", "all", *("present" if here else "missing" for here in present), ""))
     return pd.DataFrame(differences, columns=["table", "row", "column", "left", "right", "tolerance"])
+
+
+def check(folder: Path) -> dict[str, list[str]]:
+    """Return for each table of a folder what this checkout has otherwise than it was when the table was computed.
+
+    That is code, parameters or inputs; a table that does not tell them differs as well. Inputs in the cache are
+    compared where they are there.
+
+    Raises:
+        InputError: a folder without tables, or an unreadable sidecar.
+    """
+    return {table.stem: _otherwise(_sidecar(table), folder.name) for table in _tables(folder)}
 
 
 def save_table(
@@ -134,6 +140,24 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` to the staged place of ``path``, atomically, as UTF-8 with LF."""
     with replacing(paths.staged(path)) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _tables(folder: Path) -> list[Path]:
+    tables = sorted(folder.glob("*.csv"))
+    if not tables:
+        raise InputError(f"{folder}: there are no result tables in this folder; run `make paper` or `make verify`.")
+    return tables
+
+
+def _otherwise(sidecar: Mapping[str, Any], profile: str) -> list[str]:
+    notebook = paths.ROOT / (sidecar.get("notebook") or "")
+    if not notebook.is_file():
+        return ["its notebook is unknown"]
+    expected = sourcecode.parameters(notebook) | {"profile": profile}
+    found = [f"parameters {sidecar['parameters']} and not {expected}"] if sidecar["parameters"] != expected else []
+    if sidecar["code"] != sourcecode.digest(notebook):
+        found.append(f"{sidecar['notebook']} or a module that it imports")
+    return found + provenance.changed(sidecar["inputs"])
 
 
 def _keys(name: str, frame: pd.DataFrame) -> list[str]:
@@ -183,9 +207,9 @@ def _differences(left: Path, right: Path) -> list[tuple[object, ...]]:
     return found
 
 
-def _read(table: Path) -> pd.DataFrame:
+def _read(table: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> pd.DataFrame:
     try:
-        return pd.read_csv(table, keep_default_na=False, na_values=[""])
+        return pd.read_csv(BytesIO(read(table)), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise InputError(f"{table}: not a readable table ({error}); run `make paper` again.") from error
 
@@ -202,22 +226,42 @@ def _sidecar(table: Path) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the differences between two folders of tables; exit code 1 when there are any, 2 for bad folders."""
-    parser = argparse.ArgumentParser(prog="python -m tsvlib.results", description="Compare two folders of tables.")
-    parser.add_argument("action", choices=["compare"])
-    parser.add_argument("left", type=Path, help="the tables to trust, for example data/results/mini")
-    parser.add_argument("right", type=Path, help="the tables to check")
+    """Print how tables differ from others, or from this checkout; exit code 1 when any does, 2 for bad folders."""
+    parser = argparse.ArgumentParser(prog="python -m tsvlib.results", description="Compare and check result tables.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    comparing = actions.add_parser("compare", help="tell in which numbers two folders of tables differ")
+    comparing.add_argument("left", type=Path, help="the tables to trust, for example data/results/mini")
+    comparing.add_argument("right", type=Path, help="the tables to check")
+    checking = actions.add_parser("check", help="tell which tables this checkout would compute from something else")
+    checking.add_argument("folder", type=Path, help="the tables to check, for example data/results/mini")
     options = parser.parse_args(arguments)
     try:
-        differences = compare(options.left, options.right)
+        return _check(options.folder) if options.action == "check" else _compare(options.left, options.right)
     except InputError as error:
         print(error)
         return 2
+
+
+def _compare(left: Path, right: Path) -> int:
+    differences = compare(left, right)
     if differences.empty:
-        print(f"{options.right} agrees with {options.left} within the tolerances of the sidecars.")
+        print(f"{right} agrees with {left} within the tolerances of the sidecars.")
         return 0
     print(differences.to_markdown(index=False))
-    print(f"{len(differences)} differences; to accept the new tables, copy them over {options.left} and commit.")
+    print(f"{len(differences)} differences; to accept the new tables, copy them over {left} and commit.")
+    return 1
+
+
+def _check(folder: Path) -> int:
+    tables = check(folder)
+    differing = {table: parts for table, parts in tables.items() if parts}
+    if not differing:
+        print(f"{folder}: code, parameters and inputs of all {len(tables)} tables are those of this checkout.")
+        return 0
+    for table, parts in differing.items():
+        print(f"{table}: {', '.join(parts)}")
+    remedy = "to compute them again, delete their sidecars and run `make paper`"
+    print(f"{folder}: this checkout differs for {len(differing)} of {len(tables)} tables in what is named; {remedy}.")
     return 1
 
 

@@ -25,7 +25,7 @@ import nbformat
 from jupyter_client.manager import AsyncKernelManager
 from nbstripout import strip_output
 
-from tsvlib import paths, profiles
+from tsvlib import paths, profiles, sourcecode
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
 from tsvlib.progress import CLEARED, shown_on_terminal
@@ -57,12 +57,12 @@ def run(source: Path, parameters: Mapping[str, str]) -> Path:
         raise CommandError(f"{source}: there is no such notebook; choose one of {known}.")
     notebook = jupytext.read(source)
     notebook.metadata.kernelspec = KERNEL
-    changed, profile = _strict_parameters(source, notebook, parameters)
+    changed, profile = _strict_parameters(source, parameters)
     _check_writable(profile)
     draft = paths.build() / profile / f"{source.stem}.ipynb"
     stage = draft.with_suffix(".stage")
     with _staging(stage):
-        executed = _execute(notebook, changed, draft, stage)
+        executed = _execute(notebook, changed, source, draft, stage)
         copy = stage / (paths.notebooks() / draft.name).relative_to(paths.output_root())
         copy.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(tidied(executed), copy)  # type: ignore[no-untyped-call]
@@ -85,13 +85,9 @@ def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return clean
 
 
-def _strict_parameters(
-    source: Path, notebook: nbformat.NotebookNode, given: Mapping[str, str]
-) -> tuple[dict[str, object], str]:
+def _strict_parameters(source: Path, given: Mapping[str, str]) -> tuple[dict[str, object], str]:
     """Return the parameters that differ from the defaults, and the profile."""
-    cells = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    statements = [line for cell in cells for line in ast.parse(cell).body]
-    defaults = {line.targets[0].id: ast.literal_eval(line.value) for line in statements}
+    defaults = sourcecode.parameters(source)
     if unknown := sorted(given.keys() - defaults.keys()):
         known = ", ".join(defaults)
         raise CommandError(f"{source}: there is no parameter {unknown[0]!r}; the parameters are {known}.")
@@ -151,7 +147,7 @@ def _staging(stage: Path) -> Iterator[None]:
 
 
 def _execute(
-    notebook: nbformat.NotebookNode, parameters: Mapping[str, object], draft: Path, stage: Path
+    notebook: nbformat.NotebookNode, parameters: Mapping[str, object], source: Path, draft: Path, stage: Path
 ) -> nbformat.NotebookNode:
     """Run the cells in a fresh kernel of this interpreter, saving the draft after each of them."""
     # Imported here because it takes a second that a mistyped command need not wait for.
@@ -159,6 +155,8 @@ def _execute(
 
     progress, log = draft.with_suffix(".progress"), draft.with_suffix(".log")
     surroundings = {**os.environ, "TSV_STAGE": str(stage), "TSV_PROGRESS": str(progress)}
+    # As Jupyter names a notebook to its kernel.
+    surroundings["JPY_SESSION_NAME"] = str(source.resolve())
     with log.open("wb") as stderr, shown_on_terminal(progress, draft.stem):
         try:
             return _papermill(notebook, parameters, draft, _kernel_manager(surroundings, stderr))

@@ -264,7 +264,7 @@ def adapted(run: Runs, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[
 
 
 def _workers() -> int:
-    return devices.default_workers(devices.choose("cpu"))
+    return devices.default_workers(devices.choose(devices.STUDIES))
 
 
 def _each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from tsvlib import checkpoints, files, paths
+from tsvlib import checkpoints, files, paths, provenance
 from tsvlib.datasets.tasks import Split, SplitName, load, split_digest
 from tsvlib.errors import InputError
 from tsvlib.profiles import Profile
@@ -20,8 +20,24 @@ def _code_digest() -> str:
 
 def cached(profile: Profile, task: str, split: SplitName) -> Split:
     """Return a split of the profile's size, from the profile's cache if the same code drew it before."""
+    found = _kept_or_drawn(profile, task, split)
+    # The name has the number of images and no ending, since the digest is that of pixels and labels and not of a file.
+    provenance.note(_folder(profile) / f"{task}__{split}__{len(found.labels)}", split_digest(found))
+    return found
+
+
+def digest(profile: Profile, task: str, split: SplitName) -> str:
+    """Return the sha256 of one split of a task in a profile."""
+    return split_digest(cached(profile, task, split))
+
+
+def _folder(profile: Profile) -> Path:
+    return paths.cache(profile.name) / "datasets"
+
+
+def _kept_or_drawn(profile: Profile, task: str, split: SplitName) -> Split:
     count = int(getattr(profile.images, split))
-    file = paths.cache(profile.name) / "datasets" / f"{task}__{split}.safetensors"
+    file = _folder(profile) / f"{task}__{split}.safetensors"
     recipe = {"task": task, "split": split, "count": count, "code": _code_digest()}
     # A broken entry of the cache is drawn again.
     with suppress(InputError):
@@ -32,8 +48,3 @@ def cached(profile: Profile, task: str, split: SplitName) -> Split:
     tensors = {"images": drawn.images, "labels": drawn.labels}
     checkpoints.save(file, tensors, {**recipe, "sources": list(drawn.sources)})
     return drawn
-
-
-def digest(profile: Profile, task: str, split: SplitName) -> str:
-    """Return the sha256 of one split of a task in a profile."""
-    return split_digest(cached(profile, task, split))
