@@ -336,7 +336,9 @@ def test_a_temporary_file_that_another_writer_takes_for_a_leftover(
         whole(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    write(path, "last")
+    with replacing(path) as temporary:
+        temporary.write_text("last")
+        write(path, "second")
     assert path.read_text() == "last"
     assert names(tmp_path) == ["c.csv"]
 

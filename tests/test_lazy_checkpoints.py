@@ -182,6 +182,15 @@ def test_an_index_does_not_lead_out_of_its_folder_by_name(tmp_path: Path, absolu
     refused(path, f"the shard '{place}' does not lie in the folder of the index; put it there", where=index)
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_an_index_does_not_lead_out_and_back(tmp_path: Path, absolute: bool) -> None:
+    index = shards(tmp_path, save_file, "model", ".safetensors")
+    place = str(tmp_path) if absolute else f"../{tmp_path.name}"
+    homes = json.loads(index.read_text())["weight_map"]
+    index.write_text(json.dumps({"weight_map": {key: f"{place}/{name}" for key, name in homes.items()}}))
+    refused(index, "does not lie in the folder of the index", where=index)
+
+
 @pytest.mark.parametrize("target", ["file", "folder"])
 def test_an_index_does_not_lead_out_of_its_folder_by_links(tmp_path: Path, target: str) -> None:
     index, shard, content = moved(tmp_path)

@@ -221,6 +221,12 @@ def test_no_model_is_shadowed(
         refused(folder, f"beside .*{existing} would be read in place", [*words("merge", base), "--out", out], capsys)
 
 
+def test_an_index_is_not_lost_either(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = hub(folder / "base", "model.safetensors.index.json")
+    os.link(base / "model.safetensors.index.json", folder / "m.safetensors")
+    refused(folder, "one of the files to read", [*words("merge", "base"), "--out", "m.safetensors"], capsys)
+
+
 def test_a_folder_that_is_made_shadows_no_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hub(folder / "base", "pytorch_model.bin")
     out = "base/model.safetensors/new/m.safetensors"
@@ -231,13 +237,15 @@ def test_a_folder_that_is_made_shadows_no_model(folder: Path, capsys: pytest.Cap
 def test_names_that_folders_are_read_by_are_not_given_beside_an_input(
     folder: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "link.safetensors").symlink_to("models/base.safetensors")
-    for base in ("models/base.safetensors", "link.safetensors"):
-        refused(folder, "would be read", [*words("merge", base), "--out", f"models/{name}"], capsys)
+    (folder / "alone").mkdir()
+    (folder / "models/base.safetensors").rename("alone/base.safetensors")
+    (folder / "link.safetensors").symlink_to("alone/base.safetensors")
+    for base in ("alone/base.safetensors", "link.safetensors"):
+        refused(folder, "would be read", [*words("merge", base), "--out", f"alone/{name}"], capsys)
 
 
 @pytest.mark.parametrize("present", [False, True])
-@pytest.mark.parametrize("spelling", ["model-0.safetensors", "Model-0.Safetensors"])
+@pytest.mark.parametrize("spelling", ["model-0.safetensors", "Model-0.Safetensors", "open_clip_model.safetensors"])
 def test_no_sharded_model_is_completed_or_changed(
     folder: Path, present: bool, spelling: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

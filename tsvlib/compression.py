@@ -152,8 +152,8 @@ def check_names(keys: Collection[str], owner: str = "the task vector") -> None:
     """Raise InputError when the factors of one tensor would have the name of another tensor or of its factors."""
     for key in keys:
         # What would make this tensor a part or a factor of another one is taken off its name.
-        stems = {_FACTOR.sub("", key), _PART.sub("", key), _PART.sub("", _FACTOR.sub("", key))} - {key}
-        if found := [stem for stem in stems if stem in keys]:
+        whole = _FACTOR.sub("", key)
+        if found := [stem for stem in (whole, _PART.sub("", whole)) if stem != key and stem in keys]:
             trouble = f"a TSV-C file could not tell `{key}` from factors of `{found[0]}`"
             raise InputError(f"{owner}: {trouble}; rename one of the two tensors.")
 
