@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import linalg
-from tsvlib.compression import Compressed, Rank, compress, compressed, expanded
+from tsvlib.compression import Compressed, Rank, check_names, compress, compressed, expanded
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import MatrixRule, MemorySuite
 
@@ -146,6 +146,59 @@ def test_parts_are_factorised_one_by_one() -> None:
     torch.testing.assert_close(restored, original["conv1.weight"], rtol=1e-2, atol=1e-2)
 
 
+def test_a_part_that_was_not_touched_takes_no_room() -> None:
+    key, rule = "attn.in_proj_weight", MatrixRule(split_qkv=True)
+    for part in range(3):
+        original = task_vector(0)[key]
+        original[8 * part : 8 * part + 8] = 0
+        found = compressed(MemorySuite([{key: original}]), key, share(1.0), rule=rule)
+        assert {name.split(":")[1] for name in found} == {"0", "1", "2"} - {str(part)}
+        restored = expanded(key, (24, 8), found, found.__getitem__)
+        torch.testing.assert_close(restored, original, rtol=1e-4, atol=1e-5)
+
+
+stems = st.sampled_from(["in_proj_weight", "w", "b"])
+tails = st.lists(st.sampled_from(["", ":u", ":s", ":vh", ":0", ":2", ":3", ":x"]), max_size=3).map("".join)
+names = st.builds(str.__add__, stems, tails)
+
+
+@given(st.dictionaries(names, st.booleans(), min_size=1, max_size=6), seeds)
+def test_no_tensor_is_taken_for_factors_of_another(touched: dict[str, bool], seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    shapes = {key: (3,) if key.startswith("b") else (6, 3) for key in touched}
+    original = {key: torch.randn(shape, generator=random) * touched[key] for key, shape in shapes.items()}
+    suite, rule = MemorySuite([original]), MatrixRule(split_qkv=True)
+    try:
+        check_names(original)
+    except InputError:
+        tails = [f"{part}{factor}" for part in ("", ":0", ":1", ":2") for factor in ("", ":u", ":s", ":vh")]
+        assert any(key != other and key in {f"{other}{tail}" for tail in tails} for key in touched for other in touched)
+        with pytest.raises(InputError, match="the task vector: a TSV-C file could not tell"):
+            compress(original, share(1.0))
+        return
+    parts = [compressed(suite, key, share(1.0), rule=rule) for key in original]
+    packed = {name: tensor for part in parts for name, tensor in part.items()}
+    assert len(packed) == sum(map(len, parts))
+    for key, tensor in original.items():
+        restored = expanded(key, shapes[key], packed, packed.__getitem__)
+        torch.testing.assert_close(restored, tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keys", "refused"),
+    [
+        (["a", "a:u"], "`a:u` from factors of `a`"),
+        (["a:0:vh", "a"], "`a:0:vh` from factors of `a`"),
+        (["a", "a:2"], "`a:2` from factors of `a`"),
+        (["dense:0", "dense:0:s"], "`dense:0:s` from factors of `dense:0`"),
+    ],
+)
+def test_names_that_factors_would_take(keys: list[str], refused: str) -> None:
+    check_names({"dense/kernel:0", "dense/bias:0", "a.u", "a", "a:3", "a:x", "u", "s", ":u"})
+    with pytest.raises(InputError, match=f"{refused}; rename one of the two tensors"):
+        check_names(set(keys), "base.safetensors")
+
+
 def test_factors_that_do_not_fit_are_refused() -> None:
     found = compress(task_vector(0), share(1.0)).tensors
     with pytest.raises(InputError, match=r"`proj`: its factors do not make a tensor of shape \(6, 9\)"):
@@ -153,6 +206,8 @@ def test_factors_that_do_not_fit_are_refused() -> None:
     del found["proj:s"]
     with pytest.raises(InputError, match="`proj`: its factors do not make"):
         expanded("proj", (6, 10), found, found.__getitem__)
+    with pytest.raises(InputError, match="its factors do not make a tensor of shape"):
+        expanded("proj", (), found, found.__getitem__)
 
 
 def test_what_was_not_touched_takes_no_room() -> None:

@@ -91,17 +91,81 @@ def test_killed_at_any_moment_leaves_no_half_made_file(
     assert {path.name for path in tmp_path.iterdir()} - {"store"} == {"models", "merged.safetensors"}
 
 
-@pytest.mark.parametrize("moment", MOMENTS[1::2], ids=named)
-def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing(
-    inputs: list[str], tmp_path: Path, moment: tuple[str, str, int]
+SIGNALS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "stopped by SIGTERM",
+    signal.SIGHUP: "stopped by SIGHUP",
+}
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [(signal.SIGINT, each) for each in MOMENTS[1::2]]
+    + [(signal.SIGTERM, each) for each in MOMENTS[::4]]
+    + [(signal.SIGHUP, MOMENTS[8])],
+    ids=lambda value: named(value) or value.name,
+)
+def test_a_signal_ends_with_a_sentence_and_leaves_nothing(
+    inputs: list[str], tmp_path: Path, number: signal.Signals, moment: tuple[str, str, int]
 ) -> None:
     before = small_models.contents(tmp_path)
-    done = run(STOPPED, *moment, int(signal.SIGINT), "merge", *inputs, "--out", tmp_path / "m.safetensors")
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.splitlines()[-1] == "interrupted; nothing was written, and the same command starts again."
+    done = run(STOPPED, *moment, int(number), "merge", *inputs, "--out", tmp_path / "new" / "m.safetensors")
+    assert done.returncode == 128 + number, done.stderr
+    said = f"{SIGNALS[number]}; nothing was written, and the same command starts again."
+    assert done.stderr.splitlines()[-1] == said
     assert "Traceback" not in done.stderr
     assert not done.stdout
     assert small_models.contents(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_further_signals_do_not_disturb_the_clearing_up(inputs: list[str], tmp_path: Path) -> None:
+    again = """
+import os, pathlib, signal
+remove = pathlib.Path.unlink
+def unlink(path, **named):
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGHUP)
+    remove(path, **named)
+pathlib.Path.unlink = unlink
+"""
+    moment = ("checkpoints.writing", "_append", 5)
+    done = run(again + STOPPED, *moment, int(signal.SIGTERM), "merge", *inputs, "--out", tmp_path / "m.safetensors")
+    assert done.returncode == 143, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+def test_a_hang_up_that_is_ignored_stops_nothing(inputs: list[str], tmp_path: Path) -> None:
+    nohup = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    moment = ("checkpoints.writing", "_append", 5)
+    done = run(nohup + STOPPED, *moment, int(signal.SIGHUP), "merge", *inputs, "--out", tmp_path / "m.safetensors")
+    assert done.returncode == 0, done.stderr
+    checkpoints.verify(tmp_path / "m.safetensors")
+
+
+def test_a_closed_terminal_leaves_nothing(inputs: list[str], tmp_path: Path) -> None:
+    before = small_models.contents(tmp_path)
+    # What the process says by then nobody can read.
+    code = """
+import os, pty, sys
+reader, terminal = pty.openpty()
+os.dup2(terminal, 2)
+os.close(terminal)
+def hang_up(*_):
+    os.close(reader)
+    os.kill(os.getpid(), 1)
+""" + STOPPED.replace("os.kill(os.getpid(), number)", "hang_up()")
+    moment = ("checkpoints.writing", "_append", 5)
+    done = run(code, *moment, int(signal.SIGHUP), "merge", *inputs, "--out", tmp_path / "m.safetensors")
+    assert done.returncode == 129
+    assert small_models.contents(tmp_path) == before
+
+
+def test_signals_mean_afterwards_what_they_meant_before(inputs: list[str], tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    assert __main__.main(["merge", *inputs, "--out", str(tmp_path / "m.safetensors")]) == 0
+    assert __main__.main(["merge", *inputs, "--out", str(tmp_path)]) == 1
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 @pytest.mark.parametrize("command", ["merge", "compress", "expand", "interference", "spectra"])
@@ -109,7 +173,7 @@ def test_running_out_of_space_while_writing(inputs: list[str], tmp_path: Path, c
     one, factors = inputs[:4], tmp_path / "factors.safetensors"
     assert __main__.main(["compress", *one, "--out", str(factors)]) == 0
     others = {"compress": one, "expand": [*one[:2], "--factors", str(factors)]}
-    out = tmp_path / "out"
+    out = tmp_path / ("out.csv" if command in ("interference", "spectra") else "out.safetensors")
     out.write_bytes(EARLIER)
     before = small_models.contents(tmp_path)
     done = run(FULL, 100, command, *others.get(command, inputs), "--out", out)

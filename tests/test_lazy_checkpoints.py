@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -159,6 +160,147 @@ def test_index_and_shards_that_disagree(tmp_path: Path) -> None:
     content["weight_map"]["bf16"] = first.name if "bf16" not in open_checkpoint(first).layout else second.name
     index.write_text(json.dumps(content))
     refused(index, "lacks `bf16`", where=tmp_path / content["weight_map"]["bf16"])
+
+
+def moved(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
+    """Return an index, its second shard, which has been moved into another folder, and the content of the index."""
+    (folder / "model").mkdir()
+    (folder / "elsewhere").mkdir()
+    index = shards(folder / "model", save_file, "model", ".safetensors")
+    _, second = sorted(index.parent.glob("*-of-*"))
+    return index, second.rename(folder / "elsewhere" / second.name), json.loads(index.read_text())
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("named", ["file", "folder"])
+def test_an_index_does_not_lead_out_of_its_folder_by_name(tmp_path: Path, absolute: bool, named: str) -> None:
+    index, shard, content = moved(tmp_path)
+    place = str(shard) if absolute else f"../elsewhere/{shard.name}"
+    homes = content["weight_map"]
+    index.write_text(json.dumps({"weight_map": homes | {k: place for k, v in homes.items() if v == shard.name}}))
+    path = index if named == "file" else index.parent
+    refused(path, f"the shard '{place}' does not lie in the folder of the index; put it there", where=index)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_an_index_does_not_lead_out_and_back(tmp_path: Path, absolute: bool) -> None:
+    index = shards(tmp_path, save_file, "model", ".safetensors")
+    place = str(tmp_path) if absolute else f"../{tmp_path.name}"
+    homes = json.loads(index.read_text())["weight_map"]
+    index.write_text(json.dumps({"weight_map": {key: f"{place}/{name}" for key, name in homes.items()}}))
+    refused(index, "does not lie in the folder of the index", where=index)
+
+
+@pytest.mark.parametrize("target", ["file", "folder"])
+def test_an_index_does_not_lead_out_of_its_folder_by_links(tmp_path: Path, target: str) -> None:
+    index, shard, content = moved(tmp_path)
+    name = shard.name
+    if target == "file":
+        (index.parent / name).symlink_to(shard)
+    else:
+        (index.parent / "sub").symlink_to(shard.parent)
+        homes = content["weight_map"]
+        index.write_text(json.dumps({"weight_map": {k: v.replace(name, f"sub/{name}") for k, v in homes.items()}}))
+        name = f"sub/{name}"
+    refused(index, f"the shard '{name}' does not lie in the folder of the index", where=index)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "/", "a\0.safetensors", "\ud800.safetensors", "sub/../../x.safetensors"]
+)
+def test_an_index_names_files(tmp_path: Path, name: str) -> None:
+    index = shards(tmp_path, save_file, "model", ".safetensors")
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(state(), name)}))
+    refused(index, "does not lie in the folder of the index; put it there", where=index)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_an_index_may_lead_to_a_folder_within_its_own(tmp_path: Path, linked: bool) -> None:
+    index = shards(tmp_path, save_file, "model", ".safetensors")
+    (tmp_path / "parts").mkdir()
+    for shard in tmp_path.glob("*-of-*"):
+        shard.rename(tmp_path / "parts" / shard.name)
+        if linked:
+            shard.symlink_to(f"parts/{shard.name}")
+    if not linked:
+        homes = json.loads(index.read_text())["weight_map"]
+        index.write_text(json.dumps({"weight_map": {key: f"parts/{name}" for key, name in homes.items()}}))
+    assert same(open_checkpoint(tmp_path), state())
+
+
+def cache(repository: Path) -> Path:
+    """Lay out two shards and their index as a hub's cache does, and return the folder of links."""
+    snapshot, blobs = repository / "snapshots" / "0a1b2c", repository / "blobs"
+    for folder in (snapshot, blobs):
+        folder.mkdir(parents=True)
+    shards(blobs, save_file, "model", ".safetensors")
+    for number, file in enumerate(sorted(blobs.iterdir())):
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}e5f")
+        file.rename(blobs / f"{number}e5f")
+    return snapshot
+
+
+def test_shards_in_a_hub_cache_are_links_to_its_blobs(tmp_path: Path) -> None:
+    snapshot = cache(tmp_path / "models--org--name")
+    (tmp_path / "mine").symlink_to(snapshot)
+    for path in (snapshot, snapshot / "model.safetensors.index.json", tmp_path / "mine"):
+        checkpoint = open_checkpoint(path)
+        assert same(checkpoint, state())
+        assert len(checkpoint.files) == 2
+
+
+def test_blobs_of_another_repository_are_out_of_the_folder(tmp_path: Path) -> None:
+    snapshot, other = cache(tmp_path / "models--org--name"), cache(tmp_path / "models--org--other")
+    shard = sorted(snapshot.glob("*-of-*"))[0]
+    blob = Path(os.path.realpath(other / shard.name))
+    shard.unlink()
+    shard.symlink_to(blob)
+    index = snapshot / "model.safetensors.index.json"
+    refused(snapshot, "does not lie in the folder of the index", where=index)
+    # Nor are they in it when a link takes the place of the folder of blobs.
+    (snapshot.parents[1] / "blobs").rename(tmp_path / "kept")
+    (snapshot.parents[1] / "blobs").symlink_to(blob.parent)
+    refused(index, "does not lie in the folder of the index")
+
+
+@pytest.mark.parametrize("role", ["model.safetensors", "model.pt", "model.safetensors.index.json", "shard", "folder"])
+def test_pipes_are_refused_at_once(tmp_path: Path, role: str) -> None:
+    path = tmp_path / role
+    if role == "shard":
+        role = shards(tmp_path, save_file, "model", ".safetensors").name
+        path = sorted(tmp_path.glob("*-of-*"))[0]
+        path.unlink()
+    elif role == "folder":
+        path.mkdir()
+        path = path / "model.safetensors"
+    os.mkfifo(path)
+    refused(tmp_path / role, "this is a pipe, not a file", where=path)
+
+
+def test_links_to_a_file_or_a_folder_of_ones_own_are_followed(foreign: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    shards(tmp_path / "elsewhere", save_file, "model", ".safetensors")
+    (tmp_path / "folder").symlink_to("elsewhere")
+    (tmp_path / "file.safetensors").symlink_to(foreign)
+    for path in (tmp_path / "folder", tmp_path / "file.safetensors"):
+        assert same(open_checkpoint(path), state())
+
+
+@pytest.mark.parametrize("target", ["loop.safetensors", "missing.safetensors"])
+def test_links_that_lead_nowhere_and_names_that_are_too_long(tmp_path: Path, target: str) -> None:
+    (tmp_path / "loop.safetensors").symlink_to(target)
+    refused(tmp_path / "loop.safetensors", "the file is missing" if "missing" in target else "symbolic links")
+    refused(tmp_path / ("n" * 300 + ".safetensors"), "file name too long")
+
+
+def test_the_content_tells_what_a_file_is_when_its_name_does_not(tmp_path: Path) -> None:
+    for suffix in (".pt", ".pth", ".bin"):
+        save_file(state(), tmp_path / f"a{suffix}")
+        refused(tmp_path / f"a{suffix}", "the file holds safetensors under another name; rename it to end in .safe")
+    checkpoints.save(tmp_path / "own.pt", state(), {})
+    refused(tmp_path / "own.pt", "the file holds safetensors under another name")
+    torch.save(state(), tmp_path / "a.safetensors")
+    refused(tmp_path / "a.safetensors", "the file is one of torch.save under another name; rename it to end in .pt")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,6 @@ input and versions, from which ``python -m tsvlib COMMAND --recipe FILE`` makes 
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from tsvlib import checkpoints, compression, devices, linalg, merging, planning, progress, sti, versions
+from tsvlib import checkpoints, compression, devices, linalg, merging, outputs, planning, progress, sti, versions
 from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
@@ -64,26 +62,37 @@ class Session:
 class Inputs:
     """A base and the experts that were fine-tuned from it, which fit each other as far as headers tell.
 
-    InputError for files that cannot be read, or that differ in keys, shapes or types.
+    With ``recipe``, a file whose recipe is followed, they must be the files that it names. InputError for files that
+    cannot be read, or that differ in keys, shapes or types.
     """
 
-    def __init__(self, base: Path, experts: Sequence[Path]) -> None:
+    def __init__(self, base: Path, experts: Sequence[Path], recipe: Path | None = None) -> None:
         self.base = checkpoints.open_checkpoint(base)
         self.experts = tuple(checkpoints.open_checkpoint(path) for path in experts)
         planning.check(self.base, self.experts)
         self.suite = CheckpointSuite(self.base, self.experts)
+        self._recipe = recipe
+        self._expected: dict[str, str] = checkpoints.recipe(recipe)["sha256"] if recipe else {}
         self._digests: dict[str, str] = {}
 
-    def inspect(self, session: Session) -> dict[str, str]:
-        """Return the SHA-256 of every input by its path; InputError for NaN or Inf anywhere.
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return every file that is read: what holds tensors, indexes, and the one with the recipe."""
+        every = [path for each in (self.base, *self.experts) for path in (*each.files, each.index)]
+        return tuple(path for path in (*every, self._recipe) if path)
 
-        Bytes are read once: afterwards a file that changes is refused as soon as a tensor is read.
+    def inspect(self, session: Session, *others: Checkpoint) -> dict[str, str]:
+        """Return the SHA-256 of every input and of ``others`` by its path.
+
+        Bytes are read once: afterwards a file that changes is refused as soon as a tensor is read. InputError for NaN
+        or Inf anywhere, and for what is not the file that the recipe names.
         """
-        if not self._digests:
-            every = (self.base, *self.experts)
-            names = [str(checkpoint.path) for checkpoint in every]
-            with session.over(Checkpoint.inspect, every, "checking inputs") as digests:
-                self._digests = dict(zip(names, digests, strict=True))
+        every = (self.base, *self.experts, *others)
+        if fresh := [checkpoint for checkpoint in every if str(checkpoint.path) not in self._digests]:
+            with session.over(Checkpoint.inspect, fresh, "checking inputs") as digests:
+                self._digests |= {str(each.path): digest for each, digest in zip(fresh, digests, strict=True)}
+        if changed := [path for path, digest in self._expected.items() if self._digests.get(path) != digest]:
+            raise InputError(f"{changed[0]}: the file is not the one that the recipe names; restore it.")
         return dict(self._digests)
 
 
@@ -105,7 +114,7 @@ def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session
     chosen = merging.named(method)
     _check_alpha(alpha)
     layout = _layout(inputs.base, dtype)
-    _check_place(out, inputs, sum(info.nbytes for info in layout.values()))
+    _check_place(out, outputs.WEIGHTS, inputs, session, sum(info.nbytes for info in layout.values()))
     hashes = inputs.inspect(session)
     function = chosen.bind(inputs.suite)
 
@@ -120,7 +129,8 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     """Write the only expert of ``inputs`` as a TSV-C file (see ``tsvlib.compression``) and return its digest."""
     kept = compression.Rank.parse(rank)
     factors = _type(dtype)
-    _check_place(out, inputs)
+    _check_place(out, outputs.WEIGHTS, inputs, session)
+    compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     hashes = inputs.inspect(session)
 
     def compressed(key: str) -> dict[str, Tensor]:
@@ -139,16 +149,18 @@ def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Sess
     InputError when the factors are damaged, are no TSV-C file or belong to another base.
     """
     _check_alpha(alpha)
-    notes = _notes(factors)
+    compression.check_names(inputs.suite.shapes, str(inputs.base.path))
+    packed = checkpoints.open_checkpoint(factors)
+    notes = _notes(packed)
     base, layout = inputs.base.path, _layout(inputs.base, dtype)
     if {key: tuple(shape) for key, shape in notes["shapes"].items()} != inputs.suite.shapes:
         raise InputError(f"{factors}: its tensors are not those of {base}; name the base that it was compressed from.")
-    _check_place(out, inputs, sum(info.nbytes for info in layout.values()), factors)
-    hashes = inputs.inspect(session)
+    size = sum(info.nbytes for info in layout.values())
+    _check_place(out, outputs.WEIGHTS, inputs, session, size, *packed.files)
+    hashes = inputs.inspect(session, packed)
     if notes["base"] != hashes[str(base)]:
         raise InputError(f"{factors}: it was compressed from another base than {base}; name the right one.")
-    hashes[str(factors)] = checkpoints.open_checkpoint(factors).inspect()
-    tensors = checkpoints.load(factors, "compress the expert again")
+    tensors = checkpoints.load(packed.files[0], "compress the expert again")
 
     def update(key: str) -> Tensor:
         return compression.expanded(key, inputs.suite.shapes[key], tensors, tensors.__getitem__)
@@ -165,7 +177,7 @@ def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> "pd.
     """
     check_enough(len(inputs.experts))
     kept = compression.Rank.parse(rank)
-    _check_place(out, inputs)
+    _check_place(out, outputs.TABLE, inputs, session)
     inputs.inspect(session)
 
     def row(layer: Layer) -> dict[str, object]:
@@ -185,7 +197,7 @@ def spectra(inputs: Inputs, out: Path, session: Session) -> "pd.DataFrame":
     (Frobenius), ``largest`` singular value, ``stable_rank`` (norm² / largest²), and how many components hold a share of
     the energy: ``energy_0.5`` and so on. Matrices that an expert did not change have no row.
     """
-    _check_place(out, inputs)
+    _check_place(out, outputs.TABLE, inputs, session)
     inputs.inspect(session)
     suites = {number: CheckpointSuite(inputs.base, [expert]) for number, expert in enumerate(inputs.experts, 1)}
     items = [(number, layer) for number, suite in suites.items() for layer in _matrices(suite, session)]
@@ -281,15 +293,15 @@ def _recipe(
     }
 
 
-def _notes(factors: Path) -> dict[str, Any]:
-    text = checkpoints.open_checkpoint(factors).metadata.get(compression.FORMAT, "")
+def _notes(packed: Checkpoint) -> dict[str, Any]:
+    text = packed.metadata.get(compression.FORMAT, "")
     try:
         notes: dict[str, Any] = json.loads(text)
         if notes["version"] == 1 and isinstance(notes["shapes"], dict) and notes["base"]:
             return notes
     except (ValueError, KeyError, TypeError):
         pass
-    raise InputError(f"{factors}: this is no TSV-C file of a version that is known here; make it with `compress`.")
+    raise InputError(f"{packed.path}: this is no TSV-C file of a version that is known here; make it with `compress`.")
 
 
 def _check_alpha(alpha: float) -> None:
@@ -297,17 +309,6 @@ def _check_alpha(alpha: float) -> None:
         raise InputError(f"alpha is {alpha}; choose a finite number.")
 
 
-def _check_place(out: Path, inputs: Inputs, needed: int = 0, *others: Path) -> None:
-    """Raise InputError unless so many bytes may be written to ``out`` and none of the files to read is lost by it."""
-    read = {file.resolve() for checkpoint in (inputs.base, *inputs.experts) for file in checkpoint.files}
-    if out.resolve() in read | {other.resolve() for other in others}:
-        raise InputError(f"{out}: this is one of the files to read, which would be lost; choose another name.")
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if out.is_dir():
-        raise InputError(f"{out}: a folder of that name is in the way; choose another name.")
-    if not folder.is_dir():
-        raise InputError(f"{out}: a part of the path is a file, {folder}; choose another folder.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{out}: the folder {folder} cannot be written to; choose another one or change permissions.")
-    if (free := shutil.disk_usage(folder).free) < needed:
-        raise InputError(f"{out}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some space.")
+def _check_place(out: Path, suffix: str, inputs: Inputs, session: Session, needed: int = 0, *others: Path) -> None:
+    store = session.spectra.folder if session.spectra else None
+    outputs.check(out, suffix, (*inputs.files, *others), store, needed)

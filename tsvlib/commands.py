@@ -89,11 +89,9 @@ def run(options: argparse.Namespace) -> str:
     from tsvlib import artefacts
 
     _require(options)
-    inputs = artefacts.Inputs(options.base, options.expert)
-    if not recipe:
-        return _COMMANDS[options.command](options, inputs, session)
-    _check_unchanged(recipe["sha256"], options, inputs, session)
-    return _COMMANDS[options.command](options, inputs, session) + _compared(options, recipe["digest"])
+    inputs = artefacts.Inputs(options.base, options.expert, options.recipe if recipe else None)
+    told = _COMMANDS[options.command](options, inputs, session)
+    return told + _compared(options, recipe["digest"]) if recipe else told
 
 
 def _plan(_: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
@@ -158,7 +156,9 @@ def _add_inputs(command: argparse.ArgumentParser, name: str) -> None:
     if name == "expand":
         group.add_argument("--factors", type=Path, help="a file that `compress` made")
     if name != "plan":
-        group.add_argument("--out", type=Path, help="the file to write; an older one is replaced when all is done")
+        suffix = ".csv" if name in ("interference", "spectra") else ".safetensors"
+        text = f"the file to write, *{suffix}; an older one is replaced when all is done"
+        group.add_argument("--out", type=Path, help=text)
     if name in ("merge", "compress", "expand"):
         group.add_argument(
             "--recipe", type=Path, help="a file written earlier: take inputs and settings from it, not from here"
@@ -229,19 +229,6 @@ def _complete(options: argparse.Namespace) -> None:
     """Set what neither the command line nor a recipe said."""
     for name, value in (SETTINGS | OWN_SETTINGS.get(options.command, {})).items():
         setattr(options, name, getattr(options, name, value))
-
-
-def _check_unchanged(
-    digests: dict[str, str], options: argparse.Namespace, inputs: "Inputs", session: "Session"
-) -> None:
-    """Raise InputError unless every input is the one of the recipe."""
-    from tsvlib import checkpoints
-
-    found = inputs.inspect(session)
-    if options.command == "expand":
-        found[str(options.factors)] = checkpoints.open_checkpoint(options.factors).inspect()
-    if changed := [path for path, digest in digests.items() if found.get(path) != digest]:
-        raise InputError(f"{changed[0]}: the file is not the one that the recipe names; restore it.")
 
 
 def _compared(options: argparse.Namespace, digest: str) -> str:

@@ -5,9 +5,10 @@ A TSV-C file is a safetensors file. The task matrix ``key`` = u diag(s) vh is th
 ``key:s`` (rank, descending) and ``key:vh`` (rank x columns); one that is taken as several parts, such as q, k and v,
 as ``key:0:u`` and so on, from top to bottom. Every other tensor of the task vector is there whole under its own name.
 Singular vectors have the type that was asked for; all else, which narrow types might not hold, is in float32, or in
-float64 if that was asked for. Tensors and parts that fine-tuning did not touch are absent. The metadata entry ``tsv-c``
-is a JSON object with ``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of the task
-vector, by name); ``recipe`` and ``digest`` are those of all files that this library writes.
+float64 if that was asked for. Tensors and parts that fine-tuning did not touch are absent. A model with names such as
+``a`` and ``a:u``, which would stand for two things, is refused. The metadata entry ``tsv-c`` is a JSON object with
+``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of the task vector, by name);
+``recipe`` and ``digest`` are those of all files that this library writes.
 """
 
 import re
@@ -30,6 +31,8 @@ FORMAT = "tsv-c"
 """Name of the metadata entry that makes a safetensors file a TSV-C file."""
 
 _PARTS = ("u", "s", "vh")
+_FACTOR = re.compile(r":(u|s|vh)\Z")
+_PART = re.compile(r":[012]\Z")
 _RANK = re.compile(r"(?P<part>\d+/\d+|0?\.\d+|1\.0*)|(?P<count>\d+)|energy=(?P<energy>0?\.\d+|1\.0*|1)")
 
 
@@ -106,8 +109,8 @@ class Compressed:
 
     def expand(self) -> TaskVector:
         """Return the task vector that this stands for, in float32 or float64."""
-        names, read = list(self.tensors), self.tensors.__getitem__
-        return TaskVector({key: expanded(key, shape, names, read) for key, shape in self.shapes.items()})
+        read = self.tensors.__getitem__
+        return TaskVector({key: expanded(key, shape, self.tensors, read) for key, shape in self.shapes.items()})
 
 
 def compress(task_vector: StateDict, rank: Rank, *, workers: int = 1, spectra: Spectra | None = None) -> Compressed:
@@ -116,6 +119,7 @@ def compress(task_vector: StateDict, rank: Rank, *, workers: int = 1, spectra: S
     The paper keeps one over the number of tasks (TSV-C), so that the compressed task vectors of all tasks together
     take about twice the room of one model.
     """
+    check_names(task_vector)
     suite = MemorySuite([task_vector])
     keys = list(suite.shapes)
     parts = devices.ordered(lambda key: compressed(suite, key, rank, suite.dtype, spectra=spectra), keys, workers)
@@ -151,6 +155,16 @@ def compressed(
     return found
 
 
+def check_names(keys: Collection[str], owner: str = "the task vector") -> None:
+    """Raise InputError when the factors of one tensor would have the name of another tensor or of its factors."""
+    for key in keys:
+        # What would make this tensor a part or a factor of another one is taken off its name.
+        whole = _FACTOR.sub("", key)
+        if found := [stem for stem in (whole, _PART.sub("", whole)) if stem != key and stem in keys]:
+            trouble = f"a TSV-C file could not tell `{key}` from factors of `{found[0]}`"
+            raise InputError(f"{owner}: {trouble}; rename one of the two tensors.")
+
+
 def expanded(key: str, shape: tuple[int, ...], names: Collection[str], read: Callable[[str], Tensor]) -> Tensor:
     """Return one tensor of a task vector, in float32 or float64, from the tensors ``names`` of a TSV-C file.
 
@@ -158,18 +172,19 @@ def expanded(key: str, shape: tuple[int, ...], names: Collection[str], read: Cal
     """
     if key in names:
         return plain(read(key))
-    part = re.compile(re.escape(key) + r"(?::(\d+))?:u")
-    stems = {int(found[1] or 0): found[0].removesuffix(":u") for found in map(part.fullmatch, names) if found}
-    if not stems:
+    parts = [key] if f"{key}:u" in names else [f"{key}:{number}" for number in range(3)]
+    if not any(f"{part}:u" in names for part in parts):
         return torch.zeros(shape)
     try:
-        factors = [Factors(*(plain(read(f"{stem}:{part}")) for part in _PARTS)) for stem in stems.values()]
-        products = torch.stack([each.product() for each in factors])
-        # Parts that fine-tuning did not touch are absent.
-        whole = products.new_zeros(shape).reshape(-1, *products.shape[1:])
-        whole[list(stems)] = products
-        return whole.reshape(shape)
+        # One of several parts may be as it was, and then has no factors.
+        unchanged = torch.zeros(shape[0] // len(parts), torch.Size(shape[1:]).numel())
+        products = [_product(part, read) if f"{part}:u" in names else unchanged for part in parts]
+        return torch.cat(products).reshape(shape)
     except (LookupError, RuntimeError) as error:
         raise InputError(
             f"`{key}`: its factors do not make a tensor of shape {shape}; compress the expert again."
         ) from error
+
+
+def _product(stem: str, read: Callable[[str], Tensor]) -> Tensor:
+    return Factors(*(plain(read(f"{stem}:{part}")) for part in _PARTS)).product()

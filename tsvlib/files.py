@@ -1,30 +1,44 @@
 # SPDX-License-Identifier: MIT
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, in the place of a regular file or of nothing."""
 
 import errno
 import fcntl
 import glob
 import hashlib
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 from tsvlib.errors import InputError
 
 _ELSEWHERE = "make the folder writable or choose another output folder"
-_IN_THE_WAY = "a part of the path is a file, not a folder; move that file or choose another output folder"
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space and run the command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the command again",
     errno.EACCES: f"permission denied; {_ELSEWHERE}",
     errno.EPERM: f"permission denied; {_ELSEWHERE}",
     errno.EROFS: f"the file system is read-only; {_ELSEWHERE}",
-    errno.ENOTDIR: _IN_THE_WAY,
-    errno.EEXIST: _IN_THE_WAY,
-    errno.EISDIR: "a folder of that name is in the way; move it or choose another output folder",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; move that file or choose another output folder",
+    errno.ELOOP: "a link in the path leads back to itself; remove the link or choose another name",
+    errno.ENAMETOOLONG: "the name is longer than the file system allows; choose a shorter one",
 }
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_PERMISSIONS = "check the path and its permissions"
+# The longest name that a temporary one can be made of where names may have 255 bytes.
+_LONGEST = 255 - len("..01234567.part")
+# How often a folder is made again that another writer, who made it and did not need it, has just removed.
+_PATIENCE = 20
 
 
 @contextmanager
@@ -33,63 +47,102 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
     Whatever happens (an exception, a full disk, a killed process, a power cut), ``path`` holds either its earlier
     content or the whole new one. Without ``durable`` this no longer waits for the disk and withstands all but a power
-    cut: for files whose readers notice damage and make them again. Missing folders are made. A failure to write is an
-    InputError that names ``path``; other exceptions of the block pass through. What killed writers left behind goes
-    with the next write.
+    cut: for files whose readers notice damage and make them again. Missing folders are made, and removed again if
+    nothing comes of the file. Anything but a regular file stays where it is. A failure to write is an InputError that
+    names ``path``; other exceptions of the block pass through. What killed writers left behind goes with the next
+    write.
     """
-    target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    with _telling(path, temporary):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    target = destination(path)
+    with _telling(path, target), ExitStack() as stack:
         _remove_leftovers(target)
-        # tempfile would make the file private; this mode leaves the decision to the user's umask.
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        temporary = _claim(target, stack)
+        yield temporary
+        if durable:
+            _synchronise(temporary)
+        # Somebody may have put a pipe there since.
+        destination(target)
+        os.replace(temporary, target)
+        if durable:
+            _synchronise(target.parent)
+
+
+def destination(path: Path) -> Path:
+    """Return where a file of that name is written to, which is where links lead.
+
+    InputError when there is anything but a regular file or nothing, or no place for one.
+    """
+    target = Path(os.path.realpath(path))
+    # A link of /proc may lead to a pipe that has no other name, and `missing/../file` to a file all the same.
+    for place in (path, target):
+        try:
+            mode = place.stat().st_mode
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        if not stat.S_ISREG(mode):
+            raise _unwritten(path, f"{_kind(mode)} of that name is in the way; choose another name")
+    return target
+
+
+def opened(path: Path, remedy: str = _PERMISSIONS) -> BufferedReader:
+    """Open a file for reading.
+
+    InputError, ending in ``remedy``, for what is missing or not to be read, and for pipes, sockets and devices, which
+    might let us wait for ever.
+    """
     try:
-        with _telling(path, temporary):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield temporary
-            if durable:
-                _synchronise(temporary)
-            os.replace(temporary, target)
-            if durable:
-                _synchronise(target.parent)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-        os.close(descriptor)
+        mode = path.stat().st_mode
+        # A folder cannot be opened anyway.
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise InputError(f"{path}: this is {_kind(mode)}, not a file; {remedy}.")
+        return path.open("rb")
+    except OSError as error:
+        raise unreadable(path, error, remedy) from error
 
 
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file; InputError when it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: OSError, remedy: str = "check the path and its permissions") -> InputError:
+def unreadable(path: Path, error: OSError, remedy: str = _PERMISSIONS) -> InputError:
     """Say in one sentence why ``path`` cannot be read."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path}: the file is missing; {remedy}.")
     return InputError(f"{path}: the file cannot be read ({_reason(error)}); {remedy}.")
 
 
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return _unwritten(path, _REASONS.get(error.errno or 0, f"{_reason(error)}; {_ELSEWHERE}"))
+
+
+def _unwritten(path: Path, reason: str) -> InputError:
+    return InputError(f"{path}: the file cannot be written: {reason}.")
+
+
 @contextmanager
-def _telling(path: Path, temporary: Path) -> Iterator[None]:
+def _telling(path: Path, target: Path) -> Iterator[None]:
     """Turn an OSError about writing ``path`` into an InputError, and leave errors about other files alone."""
-    ours = {str(place) for place in (None, temporary, *temporary.parents)}
     try:
         yield
     except OSError as error:
-        if str(error.filename) not in ours:
+        place = Path(str(error.filename))
+        if error.filename is not None and place not in target.parents and not _is_temporary(place, target):
             raise
-        reason = _REASONS.get(error.errno or 0, f"{_reason(error)}; {_ELSEWHERE}")
-        raise InputError(f"{path}: the file cannot be written: {reason}.") from error
+        raise _unwritable(path, error) from error
 
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
+
+
+def _kind(mode: int) -> str:
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def _synchronise(path: Path) -> None:
@@ -100,13 +153,79 @@ def _synchronise(path: Path) -> None:
         os.close(descriptor)
 
 
+def _claim(target: Path, stack: ExitStack) -> Path:
+    """Make a temporary file that other writers of ``target`` leave alone; ``stack`` removes what becomes of it."""
+    patience = _PATIENCE
+    while True:
+        temporary = target.with_name(f".{_stem(target)}.{secrets.token_hex(4)}.part")
+        try:
+            _make_folders(target.parent, stack)
+            # Before there is anything to remove, so that no interruption comes between the two.
+            stack.callback(_remove, temporary)
+            # tempfile would make the file private; this mode leaves the decision to the user's umask.
+            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        except FileNotFoundError:
+            patience -= 1
+            if not patience:
+                raise
+        else:
+            stack.callback(os.close, descriptor)
+            if _lock(descriptor):
+                return temporary
+
+
+def _make_folders(folder: Path, stack: ExitStack) -> None:
+    """Make a folder and its parents, as far as they are missing; ``stack`` removes them if they stay empty."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        with suppress(FileExistsError):
+            place.mkdir()
+            stack.callback(_remove_folder, place)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a new file without waiting, and tell whether it is there still: others may take it for a leftover."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # A file system without locks, where nothing is taken for a leftover.
+        return True
+    return os.fstat(descriptor).st_nlink > 0
+
+
 def _remove_leftovers(target: Path) -> None:
     """Remove temporary files of earlier writers of ``target``; a living writer holds a lock on its own."""
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+    for leftover in target.parent.glob(f".{glob.escape(_stem(target))}.*.part"):
+        if not (_is_temporary(leftover, target) and leftover.is_file()):
+            continue
         with suppress(OSError):
-            descriptor = os.open(leftover, os.O_RDONLY)
+            descriptor = os.open(leftover, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 leftover.unlink()
             finally:
                 os.close(descriptor)
+
+
+def _is_temporary(place: Path, target: Path) -> bool:
+    pattern = rf"\.{re.escape(_stem(target))}\.[0-9a-f]{{8}}\.part"
+    return place.parent == target.parent and re.fullmatch(pattern, place.name) is not None
+
+
+def _stem(target: Path) -> str:
+    """Return the name of a file, or something shorter where a temporary name would be too long with it."""
+    name = os.fsencode(target.name)
+    return target.name if len(name) <= _LONGEST else hashlib.sha256(name).hexdigest()
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):
+        temporary.unlink()
+
+
+def _remove_folder(folder: Path) -> None:
+    # Others may have put something in.
+    with suppress(OSError):
+        folder.rmdir()

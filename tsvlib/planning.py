@@ -38,17 +38,17 @@ class Plan:
     @property
     def brief(self) -> str:
         """Return the estimates as one line."""
-        sizes = f"{_scaled(self.bytes_read, 'B')} to read, about {_scaled(self.memory, 'B')} of memory"
+        sizes = f"{scaled(self.bytes_read, 'B')} to read, about {scaled(self.memory, 'B')} of memory"
         return f"{self.experts} experts, {self.matrices} task matrices: {sizes}, about {_duration(self.seconds)}"
 
     def __str__(self) -> str:
         rows = {
             "experts": f"{self.experts}",
             "tensors": f"{self.tensors} ({self.matrices} task matrices; {self.untouched} of whole numbers, copied)",
-            "read": _scaled(self.bytes_read, "B"),
-            "written": _scaled(self.bytes_written, "B"),
-            "arithmetic": _scaled(self.flops, "flop"),
-            "memory": f"about {_scaled(self.memory, 'B')}",
+            "read": scaled(self.bytes_read, "B"),
+            "written": scaled(self.bytes_written, "B"),
+            "arithmetic": scaled(self.flops, "flop"),
+            "memory": f"about {scaled(self.memory, 'B')}",
             "time": f"about {_duration(self.seconds)}",
         }
         return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
@@ -105,6 +105,18 @@ def plan(base: Checkpoint, experts: Sequence[Checkpoint], *, rule: MatrixRule = 
     )
 
 
+def scaled(value: int, unit: str) -> str:
+    """Return a number with three digits and the prefix that suits it.
+
+    >>> scaled(48_234_567, "B"), scaled(100, "B")
+    ('48.2 MB', '100 B')
+    """
+    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
 def _matrices(rule: MatrixRule, key: str, tensor: TensorInfo) -> tuple[int, int, int]:
     """Return how many task matrices a tensor holds, and their long and short side."""
     parts = rule.parts(key, tensor.shape) if tensor.dtype.is_floating_point else 0
@@ -122,14 +134,6 @@ def _memory(rule: MatrixRule, tasks: int, key: str, tensor: TensorInfo) -> int:
     factors = parts * tasks * kept * (4 * (m + n + 1) + 8 * (m + n))
     delta = 4 * math.prod(tensor.shape) if tensor.dtype.is_floating_point else 0
     return 3 * tensor.nbytes + delta + factors
-
-
-def _scaled(value: int, unit: str) -> str:
-    """Return a number with three digits and the prefix that suits it."""
-    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
 
 
 def _duration(seconds: float) -> str:

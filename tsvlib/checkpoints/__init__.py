@@ -7,7 +7,7 @@ the two formats. ``writing`` saves safetensors that carry their recipe and a dig
 """
 
 from tsvlib.checkpoints.layout import TensorInfo, file_order
-from tsvlib.checkpoints.lazy import Checkpoint, open_checkpoint
+from tsvlib.checkpoints.lazy import Checkpoint, neighbour, open_checkpoint
 from tsvlib.checkpoints.verifying import REMEDY, digest, load, recipe, verify
 from tsvlib.checkpoints.writing import save, state_digest, write
 
@@ -18,6 +18,7 @@ __all__ = [
     "digest",
     "file_order",
     "load",
+    "neighbour",
     "open_checkpoint",
     "recipe",
     "save",

@@ -39,6 +39,8 @@ class SafetensorsFile:
     def __init__(self, path: Path):
         self.path = path
         self._source = Source(path)
+        if self._source.is_zip:
+            raise InputError(f"{path}: the file is one of torch.save under another name; rename it to end in .pt.")
         with self._source.open() as file:
             header, size = _header(path, file, self._source.size)
         self._start = self._source.size - size

@@ -32,6 +32,16 @@ class Source:
             if self.head == b"version http":
                 raise InputError(f"{path}: this is the pointer of a Git LFS file; fetch the file with `git lfs pull`.")
 
+    @property
+    def is_zip(self) -> bool:
+        """Tell whether the file begins as a zip file does, which is what ``torch.save`` writes."""
+        return self.head.startswith(b"PK") and not self.is_safetensors
+
+    @property
+    def is_safetensors(self) -> bool:
+        """Tell whether the file begins as a safetensors file does, with the length of a JSON object and its brace."""
+        return self.head[8:9] == b"{" and int.from_bytes(self.head[:8], "little") <= self.size - 8
+
     @contextmanager
     def open(self) -> Iterator[BufferedReader]:
         """Open the file from its begin; InputError when it cannot be read or has changed.
@@ -39,7 +49,7 @@ class Source:
         Each reader has a handle of its own, so threads do not disturb each other.
         """
         try:
-            with self._path.open("rb") as file:
+            with files.opened(self._path) as file:
                 if self._stamp and _stamp(file) != self._stamp:
                     raise InputError(f"{self._path}: the file has changed since it was opened; run the command again.")
                 yield file

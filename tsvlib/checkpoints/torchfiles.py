@@ -30,7 +30,11 @@ class TorchFile:
         self.path = path
         self.metadata: dict[str, str] = {}
         self._source = Source(path)
-        if not self._source.head.startswith(b"PK"):
+        if self._source.is_safetensors:
+            raise InputError(
+                f"{path}: the file holds safetensors under another name; rename it to end in .safetensors."
+            )
+        if not self._source.is_zip:
             older = "load it where you trust it and save its state dict with torch.save"
             raise InputError(f"{path}: the file is no zip file of PyTorch 1.6 or later; {REMEDY}, or {older}.")
         self._tensors = _state(path)

@@ -54,7 +54,7 @@ def digest(path: Path, remedy: str = REMEDY) -> str:
 
 def _header(path: Path, remedy: str) -> _Header:
     try:
-        with path.open("rb") as file:
+        with files.opened(path, remedy) as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             file.seek(0)
@@ -65,7 +65,7 @@ def _header(path: Path, remedy: str) -> _Header:
 
 def _content(path: Path, remedy: str) -> bytearray:
     try:
-        with path.open("rb") as file:
+        with files.opened(path, remedy) as file:
             data = bytearray(os.fstat(file.fileno()).st_size)
             del data[file.readinto(data) :]
             return data
