@@ -14,7 +14,7 @@ import small_models
 import torch
 from safetensors.torch import save_file
 
-from tsvlib import artefacts, checkpoints, linalg, paths
+from tsvlib import artefacts, checkpoints, linalg, measurements, paths
 from tsvlib.artefacts import Inputs, Session
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import MatrixRule
@@ -137,7 +137,7 @@ SHAPED = set(small_models.SHAPES) - small_models.UNTRAINED
 
 
 def test_interference_table_is_equation_6(models, tmp_path: Path) -> None:
-    frame = artefacts.interference(Inputs(*models), tmp_path / "sti.csv", "1/3", Session(workers=2))
+    frame = measurements.interference(Inputs(*models), tmp_path / "sti.csv", "1/3", Session(workers=2))
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "sti.csv"), frame)
     rows = frame.set_index("key")
     assert set(rows.index) == small_models.MATRICES | {"token_embedding.weight"}
@@ -154,7 +154,7 @@ def test_interference_table_is_equation_6(models, tmp_path: Path) -> None:
 
 
 def test_spectra_table_tells_rank_and_energy(models, tmp_path: Path) -> None:
-    frame = artefacts.spectra(Inputs(*models), tmp_path / "spectra.csv", Session(workers=2))
+    frame = measurements.spectra(Inputs(*models), tmp_path / "spectra.csv", Session(workers=2))
     assert len(frame) == 3 * len(small_models.MATRICES)
     row = frame[(frame.key == "visual.proj") & (frame.expert == 2)].iloc[0]
     s = torch.linalg.svdvals((small_models.state(2)["visual.proj"] - small_models.state(0)["visual.proj"]).double())

@@ -10,7 +10,7 @@ import pytest
 import small_models
 import torch
 
-from tsvlib import __main__, artefacts, checkpoints
+from tsvlib import __main__, artefacts, checkpoints, measurements
 from tsvlib.artefacts import Inputs, Session
 from tsvlib.errors import InputError
 
@@ -116,7 +116,7 @@ def test_unsuitable_settings_are_told_and_nothing_is_written(models, tmp_path: P
         "`int8` is no type to write numbers in": lambda: artefacts.compress(few, out, "1/8", "int8", Session()),
         "0 workers cannot work": lambda: artefacts.merge(all_of, out, "tsv-m", 1.0, Session(workers=0)),
         "a part of the path is a file": lambda: artefacts.merge(all_of, file / "out", "tsv-m", 1.0, Session()),
-        "part of the path is a file": lambda: artefacts.interference(all_of, file / "a" / "b", "1/2", Session()),
+        "part of the path is a file": lambda: measurements.interference(all_of, file / "a" / "b", "1/2", Session()),
         "a folder of that name": lambda: artefacts.merge(all_of, tmp_path, "tsv-m", 1.0, Session()),
         "this is no TSV-C file": lambda: artefacts.expand(few, experts[0], out, 1.0, Session()),
     }.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From checkpoints on disk to files on disk: merged weights, TSV-C files, tables of interference and of spectra.
+"""From checkpoints on disk to weights on disk: merged models and TSV-C files.
 
 Everything is checked before heavy work. Weights carry a recipe: the command with its arguments, the SHA-256 of every
 input and versions, from which ``python -m tsvlib COMMAND --recipe FILE`` makes the same bytes again.
@@ -7,7 +7,7 @@ input and versions, from which ``python -m tsvlib COMMAND --recipe FILE`` makes 
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,23 +16,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from tsvlib import checkpoints, compression, devices, linalg, merging, outputs, planning, progress, sti, versions
+from tsvlib import checkpoints, compression, devices, linalg, merging, outputs, planning, progress, versions
 from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.errors import InputError
-from tsvlib.files import replacing
-from tsvlib.merging import CPU, PAPER, Layer
+from tsvlib.merging import CPU, PAPER
 from tsvlib.precision import Rounding, added, lost, type_name
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import CheckpointSuite, MatrixRule, check_enough
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 AS_BASE = "base"
 """Stands for the types of the base."""
 
 TYPES = {type_name(dtype): dtype for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
-ENERGIES = (0.5, 0.9, 0.99)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -114,7 +112,7 @@ def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session
     chosen = merging.named(method)
     _check_alpha(alpha)
     layout = _layout(inputs.base, dtype)
-    _check_place(out, outputs.WEIGHTS, inputs, session, sum(info.nbytes for info in layout.values()))
+    check_place(out, outputs.WEIGHTS, inputs, session, sum(info.nbytes for info in layout.values()))
     hashes = inputs.inspect(session)
     function = chosen.bind(inputs.suite)
 
@@ -129,7 +127,7 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     """Write the only expert of ``inputs`` as a TSV-C file (see ``tsvlib.compression``) and return its digest."""
     kept = compression.Rank.parse(rank)
     factors = _type(dtype)
-    _check_place(out, outputs.WEIGHTS, inputs, session)
+    check_place(out, outputs.WEIGHTS, inputs, session)
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     hashes = inputs.inspect(session)
 
@@ -156,7 +154,7 @@ def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Sess
     if {key: tuple(shape) for key, shape in notes["shapes"].items()} != inputs.suite.shapes:
         raise InputError(f"{factors}: its tensors are not those of {base}; name the base that it was compressed from.")
     size = sum(info.nbytes for info in layout.values())
-    _check_place(out, outputs.WEIGHTS, inputs, session, size, *packed.files)
+    check_place(out, outputs.WEIGHTS, inputs, session, size, *packed.files)
     hashes = inputs.inspect(session, packed)
     if notes["base"] != hashes[str(base)]:
         raise InputError(f"{factors}: it was compressed from another base than {base}; name the right one.")
@@ -167,76 +165,6 @@ def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Sess
 
     recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), alpha=alpha, dtype=dtype)
     return _write(out, inputs.base, layout, update, alpha, recipe, session, "expanding")
-
-
-def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> "pd.DataFrame":
-    """Write singular task interference of every task matrix as CSV to ``out``, and return it.
-
-    Columns: ``key``, ``part`` (of a tensor that holds several matrices), ``rows``, ``columns``, ``tasks`` (that
-    changed it), ``components`` (of all tasks), ``entrywise`` and ``induced`` (norms of Eq. 6, see ``tsvlib.linalg``).
-    """
-    check_enough(len(inputs.experts))
-    kept = compression.Rank.parse(rank)
-    _check_place(out, outputs.TABLE, inputs, session)
-    inputs.inspect(session)
-
-    def row(layer: Layer) -> dict[str, object]:
-        factors = [kept.cut(each) for each in layer.factors(kept.count(min(layer.shape)))]
-        norms = sti.singular_task_interference(factors) if factors else sti.Interference(0.0, 0.0)
-        sizes = {"tasks": len(factors), "components": sum(len(each.s) for each in factors)}
-        return _names(layer) | sizes | norms._asdict()
-
-    with session.over(row, _matrices(inputs.suite, session), "measuring interference") as rows:
-        return _table(out, rows)
-
-
-def spectra(inputs: Inputs, out: Path, session: Session) -> "pd.DataFrame":
-    """Write what the singular values of every task matrix tell as CSV to ``out``, and return it.
-
-    Columns: ``key``, ``part``, ``rows``, ``columns``, ``expert`` (number, in the order given), ``norm``
-    (Frobenius), ``largest`` singular value, ``stable_rank`` (norm² / largest²), and how many components hold a share of
-    the energy: ``energy_0.5`` and so on. Matrices that an expert did not change have no row.
-    """
-    _check_place(out, outputs.TABLE, inputs, session)
-    inputs.inspect(session)
-    suites = {number: CheckpointSuite(inputs.base, [expert]) for number, expert in enumerate(inputs.experts, 1)}
-    items = [(number, layer) for number, suite in suites.items() for layer in _matrices(suite, session)]
-
-    def row(item: tuple[int, Layer]) -> list[dict[str, object]]:
-        number, layer = item
-        found = layer.factors(min(layer.shape))
-        return [_names(layer) | {"expert": number} | _profile(factors) for factors in found]
-
-    with session.over(row, items, "decomposing") as found:
-        return _table(out, (row for rows in found for row in rows))
-
-
-def _profile(factors: linalg.Factors) -> dict[str, object]:
-    largest = float(factors.s[0])
-    stable_rank = float((factors.s.double() / largest).square().sum())
-    row: dict[str, object] = {"norm": largest * math.sqrt(stable_rank), "largest": largest, "stable_rank": stable_rank}
-    shares = {f"energy_{share}": len(compression.Rank(energy=share).cut(factors).s) for share in ENERGIES}
-    return row | shares
-
-
-def _names(layer: Layer) -> dict[str, object]:
-    return {"key": layer.key, "part": layer.part, "rows": layer.shape[0], "columns": layer.shape[1]}
-
-
-def _matrices(suite: CheckpointSuite, session: Session) -> list[Layer]:
-    # Tensors of whole numbers, such as the position numbers of published models, may have two dimensions as well.
-    keys = [key for key, info in suite.base.layout.items() if info.dtype.is_floating_point]
-    return merging.matrices(suite, keys, session.rule, session.device, session.spectra)
-
-
-def _table(out: Path, rows: Iterable[dict[str, object]]) -> "pd.DataFrame":
-    # Imported here because weights are merged without it.
-    import pandas as pd
-
-    with replacing(out) as temporary:
-        frame = pd.DataFrame(list(rows))
-        frame.to_csv(temporary, index=False, lineterminator="\n")
-    return frame
 
 
 def _type(dtype: str) -> torch.dtype:
@@ -309,6 +237,7 @@ def _check_alpha(alpha: float) -> None:
         raise InputError(f"alpha is {alpha}; choose a finite number.")
 
 
-def _check_place(out: Path, suffix: str, inputs: Inputs, session: Session, needed: int = 0, *others: Path) -> None:
+def check_place(out: Path, suffix: str, inputs: Inputs, session: Session, needed: int = 0, *others: Path) -> None:
+    """Raise InputError unless a file may be written to ``out``, as ``outputs.check`` says."""
     store = session.spectra.folder if session.spectra else None
     outputs.check(out, suffix, (*inputs.files, *others), store, needed)

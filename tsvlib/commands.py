@@ -124,16 +124,16 @@ def _expand(options: argparse.Namespace, inputs: "Inputs", session: "Session") -
 
 
 def _interference(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
-    from tsvlib import artefacts
+    from tsvlib import measurements
 
-    frame = artefacts.interference(inputs, options.out, options.rank, session)
+    frame = measurements.interference(inputs, options.out, options.rank, session)
     return f"Interference of {len(frame)} task matrices in {_written(options.out)}"
 
 
 def _spectra(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
-    from tsvlib import artefacts
+    from tsvlib import measurements
 
-    frame = artefacts.spectra(inputs, options.out, session)
+    frame = measurements.spectra(inputs, options.out, session)
     return f"Spectra of {len(frame)} task matrices in {_written(options.out)}"
 
 
