@@ -179,7 +179,7 @@ def expanded(key: str, shape: tuple[int, ...], names: Collection[str], read: Cal
         # One of several parts may be as it was, and then has no factors.
         unchanged = torch.zeros(shape[0] // len(parts), torch.Size(shape[1:]).numel())
         products = [_product(part, read) if f"{part}:u" in names else unchanged for part in parts]
-        return torch.cat(products).reshape(shape)
+        return torch.stack(products).reshape(shape)
     except (LookupError, RuntimeError) as error:
         raise InputError(
             f"`{key}`: its factors do not make a tensor of shape {shape}; compress the expert again."
