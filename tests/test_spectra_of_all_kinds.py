@@ -250,8 +250,9 @@ def test_task_vectors_that_are_not_finite_are_refused(name: str, value: float) -
         merge(name, [{"w": matrix("falling", 30, 8, 3, seed=0)}, {"w": broken}])
 
 
-@pytest.mark.parametrize("name", ["task_arithmetic", "tsv_m"])
+@pytest.mark.parametrize("name", sorted(merging.METHODS.keys() - {"ties"}))
 def test_updates_beyond_all_numbers_are_refused(name: str) -> None:
+    # The mean of equal signs that TIES takes is never larger than what it is of.
     exploded = [{"w": torch.full((6, 6), 2e38)}, {"w": torch.full((6, 6), 2e38)}]
     with pytest.raises(InputError, match="`w`: the weights have exploded, and what follows is beyond what float32"):
         merge(name, exploded)

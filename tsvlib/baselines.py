@@ -11,6 +11,7 @@ from torch import Tensor
 from tsvlib import linalg, progress
 from tsvlib.linalg import Factors
 from tsvlib.methods import TENTHS, THIRTIETHS, VALIDATION, Layer, Merge, method, suite_method
+from tsvlib.precision import check_held
 from tsvlib.taskvectors import Suite
 
 LARGEST = 0.2
@@ -60,6 +61,7 @@ def iso_c(layer: Layer) -> Tensor:
     if not layer.is_matrix:
         return layer.mean()
     total = layer.total()
+    check_held(layer.key, total)
     whole = linalg.svd(total.double())
     kept = linalg.truncate(whole, max(1, linalg.numerical_rank(whole, total.dtype)))
     return Factors(kept.u, whole.s.mean().expand(len(kept.s)), kept.vh).product().to(total.dtype)
