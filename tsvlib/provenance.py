@@ -53,7 +53,7 @@ def code_digest() -> str:
 
 def _name(file: Path) -> str:
     file = file.resolve()
-    for root in (paths.output_root(), paths.ROOT):
+    for root in paths.roots():
         if file.is_relative_to(root):
             return file.relative_to(root).as_posix()
     return file.name
