@@ -2,11 +2,12 @@
 # PROFILE chooses the size (smoke, mini), OUT another folder for everything that is written, JOBS how many notebooks run
 # side by side: most of them wait for one CPU at times.
 PROFILE ?= mini
-OUT ?= .
 VENV ?= .venv
 THREADS ?= 2
 JOBS ?= 2
 FURTHER_SEEDS ?= 0
+# Options of JupyterLab's own, for example --no-browser.
+LAB ?=
 
 # The first make decides for those that it starts, and a -j of the user's for all.
 ifeq ($(MAKELEVEL)$(filter -j% --jobs%,$(MAKEFLAGS)),0)
@@ -25,14 +26,26 @@ ifeq ($(filter $(PROFILE),$(PROFILES)),)
 $(error There is no profile "$(PROFILE)"; choose one of: $(PROFILES))
 endif
 
+# The checkout holds what its own parameters give. The test profile goes to build, as tsvlib.paths has it, and so do runs
+# with further seeds, which share the cache.
+OWN := $(if $(filter smoke,$(PROFILE)),build/smoke,.)
+FURTHER := $(if $(filter-out 0,$(FURTHER_SEEDS)),-further_seeds-$(FURTHER_SEEDS))
+CACHE := $(or $(OUT),$(OWN))/data/cache
+unexport TSV_OUTPUT TSV_CACHE TSV_STAGE
+ifneq ($(OUT)$(FURTHER),)
+OUT ?= build/$(PROFILE)$(FURTHER)
+export TSV_OUTPUT := $(abspath $(OUT))
+export TSV_CACHE := $(abspath $(CACHE))
+endif
+OUT ?= $(OWN)
 R := $(OUT)/data/results/$(PROFILE)
 F := $(OUT)/figures/$(PROFILE)
-N := $(OUT)/notebooks
-EXPERTS := $(OUT)/data/cache/$(PROFILE)/experts.json
+N := $(OUT)/notebooks$(if $(filter-out mini,$(PROFILE)),/$(PROFILE))
+EXPERTS := $(CACHE)/$(PROFILE)/experts$(FURTHER).json
+FIRST_SUITE := $(CACHE)/$(PROFILE)/experts-first_suite.json
 PYTHON := $(VENV)/bin/python
 
 # One place for everything that could change a number, and for folders that tools would make in the home directory.
-export TSV_OUTPUT := $(OUT)
 export PYTHONPATH := $(CURDIR)
 export OMP_NUM_THREADS := $(THREADS)
 export OMP_WAIT_POLICY := passive
@@ -45,8 +58,11 @@ table = $(R)/$(1).csv $(R)/$(1).json
 figure = $(addprefix $(F)/$(1).,pdf svg png txt)
 printed = $(addprefix $(F)/$(1).,csv md tex)
 run = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.run $< -p profile=$(PROFILE)
-train = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.experts train --profile $(PROFILE) --further-seeds $(FURTHER_SEEDS)
-compute = $(run) -p further_seeds=$(FURTHER_SEEDS)
+compute = $(run)$(if $(FURTHER), -p further_seeds=$(FURTHER_SEEDS))
+train = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.experts train --profile $(PROFILE)
+# From the root, so that links between folders work and tsvlib can be read beside the notebooks.
+open_lab = $(PYTHON) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB)
+train_all = $(train)$(if $(FURTHER), --further-seeds $(FURTHER_SEEDS))
 
 COPIES := $(patsubst notebooks/%.py,$(N)/%.ipynb,$(wildcard notebooks/*.py))
 INTERFERENCE := $(foreach stem,interference_blocks interference_matrices procrustes,$(call figure,$(stem)))
@@ -66,23 +82,28 @@ AUDITING := $(addprefix tsvlib/,audit.py published.py tables.py)
 
 ##@ The paper
 
-.PHONY: paper figures tables experts pretrain
+.PHONY: paper tour figures tables experts pretrain
 paper: $(N)/13_merge.ipynb $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(PAGE)  ## everything: experts, results, figures, tables, one page of all
 	@echo "$(if $(WORKED),Built,Nothing to do): every result, figure and table of profile $(PROFILE) is up to date."
+tour: $(FIRST_SUITE)  ## train the few experts that the tour needs and open it in JupyterLab
+	$(open_lab)
 figures: $(FIGURES)  ## the figures and what they need
 tables: $(TABLES)  ## the printed tables and what they need
 experts: | intact-environment  ## train the experts that are missing or damaged
-	$(train)
+	$(train_all)
 pretrain: | intact-environment  ## train the shipped base models anew (hours)
 	$(PYTHON) -m tsvlib.pretraining --profile $(PROFILE)
 
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
-$(EXPERTS): tsvlib/training.py tsvlib/models.py $(DATA) $(BASES)
-	$(train)
+$(FIRST_SUITE): tsvlib/training.py tsvlib/models.py $(DATA) $(BASES)
+	$(train) --first-suite
+	@touch $@
+$(EXPERTS): $(FIRST_SUITE)
+	$(train_all)
 	@touch $@
 # Two notebooks side by side could measure the same weights, or decompose the same matrices with other numbers of threads:
 # what is in the stores would depend on who came first. So some follow 13_merge, which fills both.
-$(N)/00_tour.ipynb: notebooks/00_tour.py $(EXPERTS) $(STUDY) $(CORE) $(DRAW) | $(call table,merge)
+$(N)/00_tour.ipynb: notebooks/00_tour.py $(FIRST_SUITE) $(STUDY) $(CORE) $(DRAW)
 	$(run)
 $(call figure,tasks) $(N)/01_tasks.ipynb &: notebooks/01_tasks.py $(EXPERTS) $(DATA) $(DRAW)
 	$(run)
@@ -164,8 +185,8 @@ $(PAGE) &: tsvlib/items.toml $(addprefix tsvlib/,contents.py page.py page.html.j
 	@$(eval WORKED := yes)$(PYTHON) -m tsvlib.page --profile $(PROFILE)
 
 # The runner replaces files only when a notebook has succeeded, so an interrupt must not delete what was there before.
-.PRECIOUS: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(PAGE) $(EXPERTS)
-$(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(EXPERTS): | intact-experts
+.PRECIOUS: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(PAGE) $(EXPERTS) $(FIRST_SUITE)
+$(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(EXPERTS) $(FIRST_SUITE): | intact-experts
 
 .PHONY: intact-experts intact-environment
 intact-experts: intact-environment
@@ -173,11 +194,13 @@ intact-experts: intact-environment
 
 ##@ Checks
 
-.PHONY: smoke test lint check verify bench
+.PHONY: smoke test test-slow lint check verify bench
 smoke:  ## run every notebook on the tiny profile, in build/smoke
-	@$(MAKE) --no-print-directory paper PROFILE=smoke OUT=build/smoke
-test: smoke  ## smoke, then all tests with coverage
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=$(THREADS) --cov --cov-report=term $(ARGS)
+	@$(MAKE) --no-print-directory paper PROFILE=smoke
+test: smoke  ## smoke, then all tests with coverage but the slow ones
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=$(THREADS) -m "not slow" --cov --cov-report=term $(ARGS)
+test-slow: | intact-environment  ## the slow tests: JupyterLab in a browser, long notebooks
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m slow $(ARGS)
 lint: | intact-environment  ## ruff and mypy
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
@@ -186,8 +209,8 @@ check: lint  ## lint, then test
 	@$(MAKE) --no-print-directory test
 verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(MAKE) --no-print-directory paper OUT=build/verify
-	@$(PYTHON) -m tsvlib.results check data/results/$(PROFILE) || true  # told; whether numbers agree is what decides
-	@$(PYTHON) -m tsvlib.results compare data/results/$(PROFILE) build/verify/data/results/$(PROFILE)
+	@$(PYTHON) -m tsvlib.results check $(R) || true  # told; whether numbers agree is what decides
+	@$(PYTHON) -m tsvlib.results compare $(R) build/verify/data/results/$(PROFILE)
 
 bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (40 GB of disk)
 	$(PYTHON) -m bench.run merge paper memory storage figure
@@ -196,11 +219,11 @@ bench: | intact-environment  ## measure speed, memory and precision against the 
 
 .PHONY: help env lab notebooks clean distclean
 help:  ## this list
-	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo; echo "  Profiles: $(PROFILES) (make paper PROFILE=mini is the default)"
 env: intact-environment  ## build or repair the environment in .venv
 lab: | intact-environment  ## open the notebooks in JupyterLab
-	$(PYTHON) -m jupyterlab --notebook-dir=notebooks
+	$(open_lab)
 notebooks: | intact-environment  ## bring changed prose into the executed copies without running them
 	$(PYTHON) -m jupytext --quiet --update --to notebook notebooks/*.py
 clean:  ## delete drafts, logs and tool caches
@@ -220,6 +243,7 @@ intact-environment: .venv/complete
 	@[ -e .venv ] || python3 -m venv .venv
 	@.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile --requirement requirements.lock
 	@.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@.venv/bin/python -m ipykernel install --sys-prefix >/dev/null  # a kernel that names its Python, for jupytext --execute
 	@.venv/bin/python -m compileall -qq -j 0 .venv/lib || true  # on all CPUs, and whatever Python may write later
 	@touch $@
 	@echo "The environment is complete."

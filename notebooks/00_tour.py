@@ -7,7 +7,7 @@
 #
 # | | |
 # |---|---|
-# | Reads | the experts of one backbone (`make experts`) |
+# | Reads | the experts of one backbone in the first suite (`make tour` trains them) |
 # | Writes | nothing |
 # | Paper item | Sections 3 and 4: task matrices, singular task interference, TSV-Merge |
 # | Run time | under a minute on 2 CPU cores |
@@ -20,7 +20,7 @@ layer = "visual.transformer.resblocks.0.attn.in_proj_weight"  # the task matrix 
 import matplotlib.pyplot as plt
 import torch
 
-from tsvlib import datasets, linalg, merging, plotting, profiles, provenance, sti, studies, taskvectors
+from tsvlib import datasets, linalg, merging, plotting, profiles, provenance, sti, studies
 
 plotting.use_style()
 
@@ -39,14 +39,13 @@ plotting.use_style()
 # | `alpha` | α | how much of the merged update is added to the base |
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile).first_suite()
 run = next(studies.runs(settings))
-n_tasks = settings.suites[0]
+n_tasks = settings.tasks
 tasks = datasets.suite(n_tasks)
 vectors = [run.task_vectors[task] for task in tasks]
 print(f"{run.evaluator.backbone.label}: {n_tasks} experts, for {', '.join(tasks)}")
-matrices = [key for key, tensor in vectors[0].items() if taskvectors.MatrixRule().parts(key, tensor.shape)]
-print(f"task matrices per expert: {len(matrices)}")
+print(f"task matrices per expert: {len(vectors[0].matrices)}")
 
 # %% [markdown]
 # ## One layer, decomposed
@@ -55,7 +54,7 @@ print(f"task matrices per expert: {len(matrices)}")
 # components each task may keep if the tasks share the layer's rank evenly, k = rank / n_tasks.
 
 # %%
-factors = [linalg.svd(vector[layer]) for vector in vectors]
+factors = [linalg.svd(vector.matrix(layer)) for vector in vectors]
 k = linalg.kept_rank(len(factors[0].s), 1 / n_tasks)
 fig, axis = plt.subplots(figsize=(5, 2.6))
 for task, (_, s, _) in zip(tasks, factors, strict=True):

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Headless Chromium, spoken to through two pipes: pages at any size, what they ask for, what they measure."""
+"""Headless Chromium, spoken to through two pipes: pages at any size, what they ask for, what they measure, and keys."""
 
 import json
 import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,10 @@ from typing import Any, BinaryIO
 COMMAND = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--remote-debugging-pipe"]
 # Chromium's own look-ups must not be mistaken for the page's, and nothing may leave this machine.
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND"]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
+FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+CONTROL, SHIFT = 2, 8
+"""The numbers of keys that are held down while another is pressed."""
 PATIENCE = 120
 """Seconds after which a browser that hangs is ended, and the test with it."""
 
@@ -51,19 +55,37 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
-        self.events.clear()
-        self.ask("Page.navigate", url=file.as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._next())
+        self.visit(file.as_uri())
         asked = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
         addresses = [event["params"]["request"]["url"] for event in asked]
         return [address for address in addresses if not address.startswith("data:")]
+
+    def visit(self, address: str) -> None:
+        """Open an address and return when everything of it has been loaded."""
+        self.events.clear()
+        self.ask("Page.navigate", url=address)
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._next())
+
+    def wait(self, expression: str) -> None:
+        """Return as soon as a JavaScript expression counts as true."""
+        while not self.measure(f"!!({expression})"):
+            time.sleep(0.1)
+
+    def press(self, key: str, code: int, held: int = 0) -> None:
+        """Press a key, by its name and the number that Windows gives it, while others are held down."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.ask("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, modifiers=held)
+
+    def write(self, text: str) -> None:
+        """Put text where the cursor is, as an input method does."""
+        self.ask("Input.insertText", text=text)
 
     def measure(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page."""
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
-        return answer["result"]["value"]
+        return answer["result"].get("value")
 
     def _next(self) -> dict[str, Any]:
         content = bytearray()
@@ -75,8 +97,8 @@ class Browser:
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[Browser]:
-    """Yield a browser whose profile lies in ``folder``; it ends with the block."""
+def started(folder: Path, patience: float = PATIENCE) -> Iterator[Browser]:
+    """Yield a browser whose profile lies in ``folder``; it ends with the block, or after ``patience`` seconds."""
     assert COMMAND
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
@@ -88,7 +110,7 @@ def started(folder: Path) -> Iterator[Browser]:
     with subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), env=surroundings) as process:
         os.close(theirs_in)
         os.close(theirs_out)
-        watchdog = threading.Timer(PATIENCE, process.kill)
+        watchdog = threading.Timer(patience, process.kill)
         watchdog.start()
         try:
             with os.fdopen(ours_in, "rb") as reading, os.fdopen(ours_out, "wb") as writing:

@@ -112,9 +112,9 @@ def damaged(file: Path) -> None:
 def test_a_lost_or_damaged_expert_stops_the_check_and_is_trained_again(harm, output: Path, first: Path) -> None:
     before = contents(output)
     harm(first)
-    with pytest.raises(InputError, match=f'{first}: .*run "make experts"'):
+    with pytest.raises(InputError, match=f"{first}: .*run `make experts PROFILE=smoke .*` to train it again"):
         experts.check(SMOKE)
-    with pytest.raises(InputError, match=f'{first}: .*run "make experts"'):
+    with pytest.raises(InputError, match=f"{first}: .*run `make experts PROFILE=smoke "):
         experts.load(SMOKE, "smoke-b32", "mnist", 0)
     experts.train_all(SMOKE)
     assert contents(output) == before
@@ -129,15 +129,58 @@ def test_other_hyperparameters_replace_only_what_they_concern(output: Path, firs
 
 
 def test_the_manifest_is_absent_while_experts_are_replaced(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise KeyboardInterrupt
-
     first.unlink()
-    monkeypatch.setattr(training, "finetune", fail)
+    monkeypatch.setattr(training, "finetune", _interrupted)
     with pytest.raises(KeyboardInterrupt):
         experts.train_all(SMOKE)
     assert not experts.manifest_file(SMOKE).exists()
     experts.check(SMOKE)
+
+
+def test_what_was_never_trained_is_not_to_be_trained_again(
+    output: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"to train it\.$"):
+        experts.load(SMOKE, "smoke-b32", "mnist", 0)
+    monkeypatch.delenv("TSV_OUTPUT")
+    monkeypatch.setattr(paths, "build", lambda: tmp_path)
+    with pytest.raises(InputError, match=r"run `make experts PROFILE=smoke` to train it\.$"):
+        experts.load(SMOKE, "smoke-b32", "mnist", 0)
+    with pytest.raises(InputError, match=r"run `make experts PROFILE=smoke FURTHER_SEEDS=2` to train it\.$"):
+        experts.load(SMOKE.with_further_seeds(2), "smoke-b32", "mnist", 3)
+
+
+def test_the_experts_of_the_first_suite_are_a_finished_part(trained: Path, output: Path) -> None:
+    assert experts.main(["train", "--profile", "smoke", "--first-suite"]) == 0
+    few = experts.inventory(SMOKE.first_suite())
+    assert few == (experts.Expert("smoke-b32", "mnist", 0), experts.Expert("smoke-b32", few[1].task, 0))
+    assert {file.name for file in experts.folder(SMOKE).iterdir()} == {f"{each.name}.safetensors" for each in few}
+    assert not experts.manifest_file(SMOKE).exists()
+    experts.check(SMOKE)
+    before = experts.first_suite_file(SMOKE).stat().st_mtime_ns
+    assert experts.main(["train", "--profile", "smoke"]) == 0
+    assert experts.first_suite_file(SMOKE).stat().st_mtime_ns == before
+    assert contents(output) == contents(trained)
+
+
+@pytest.mark.parametrize(("task", "left"), [("mnist", set()), ("last", {"experts-first_suite.json"})])
+def test_lists_that_name_an_expert_go_while_it_is_replaced(
+    task: str, left: set[str], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experts.train_first_suite(SMOKE)
+    task = experts.inventory(SMOKE)[-1].task if task == "last" else task
+    experts.path(SMOKE, experts.Expert("smoke-b32", task, 0)).unlink()
+    monkeypatch.setattr(training, "finetune", _interrupted)
+    assert experts.main(["train", "--profile", "smoke"]) == 130
+    assert {file.name for file in experts.folder(SMOKE).parent.glob("*.json")} == left
+
+
+def test_further_seeds_have_a_list_of_their_own(finished: Path) -> None:
+    before = experts.manifest_file(SMOKE).read_bytes()
+    assert experts.main(["train", "--profile", "smoke", "--further-seeds", "1"]) == 0
+    listed = json.loads((experts.folder(SMOKE).parent / "experts-further_seeds-1.json").read_text())
+    assert listed.keys() == {expert.name for expert in experts.inventory(SMOKE.with_further_seeds(1))}
+    assert experts.manifest_file(SMOKE).read_bytes() == before
 
 
 def test_a_broken_manifest_is_named(finished: Path) -> None:
@@ -153,7 +196,8 @@ def test_the_check_answers_without_torch(output: Path, first: Path) -> None:
     first.unlink()
     answer = run(code, output)
     assert answer.returncode == 1
-    assert answer.stderr == f"{first}: this expert is missing; {experts.REMEDY}.\n"
+    assert answer.stderr.startswith(f"{first}: this expert is missing; run `make experts PROFILE=smoke ")
+    assert answer.stderr.count("\n") == 1
 
 
 def test_an_unknown_profile_is_told_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +211,10 @@ def test_a_killed_worker_is_told(first: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(experts, "_start_worker", _die)
     with pytest.raises(InputError, match="was killed; make sure that there is enough memory"):
         experts.train_all(SMOKE)
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _die() -> None:

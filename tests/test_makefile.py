@@ -2,6 +2,7 @@
 """The graph of the paper in motion, with a stand-in for Python that makes files in no time."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -11,13 +12,16 @@ import nbformat
 import pytest
 from graph import rules
 
-from tsvlib import paths
+from tsvlib import experts, paths, profiles
 
 # Called as `python -m MODULE ARGUMENT...`; notes the call, fails where told to, and touches what the rule promises.
 STAND_IN = """#!/usr/bin/env bash
 echo "$2 $3" >> calls
+echo "$*" >> words
 if grep -qsxF "$2 $3" failing; then echo "the reason"; exit 1; fi
-if [ "$2 $3" = "tsvlib.experts train" ]; then set -- -m tsvlib.run experts; fi
+if [ "$2 $3" = "tsvlib.experts train" ]; then
+  set -- -m tsvlib.run "$([[ "$*" == *--first-suite ]] && echo first || echo experts)"
+fi
 if [ "$2" = tsvlib.page ]; then set -- -m tsvlib.run page; fi
 if [ "$2" = tsvlib.run ]; then
   sleep 0.01
@@ -50,7 +54,8 @@ def checkout(tmp_path):
     graph = rules()
     for target, needs in graph.items():
         executable(tmp_path / target, "committed")
-        maker = needs[0] if needs[0].startswith("notebooks/") else "page" if "paper." in target else "experts"
+        others = {"paper": "page", "experts-first_suite": "first", "experts": "experts"}
+        maker = needs[0] if needs[0].startswith("notebooks/") else others[target.split("/")[-1].split(".")[0]]
         products.setdefault(maker, []).append(target)
         if maker.startswith("notebooks/"):
             executable(tmp_path / maker, "")
@@ -178,11 +183,80 @@ def build_in(checkout, folder, profile):
     (checkout / "products").write_text("".join(lines))
 
 
-def test_smoke_writes_into_build(checkout):
-    build_in(checkout, "build/smoke", "smoke")
+def elsewhere(checkout, old, new):
+    """Let the notebooks of the stand-in write below another root."""
+    lines = (line.split() for line in (checkout / "products").read_text().splitlines())
+    text = "".join(f"{maker} {re.sub(*old, target)}\n" for maker, target in lines)
+    (checkout / "products").write_text(text.replace(*new))
+
+
+def contents(checkout):
+    return {
+        file: file.read_text()
+        for folder in ("data", "figures", "notebooks")
+        for file in (checkout / folder).rglob("*.*")
+    }
+
+
+def test_smoke_writes_into_build_alone(checkout):
+    before = contents(checkout)
+    elsewhere(checkout, ("^(notebooks/)?", r"build/smoke/\1"), ("/mini/", "/smoke/"))
+    text = (checkout / "products").read_text().replace("build/smoke/notebooks/", "build/smoke/notebooks/smoke/")
+    (checkout / "products").write_text(text)
     assert sorted(make(checkout, "smoke")[1]) == ALL
+    assert make(checkout, "paper", "PROFILE=smoke")[1] == []
     assert (checkout / "build" / "smoke" / "figures" / "smoke" / "scaling.svg").is_file()
-    assert (checkout / "figures" / "mini" / "scaling.svg").read_text() == "committed"
+    assert contents(checkout) == before
+
+
+def test_further_seeds_write_into_build_and_share_the_cache(checkout):
+    before = contents(checkout)
+    root = "build/mini-further_seeds-2"
+    elsewhere(checkout, ("^(?!data/cache)", f"{root}/"), ("experts.json", "experts-further_seeds-2.json"))
+    assert sorted(make(checkout, "paper", "FURTHER_SEEDS=2")[1]) == ALL
+    assert make(checkout, "paper", "FURTHER_SEEDS=2")[1] == []
+    words = (checkout / "words").read_text()
+    assert "-m tsvlib.experts train --profile mini --further-seeds 2\n" in words
+    assert "-m tsvlib.run notebooks/13_merge.py -p profile=mini -p further_seeds=2\n" in words
+    assert (checkout / root / "figures" / "mini" / "scaling.svg").is_file()
+    new = {file.name for file in contents(checkout).keys() - before.keys()}
+    assert new == {"experts-first_suite.json", "experts-further_seeds-2.json"}
+    assert {file: text for file, text in contents(checkout).items() if file in before} == before
+
+
+@pytest.mark.parametrize("profile", ["mini", "smoke"])
+@pytest.mark.parametrize("option", ["", "FURTHER_SEEDS=2", "OUT=build/other"])
+def test_make_and_the_library_mean_the_same_places(monkeypatch, profile, option):
+    command = ["make", "--print-data-base", "--question", f"PROFILE={profile}", *option.split(), "help"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    said = subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, text=True, check=False).stdout
+    for name in ("TSV_OUTPUT", "TSV_CACHE"):
+        place = re.search(rf"^{name} := (.+)$", said, re.MULTILINE)
+        monkeypatch.setenv(name, place[1] if place else "")
+    settings = profiles.load(profile).with_further_seeds(2 if "SEEDS" in option else 0)
+    expected = {
+        "R": paths.results(profile),
+        "F": paths.figures(profile),
+        "N": paths.notebooks(profile),
+        "EXPERTS": experts.manifest_file(settings),
+        "FIRST_SUITE": experts.first_suite_file(settings),
+    }
+    found = {name: re.search(rf"^{name} := (.*)$", said, re.MULTILINE)[1] for name in expected}
+    assert {name: (paths.ROOT / place).resolve() for name, place in found.items()} == expected
+
+
+def test_the_tour_trains_few_experts_and_opens_jupyterlab(checkout):
+    make(checkout, "tour", "LAB=--no-browser --port=1")
+    calls = [line for line in (checkout / "words").read_text().splitlines() if " check " not in line]
+    assert calls == [
+        "-m tsvlib.experts train --profile mini --first-suite",
+        "-m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb --no-browser --port=1",
+    ]
+    make(checkout, "lab")
+    assert (checkout / "words").read_text().endswith("/lab/tree/notebooks/00_tour.ipynb\n")
+    (checkout / "notebooks" / "00_tour.py").touch()
+    assert make(checkout, "notebooks/00_tour.ipynb")[1] == ["00"]
+    assert not (checkout / "data" / "cache" / "mini" / "experts.json").exists()
 
 
 def test_verify_rebuilds_and_tells_of_other_code_before_numbers_decide(checkout):
@@ -203,7 +277,9 @@ def test_an_unknown_profile_is_one_sentence(checkout):
 
 def test_help_lists_every_target(checkout):
     said = make(checkout)[0]
-    for target in ("env", "paper", "figures", "tables", "experts", "smoke", "test", "check", "verify", "clean"):
+    makefile = (checkout / "Makefile").read_text()
+    targets = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    for target in [name for line in targets for name in line.split() if not name.startswith("intact-")]:
         assert f"  make {target} " in said
 
 
@@ -239,8 +315,8 @@ def test_an_interrupted_installation_starts_again(checkout):
 def test_make_notebooks_carries_prose_into_the_copy_and_keeps_its_outputs(checkout):
     shutil.rmtree(checkout / "notebooks")
     (checkout / "notebooks").mkdir()
-    for suffix in (".py", ".ipynb"):
-        shutil.copy(paths.ROOT / "notebooks" / f"30_tab_merge{suffix}", checkout / "notebooks")
+    for name in ("30_tab_merge.py", "30_tab_merge.ipynb", "jupytext.toml"):
+        shutil.copy(paths.ROOT / "notebooks" / name, checkout / "notebooks")
     source, copy = (checkout / "notebooks" / f"30_tab_merge{suffix}" for suffix in (".py", ".ipynb"))
     before = nbformat.read(copy, as_version=4)
     source.write_text(source.read_text().replace("# # Table 2: merging", "# # Other prose"))
@@ -249,4 +325,5 @@ def test_make_notebooks_carries_prose_into_the_copy_and_keeps_its_outputs(checko
     after = nbformat.read(copy, as_version=4)
     assert after.cells[0].source.startswith("# Other prose")
     assert after.cells[1:] == before.cells[1:]
+    assert [cell.id for cell in after.cells] == [cell.id for cell in before.cells]
     assert after.metadata == before.metadata

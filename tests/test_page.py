@@ -44,9 +44,9 @@ def made():
     rows = {f"column {number}": ["88.2 ± 0.5 (100.0)", HOSTILE, "x" * 60] for number in range(12)}
     table = pd.DataFrame(rows, index=pd.Index(["one", "two", "three"], name="Method"))
     results.save_table("merge", table, "smoke", f"A caption. {HOSTILE}", best=[("one", "column 3")])
-    paths.notebooks().mkdir(parents=True)
+    paths.notebooks("smoke").mkdir(parents=True)
     for name in ("13_merge", "22_fig_scaling", "30_tab_merge"):
-        nbformat.write(jupytext.read(NOTEBOOKS[name]), paths.notebooks() / f"{name}.ipynb")
+        nbformat.write(jupytext.read(NOTEBOOKS[name]), paths.notebooks("smoke") / f"{name}.ipynb")
 
 
 class Elements(HTMLParser):
@@ -195,7 +195,7 @@ def test_the_pdf_holds_every_item_and_every_picture_with_its_text(made):
 
 
 @pytest.mark.parametrize(
-    "damaged", ["figures/smoke/scaling.png", "figures/smoke/scaling.txt", "notebooks/13_merge.ipynb"]
+    "damaged", ["figures/smoke/scaling.png", "figures/smoke/scaling.txt", "notebooks/smoke/13_merge.ipynb"]
 )
 def test_damaged_files_are_one_sentence(made, output, damaged, capsys):
     (output / damaged).write_bytes(b"\xff")

@@ -14,22 +14,73 @@ def test_folders_follow_the_output_variable(monkeypatch, tmp_path):
     assert paths.results("smoke") == tmp_path / "data" / "results" / "smoke"
     assert paths.figures("smoke") == tmp_path / "figures" / "smoke"
     assert paths.cache("smoke") == tmp_path / "data" / "cache" / "smoke"
+    monkeypatch.setenv("TSV_CACHE", str(tmp_path / "kept"))
+    assert paths.cache("smoke") == tmp_path / "kept" / "smoke"
+    assert paths.results("smoke") == tmp_path / "data" / "results" / "smoke"
+
+
+@pytest.mark.parametrize(
+    ("profile", "root", "copies"),
+    [("mini", ".", "notebooks"), ("another", ".", "notebooks/another"), ("smoke", "build/smoke", "notebooks/smoke")],
+)
+def test_without_it_a_profile_owns_its_folders_and_the_test_profile_lies_in_build(monkeypatch, profile, root, copies):
     monkeypatch.delenv("TSV_OUTPUT")
-    assert paths.notebooks() == paths.ROOT / "notebooks"
+    place = paths.ROOT / root
+    assert paths.results(profile) == place / "data" / "results" / profile
+    assert paths.figures(profile) == place / "figures" / profile
+    assert paths.cache(profile) == place / "data" / "cache" / profile
+    assert paths.notebooks(profile) == place / copies
 
 
-def test_without_a_stage_files_go_where_they_belong():
-    target = paths.results("smoke") / "table.csv"
-    assert paths.staged(target) == target
-    assert target.parent.is_dir()
+def test_a_run_with_other_parameters_has_a_root_of_its_own_in_build(monkeypatch, tmp_path):
+    assert paths.destination("mini", {"layer": "visual.proj"}) == paths.output_root("mini")
+    monkeypatch.delenv("TSV_OUTPUT")
+    assert paths.destination("mini", {}) == paths.ROOT
+    assert paths.destination("smoke", {}) == paths.ROOT / "build" / "smoke"
+    assert paths.destination("mini", {"layer": "visual.proj"}) == paths.ROOT / "build" / "mini-layer-visual.proj"
+    assert paths.destination("mini", {"b": 1, "a": "../../x"}).name == "mini-a-.._.._x-b-1"
+    assert len(paths.destination("mini", {"a": "x" * 1000}).name) < 255
+
+
+def test_without_a_runner_what_would_change_the_checkout_becomes_a_draft(monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("TSV_OUTPUT")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    table = paths.results("mini") / "merge.csv"
+    assert paths.staged(table, "mini") == tmp_path / "build" / "drafts" / "data" / "results" / "mini" / "merge.csv"
+    paths.tell_draft(table, "mini")
+    told = capsys.readouterr().err
+    assert "build/drafts/data/results/mini/merge.csv" in told
+    assert "`make data/results/mini/merge.csv`" in told
+    for profile, root in (("smoke", None), ("mini", tmp_path / "elsewhere")):
+        if root:
+            monkeypatch.setenv("TSV_OUTPUT", str(root))
+        table = paths.results(profile) / "merge.csv"
+        assert paths.staged(table, profile) == table
+        assert table.parent.is_dir()
+        paths.tell_draft(table, profile)
+    monkeypatch.setenv("TSV_OUTPUT", str(tmp_path))
+    monkeypatch.setenv("TSV_STAGE", str(tmp_path / "stage"))
+    paths.tell_draft(tmp_path / "data" / "results" / "mini" / "merge.csv", "mini")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_remedy_names_profile_seeds_and_folder(monkeypatch, tmp_path):
+    assert paths.command("paper", "mini") == f"make paper OUT={paths.output_root('mini')}"
+    monkeypatch.delenv("TSV_OUTPUT")
+    assert paths.command("experts", "mini") == "make experts"
+    assert paths.command("experts", "smoke", 2) == "make experts PROFILE=smoke FURTHER_SEEDS=2"
+    monkeypatch.setenv("TSV_OUTPUT", str(paths.build() / "mini-further_seeds-3"))
+    assert paths.command("paper", "mini") == "make paper FURTHER_SEEDS=3"
+    monkeypatch.setenv("TSV_OUTPUT", str(tmp_path / "my papers"))
+    assert paths.command("paper", "smoke").startswith("make paper PROFILE=smoke 'OUT=/")
 
 
 def test_a_stage_mirrors_the_output_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("TSV_STAGE", str(tmp_path / "stage"))
-    staged = paths.staged(paths.results("smoke") / "table.csv")
+    staged = paths.staged(paths.results("smoke") / "table.csv", "smoke")
     assert staged == tmp_path / "stage" / "data" / "results" / "smoke" / "table.csv"
     with pytest.raises(ValueError, match="subpath"):
-        paths.staged(tmp_path / "elsewhere.csv")
+        paths.staged(tmp_path / "elsewhere.csv", "smoke")
 
 
 def test_bars_go_to_the_named_file(monkeypatch, tmp_path):

@@ -85,7 +85,7 @@ def test_success_puts_results_and_copy_in_place(notebook, earlier, capsys, tmp_p
     assert shown.out == ""
     assert "counting: 3/3" in shown.err
     assert "90_small: done" in shown.err
-    assert "counted 3" in (paths.notebooks() / "90_small.ipynb").read_text()
+    assert "counted 3" in (paths.notebooks("smoke") / "90_small.ipynb").read_text()
     assert not list((tmp_path / "build").rglob("*.stage"))
     assert "90_small" in (tmp_path / "build" / "runs.jsonl").read_text()
 
@@ -94,22 +94,23 @@ def test_the_same_run_gives_the_same_bytes(notebook):
     contents = []
     for _ in range(2):
         assert run.main([notebook()]) == 0
-        contents.append([file.read_bytes() for file in sorted(paths.output_root().rglob("*.*"))])
+        contents.append([file.read_bytes() for file in sorted(paths.output_root("smoke").rglob("*.*"))])
     assert contents[0] == contents[1]
 
 
 def test_the_copy_has_no_counts_times_ids_or_injected_defaults(notebook):
     assert run.main([notebook(), "-p", "profile=smoke", "-p", "steps=3", "-p", "share=0.5"]) == 0
-    copy = nbformat.read(paths.notebooks() / "90_small.ipynb", as_version=4)
+    copy = nbformat.read(paths.notebooks("smoke") / "90_small.ipynb", as_version=4)
     assert not copy.metadata.keys() - {"kernelspec"}
     assert [cell.id for cell in copy.cells] == [str(i) for i in range(len(copy.cells))]
     assert all(cell.get("execution_count") is None for cell in copy.cells)
-    assert not [cell for cell in copy.cells if "injected-parameters" in cell.metadata.tags]
+    assert not [cell for cell in copy.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert [cell.metadata for cell in copy.cells if cell.metadata] == [{"tags": ["parameters"]}]
 
 
 def test_parameters_reach_the_notebook(notebook):
     assert run.main([notebook(), "-p", "steps=5", "-p", "share=1"]) == 0
-    assert "counted 5" in (paths.notebooks() / "90_small.ipynb").read_text()
+    assert "counted 5" in (paths.notebooks("smoke") / "90_small.ipynb").read_text()
     assert (paths.results("smoke") / "small.csv").read_text() == "name,value\na,1\n"
 
 
@@ -139,9 +140,30 @@ def test_a_wrong_command_is_one_sentence(notebook, earlier, capsys, parameter, s
     assert earlier()
 
 
-def test_an_unknown_notebook_is_one_sentence(capsys):
-    assert run.main(["notebooks/99_nothing.py"]) == 2
-    assert "there is no such notebook" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["notebooks/99_nothing.py", "notebooks/99_nothing.ipynb", "README.md", "notebooks"])
+def test_an_unknown_notebook_is_one_sentence(capsys, name):
+    assert run.main([name]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"{name.replace('.ipynb', '.py')}: there is no such notebook; choose one of 00_tour, ")
+
+
+def test_the_name_of_the_executed_copy_means_its_source(notebook, tmp_path):
+    assert run.main([notebook().replace(".py", ".ipynb"), "-p", "steps=2"]) == 0
+    assert "counted 2" in (paths.notebooks("smoke") / "90_small.ipynb").read_text()
+
+
+def test_a_run_with_other_parameters_goes_where_it_can_replace_nothing(
+    notebook, earlier, monkeypatch, capsys, tmp_path
+):
+    source = notebook()
+    monkeypatch.delenv("TSV_OUTPUT")
+    assert run.main([source, "-p", "steps=2", "-p", "share=0.5"]) == 0
+    root = tmp_path / "build" / "smoke-steps-2"
+    assert (root / "data" / "results" / "smoke" / "small.csv").read_text() == "name,value\na,0.5\n"
+    copy = root / "notebooks" / "smoke" / "90_small.ipynb"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"; the executed copy is {os.path.relpath(copy)}")
+    assert "counted 2" in copy.read_text()
+    assert not (tmp_path / "build" / "smoke" / "data").exists()
 
 
 def test_a_users_mistake_inside_the_notebook_is_one_sentence(notebook, earlier, capsys):
@@ -159,7 +181,7 @@ def test_another_failure_shows_the_traceback_and_keeps_the_draft(notebook, earli
     assert "90_small.ipynb shows the whole notebook" in said
     assert "ZeroDivisionError" in (tmp_path / "build" / "smoke" / "90_small.ipynb").read_text()
     assert earlier()
-    assert not (paths.notebooks() / "90_small.ipynb").exists()
+    assert not (paths.notebooks("smoke") / "90_small.ipynb").exists()
 
 
 def test_a_dead_kernel_is_told(notebook, earlier, capsys):
@@ -216,7 +238,7 @@ def test_an_unwritable_folder_is_found_before_the_work(notebook, earlier, capsys
     if obstacle == "permission":  # simulated, because root may write everywhere
         monkeypatch.setattr(os, "access", lambda path, mode: path != paths.results("smoke"))
     else:
-        (paths.output_root() / "figures").write_text("in the way")
+        (paths.output_root("smoke") / "figures").write_text("in the way")
     started = time.monotonic()
     assert run.main([notebook("time.sleep(600)")]) == 1
     assert time.monotonic() - started < 10

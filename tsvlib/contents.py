@@ -22,8 +22,6 @@ COLOURS = 256
 PROSE = 30
 """Number of characters beyond which a table cell counts as a sentence."""
 
-REMEDY = "delete it and run `make paper` again"
-
 
 class Item(NamedTuple):
     """An item of the paper: ``stems`` of files in the figures folder, and tables of ``published`` numbers."""
@@ -116,11 +114,14 @@ def entries(profile: str) -> list[Entry]:
     Raises:
         InputError: a figure, a table or an executed notebook is there but cannot be read.
     """
-    headers = {file.stem: header(_first_cell(file)) for file in sorted(paths.notebooks().glob("*.ipynb"))}
+    remedy = f"delete it and run `{paths.command('paper', profile)}` again"
+    copies = sorted(paths.notebooks(profile).glob("*.ipynb"))
+    headers = {file.stem: header(_first_cell(file, remedy)) for file in copies}
     shown: dict[str, Item] = {}
     found = []
     for item in items():
-        exhibits = {stem: _exhibit(stem, paths.figures(profile)) for stem in item.stems if stem not in shown}
+        folder = paths.figures(profile)
+        exhibits = {stem: _exhibit(stem, folder, remedy) for stem in item.stems if stem not in shown}
         elsewhere = next((shown[stem] for stem in item.stems if stem in shown), None)
         there = {stem: exhibit for stem, exhibit in exhibits.items() if exhibit}
         missing = len(there) < len(exhibits) or item.notebook not in headers
@@ -144,11 +145,11 @@ def run_time(row: str, profile: str) -> str:
     return parts.get(profile, row)
 
 
-def _first_cell(notebook: Path) -> str:
+def _first_cell(notebook: Path, remedy: str) -> str:
     try:
         return str(nbformat.read(notebook, as_version=4).cells[0].source)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, IndexError) as error:
-        raise unreadable(notebook, OSError(str(error)), REMEDY) from error
+        raise unreadable(notebook, OSError(str(error)), remedy) from error
 
 
 def _steps(item: Item, headers: Mapping[str, Mapping[str, str]], profile: str) -> list[Step]:
@@ -170,14 +171,14 @@ def _result_tables(row: str) -> set[str]:
     return {name for pair in found for name in "".join(pair).split(",")}
 
 
-def _exhibit(stem: str, folder: Path) -> Figure | Table | None:
+def _exhibit(stem: str, folder: Path, remedy: str) -> Figure | Table | None:
     picture, table = folder / f"{stem}.png", folder / f"{stem}.md"
     if picture.exists():
-        return _figure(stem, picture)
+        return _figure(stem, picture, remedy)
     return _table(stem, table) if table.exists() else None
 
 
-def _figure(stem: str, file: Path) -> Figure:
+def _figure(stem: str, file: Path, remedy: str) -> Figure:
     """Read a figure. Line art needs few colours, and fewer of them take a third of the bytes."""
     buffer = io.BytesIO()
     try:
@@ -187,7 +188,7 @@ def _figure(stem: str, file: Path) -> Figure:
             alt = file.with_suffix(".txt").read_text(encoding="utf-8").strip()
             return Figure(stem, buffer.getvalue(), image.size, round(inches, 2), alt)
     except (OSError, UnicodeDecodeError) as error:
-        raise unreadable(file, OSError(str(error)), REMEDY) from error
+        raise unreadable(file, OSError(str(error)), remedy) from error
 
 
 def _table(stem: str, file: Path) -> Table:

@@ -7,7 +7,6 @@ so the modules that need it are imported inside the functions that use them.
 
 import argparse
 import dataclasses
-import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -15,19 +14,18 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsvlib import files, paths, profiles, progress, provenance
+from tsvlib import files, manifests, paths, profiles, progress, provenance
 from tsvlib.errors import InputError
 from tsvlib.profiles import Profile
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-REMEDY = 'run "make experts" to train it again'
 CONTINUE = "make sure that there is enough memory, then run the command again to continue"
 WORTH_A_POOL = 20_000
 """Training images below which starting worker processes takes longer than they save."""
@@ -62,8 +60,14 @@ def path(profile: Profile, expert: Expert) -> Path:
 
 
 def manifest_file(profile: Profile) -> Path:
-    """Return the file that lists every finished expert with the sha256 of its file."""
-    return paths.cache(profile.name) / "experts.json"
+    """Return the file that lists every expert of the profile with the sha256 of its file, once all are finished."""
+    further = _further_seeds(profile)
+    return paths.cache(profile.name) / (f"experts-further_seeds-{further}.json" if further else "experts.json")
+
+
+def first_suite_file(profile: Profile) -> Path:
+    """Return the file that does so for the experts of the first suite, which are all that the tour needs."""
+    return paths.cache(profile.name) / "experts-first_suite.json"
 
 
 def inventory(profile: Profile) -> tuple[Expert, ...]:
@@ -83,56 +87,58 @@ def load(profile: Profile, backbone: str, task: str, seed: int) -> "dict[str, Te
     from tsvlib import checkpoints
 
     file = path(profile, Expert(backbone, task, seed))
-    state = checkpoints.load(file, REMEDY)
+    state = checkpoints.load(file, _remedy(profile, "train it again" if file.exists() else "train it"))
     provenance.note(file)
     return state
 
 
 def check(profile: Profile) -> None:
-    """Compare every file of the manifest with its sha256; the first missing or changed one is an InputError.
+    """Compare every file that a list names with its sha256; the first missing or changed one is an InputError.
 
-    Without a manifest there is nothing to compare: the experts were never finished.
+    Without a list there is nothing to compare: the experts were never finished.
     """
-    manifest = manifest_file(profile)
-    if not manifest.is_file():
-        return
-    try:
-        listed = json.loads(manifest.read_text(encoding="utf-8")).items()
-        expected = {folder(profile) / f"{name}.safetensors": digest for name, digest in listed}
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{manifest}: not a list of experts; delete it and run make again.") from error
-    for file in expected:
-        if not file.is_file():
-            raise InputError(f"{file}: this expert is missing; {REMEDY}.")
-    with ThreadPoolExecutor() as pool:
-        for file, digest in zip(expected, pool.map(files.sha256, expected), strict=True):
-            if digest != expected[file]:
-                raise InputError(f"{file}: this expert's file has changed since it was trained; {REMEDY}.")
+    manifests.check(_manifests(profile), folder(profile), _remedy(profile, "train it again"))
 
 
 def train_all(profile: Profile) -> tuple[Expert, ...]:
-    """Train every expert that is missing, broken or of another recipe, then write the manifest; return all.
+    """Train every expert that is missing, broken or of another recipe, then list all; return them."""
+    return _train_listed(profile, manifest_file(profile))
 
-    Each finished expert is kept at once, so an interrupted call continues where it was. The manifest is removed
-    while experts are being replaced: its absence is what tells ``make`` that the work is not complete.
+
+def train_first_suite(profile: Profile) -> tuple[Expert, ...]:
+    """Do as :func:`train_all` for the experts of the first suite alone, a small part of all."""
+    return _train_listed(profile.first_suite(), first_suite_file(profile))
+
+
+def _train_listed(profile: Profile, manifest: Path) -> tuple[Expert, ...]:
+    """Train what is missing, then write the list ``manifest`` of all experts of the profile, and return them.
+
+    Each finished expert is kept at once, so an interrupted call continues where it was. A list is removed while one of
+    its experts is being replaced: its absence is what tells ``make`` that the work is not complete.
     """
     wanted = inventory(profile)
     pending = [job for job in _recipes(profile, wanted) if not _is_current(path(profile, job[0]), job[1])]
     if pending:
-        manifest_file(profile).unlink(missing_ok=True)
+        manifest.unlink(missing_ok=True)
+        manifests.withdraw(_manifests(profile), {expert.name for expert, _ in pending})
         _train(profile, pending)
-    _write_manifest(profile, wanted)
+    manifests.write(manifest, [path(profile, expert) for expert in wanted])
     return wanted
 
 
-def _write_manifest(profile: Profile, wanted: Sequence[Expert]) -> None:
-    """List the finished experts; an unchanged list keeps its time, since what was made from it is still current."""
-    manifest = manifest_file(profile)
-    digests = {expert.name: files.sha256(path(profile, expert)) for expert in wanted}
-    text = json.dumps(digests, indent=1, sort_keys=True) + "\n"
-    if not manifest.is_file() or manifest.read_text(encoding="utf-8") != text:
-        with files.replacing(manifest) as draft:
-            draft.write_text(text, encoding="utf-8")
+def _remedy(profile: Profile, end: str) -> str:
+    return f"run `{paths.command('experts', profile.name, _further_seeds(profile))}` to {end}"
+
+
+def _further_seeds(profile: Profile) -> int:
+    """Return how many seeds more than its file states the profile has for every backbone."""
+    first = profile.backbones[0]
+    return max(0, len(first.seeds) - len(profiles.load(profile.name).backbone(first.name).seeds))
+
+
+def _manifests(profile: Profile) -> list[Path]:
+    """Return every list of finished experts that the profile has."""
+    return sorted(paths.cache(profile.name).glob("experts*.json"))
 
 
 def _recipes(profile: Profile, wanted: Sequence[Expert]) -> Iterator[Job]:
@@ -241,13 +247,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=("check", "train"), help="compare files with the manifest, or train")
     parser.add_argument("--profile", default="mini", help="which profile (mini)")
     parser.add_argument("--further-seeds", type=int, default=0, help="train so many seeds more per backbone (0)")
+    parser.add_argument("--first-suite", action="store_true", help="train only what the tour needs")
     options = parser.parse_args(arguments)
     try:
         profile = profiles.load(options.profile)
         if options.command == "check":
             check(profile)
         else:
-            train_all(profile.with_further_seeds(options.further_seeds))
+            profile = profile.with_further_seeds(options.further_seeds)
+            few, all_of_them = len(inventory(profile.first_suite())), len(inventory(profile))
+            print(f"{profile.name}: the tour needs {few} of {all_of_them} experts, which come first.", file=sys.stderr)
+            train_first_suite(profile)
+            if not options.first_suite:
+                train_all(profile)
     except InputError as error:
         print(error, file=sys.stderr)
         return 1

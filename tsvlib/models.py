@@ -4,16 +4,22 @@
 import copy
 import functools
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import open_clip
 import torch
 from jaxtyping import Float, Int64, UInt8
-from open_clip.model import CLIP as CLIP
-from open_clip.transformer import ResidualAttentionBlock
-from open_clip.transformer import VisionTransformer as VisionTransformer
 from torch import Tensor
+from tqdm import TqdmWarning
+
+with warnings.catch_warnings():
+    # Below it, bars of downloads ask for widgets; in JupyterLab that would be the first thing that a reader sees.
+    warnings.simplefilter("ignore", TqdmWarning)
+    import open_clip
+    from open_clip.model import CLIP as CLIP
+    from open_clip.transformer import ResidualAttentionBlock
+    from open_clip.transformer import VisionTransformer as VisionTransformer
 
 from tsvlib import checkpoints, profiles, provenance
 from tsvlib.errors import InputError

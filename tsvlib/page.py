@@ -35,7 +35,7 @@ def build(profile: Profile) -> list[Path]:
     folder = paths.figures(profile.name)
     entries = contents.entries(profile.name)
     write_text(folder / "paper.html", html(profile, entries))
-    with replacing(paths.staged(folder / "paper.pdf")) as temporary:
+    with replacing(folder / "paper.pdf") as temporary:
         temporary.write_bytes(sheets.pdf(TITLE, preface(profile, entries), entries))
     return [folder / "paper.html", folder / "paper.pdf"]
 
@@ -68,7 +68,7 @@ def html(profile: Profile, entries: Sequence[Entry]) -> str:
         profile=profile,
         preface=preface(profile, entries),
         sections={name: list(members) for name, members in groupby(entries, lambda entry: entry.item.section)},
-        notebooks=Path(os.path.relpath(paths.notebooks(), folder)).as_posix(),
+        notebooks=Path(os.path.relpath(paths.notebooks(profile.name), folder)).as_posix(),
         published=Path(os.path.relpath(paths.published(), folder)).as_posix(),
     )
 

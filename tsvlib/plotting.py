@@ -104,7 +104,10 @@ def save_figure(fig: Figure, stem: str, profile: str, *, alt: str, source: str) 
         "svg": {"Title": stem, "Description": alt, "Source": source, "Date": None},
         "png": {"Title": stem, "Description": alt, "Source": source},
     }
+    target = paths.figures(profile) / f"{stem}.{FORMATS[0]}"
+    place = paths.staged(target, profile)
     for suffix in FORMATS:
-        with replacing(paths.staged(paths.figures(profile) / f"{stem}.{suffix}")) as temporary:
+        with replacing(place.with_suffix(f".{suffix}")) as temporary:
             fig.savefig(temporary, format=suffix, metadata=metadata[suffix])
-    write_text(paths.figures(profile) / f"{stem}.txt", alt + "\n")
+    write_text(place.with_suffix(".txt"), alt + "\n")
+    paths.tell_draft(target, profile)

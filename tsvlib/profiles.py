@@ -90,6 +90,11 @@ class Profile:
         first = [dataclasses.replace(b, seeds=b.seeds[:1]) for b in self.backbones]
         return dataclasses.replace(self, backbones=tuple(first))
 
+    def first_suite(self) -> "Profile":
+        """Return the profile with only the first backbone, its first seed and the tasks of the first suite."""
+        first = self.first_seeds()
+        return dataclasses.replace(first, tasks=self.suites[0], suites=self.suites[:1], backbones=first.backbones[:1])
+
 
 def folder(name: str) -> Path:
     """Return the folder that holds a profile's committed inputs: ``data/<name>``."""

@@ -72,7 +72,7 @@ def record() -> dict[str, object]:
 
 def changed(inputs: Mapping[str, str]) -> list[str]:
     """Return the names of inputs of a result that are others now; what is missing in the cache is no change."""
-    roots = (paths.output_root(), paths.ROOT)
+    roots = paths.roots()
     files = {name: next((root / name for root in roots if (root / name).is_file()), None) for name in inputs}
     gone = [name for name, file in files.items() if file is None and not name.startswith("data/cache/")]
     return sorted(gone + [name for name, file in files.items() if file and sha256(file) != inputs[name]])
@@ -128,7 +128,7 @@ def _processor() -> str | None:
 
 def _name(file: Path) -> str:
     file = file.resolve()
-    for root in (paths.output_root(), paths.ROOT):
+    for root in paths.roots():
         if file.is_relative_to(root):
             return file.relative_to(root).as_posix()
     return file.name

@@ -22,6 +22,8 @@ FLOAT = "%.6g"
 TOLERANCE = 0.0134
 """Default tolerance of a number: a point of accuracy, two of 150 test images, which machines may differ by."""
 
+REMEDY = "compute the table again"
+
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "†": r"$^\dagger$"}
 
 
@@ -47,7 +49,6 @@ def save(
     """
     if set(columns) != set(frame.columns):
         raise ValueError(f"{name}: described columns {sorted(columns)} are not the columns {sorted(frame.columns)}")
-    keys = _keys(name, frame)
     sidecar = provenance.record() | {
         "columns": dict(columns),
         "profile": profile,
@@ -55,8 +56,9 @@ def save(
         "tolerances": dict(tolerances or {}),
     }
     target = paths.results(profile) / f"{name}.csv"
-    write_text(target, frame.sort_values(keys).to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
-    write_text(target.with_suffix(".json"), json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    table = frame.sort_values(_keys(name, frame)).to_csv(index=False, float_format=FLOAT, lineterminator="\n")
+    notes = json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    _write(target, profile, {".csv": table, ".json": notes})
     return target
 
 
@@ -68,10 +70,11 @@ def load(name: str, profile: str) -> pd.DataFrame:
             table has changed since it was loaded first.
     """
     table = paths.results(profile) / f"{name}.csv"
-    owner = _sidecar(table)["profile"]
+    remedy = f"run `{paths.command('paper', profile)}` to compute it"
+    owner = _sidecar(table, remedy)["profile"]
     if owner != profile:
-        raise InputError(f"{table}: the sidecar says profile {owner!r}; run `make paper PROFILE={profile}` again.")
-    return _read(table, provenance.read)
+        raise InputError(f"{table}: the sidecar says profile {owner!r}; {remedy}.")
+    return _read(table, remedy, provenance.read)
 
 
 def compare(left: Path, right: Path) -> pd.DataFrame:
@@ -122,23 +125,21 @@ def save_table(
         raise ValueError(f"{stem}: a table needs a caption")
     if strays := [cell for cell in best if cell[0] not in frame.index or cell[1] not in frame.columns]:
         raise ValueError(f"{stem}: no such cell {strays[0]}")
-    folder = paths.figures(profile)
-    write_text(folder / f"{stem}.csv", frame.to_csv(lineterminator="\n"))
-    marked = _marked(frame, best, "**{}**†")
-    write_text(folder / f"{stem}.md", f"{marked.to_markdown(disable_numparse=True)}\n\n{caption}\n")
+    plain = frame.to_csv(lineterminator="\n")
+    marked = _marked(frame, best, "**{}**†").to_markdown(disable_numparse=True)
     escaped = frame.map(_escaped).rename(index=_escaped, columns=_escaped)
     cells = [(_escaped(row), _escaped(column)) for row, column in best]
-    marked = _marked(escaped, cells, r"\textbf{{{}}}$^\dagger$")
     layout = "l" + "r" * len(frame.columns)
-    text = marked.style.to_latex(
+    text = _marked(escaped, cells, r"\textbf{{{}}}$^\dagger$").style.to_latex(
         hrules=True, caption=_escaped(caption), label=f"tab:{stem}", column_format=layout, position_float="centering"
     )
-    write_text(folder / f"{stem}.tex", text)
+    texts = {".csv": plain, ".md": f"{marked}\n\n{caption}\n", ".tex": text}
+    _write(paths.figures(profile) / f"{stem}.csv", profile, texts)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to the staged place of ``path``, atomically, as UTF-8 with LF."""
-    with replacing(paths.staged(path)) as temporary:
+    """Write ``text`` to ``path``, atomically, as UTF-8 with LF."""
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -158,6 +159,14 @@ def _otherwise(sidecar: Mapping[str, Any], profile: str) -> list[str]:
     if sidecar["code"] != sourcecode.digest(notebook):
         found.append(f"{sidecar['notebook']} or a module that it imports")
     return found + provenance.changed(sidecar["inputs"])
+
+
+def _write(target: Path, profile: str, texts: Mapping[str, str]) -> None:
+    """Write texts by suffix to where ``target`` has to be written now."""
+    place = paths.staged(target, profile)
+    for suffix, text in texts.items():
+        write_text(place.with_suffix(suffix), text)
+    paths.tell_draft(target, profile)
 
 
 def _keys(name: str, frame: pd.DataFrame) -> list[str]:
@@ -207,21 +216,21 @@ def _differences(left: Path, right: Path) -> list[tuple[object, ...]]:
     return found
 
 
-def _read(table: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> pd.DataFrame:
+def _read(table: Path, remedy: str = REMEDY, read: Callable[[Path], bytes] = Path.read_bytes) -> pd.DataFrame:
     try:
         return pd.read_csv(BytesIO(read(table)), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
-        raise InputError(f"{table}: not a readable table ({error}); run `make paper` again.") from error
+        raise InputError(f"{table}: not a readable table ({error}); {remedy}.") from error
 
 
-def _sidecar(table: Path) -> dict[str, Any]:
+def _sidecar(table: Path, remedy: str = REMEDY) -> dict[str, Any]:
     file = table.with_suffix(".json")
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         if not {"profile", "tolerances", "relative"} <= content.keys():
             raise ValueError
     except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{file}: missing or unreadable; run `make paper` again to compute the table.") from error
+        raise InputError(f"{file}: missing or unreadable; {remedy}.") from error
     return content
 
 

@@ -45,41 +45,46 @@ class NotebookError(Exception):
 
 
 def run(source: Path, parameters: Mapping[str, str]) -> Path:
-    """Execute the notebook ``source`` and return the path of its executed copy.
+    """Execute the notebook ``source`` (its ``.py``, or the paired ``.ipynb``) and return the path of its executed copy.
 
     Raises:
         CommandError: unknown notebook, parameter or profile, or a value of the wrong type; nothing has been run.
         InputError: no permission, a full disk, or an InputError raised inside the notebook.
         NotebookError: any other failure of a cell.
     """
+    source = source.with_suffix(".py") if source.suffix == ".ipynb" else source
     if source.suffix != ".py" or not source.is_file():
         known = ", ".join(sorted(file.stem for file in (paths.ROOT / "notebooks").glob("*.py")))
         raise CommandError(f"{source}: there is no such notebook; choose one of {known}.")
     notebook = jupytext.read(source)
     notebook.metadata.kernelspec = KERNEL
     changed, profile = _strict_parameters(source, parameters)
-    _check_writable(profile)
+    place = paths.destination(profile, {name: value for name, value in changed.items() if name != "profile"})
+    _check_writable(profile, place)
     draft = paths.build() / profile / f"{source.stem}.ipynb"
+    copy = (paths.notebooks(profile) / draft.name).relative_to(paths.output_root(profile))
     stage = draft.with_suffix(".stage")
     with _staging(stage):
         executed = _execute(notebook, changed, source, draft, stage)
-        copy = stage / (paths.notebooks() / draft.name).relative_to(paths.output_root())
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(tidied(executed), copy)  # type: ignore[no-untyped-call]
-        _move_into_place(stage)
-    return paths.notebooks() / draft.name
+        (stage / copy).parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(tidied(executed), stage / copy)  # type: ignore[no-untyped-call]
+        _move_into_place(stage, place)
+    return place / copy
 
 
 def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return the notebook with its outputs, but without counts, times and random ids: same run, same bytes.
 
     What libraries write to the standard error stream (a font cache is built, a widget is missing) depends on the
-    machine and names its folders; the draft keeps it.
+    machine and names its folders; the draft keeps it. Empty lists of tags, which papermill adds, would go from
+    JupyterLab into the source.
     """
     clean: nbformat.NotebookNode = strip_output(
         notebook, keep_output=True, keep_count=False, keep_id=False, extra_keys=VOLATILE
     )
     for cell in clean.cells:
+        if not cell.metadata.get("tags"):
+            cell.metadata.pop("tags", None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     return clean
@@ -116,9 +121,11 @@ def _parse(source: Path, name: str, text: str, default: object) -> object:
     return value
 
 
-def _check_writable(profile: str) -> None:
-    """Find out before hours of work that their result could not be written."""
-    folders = (paths.build(), paths.cache(profile), paths.results(profile), paths.figures(profile), paths.notebooks())
+def _check_writable(profile: str, place: Path) -> None:
+    """Find out before hours of work that their result could not be written below ``place``."""
+    root = paths.output_root(profile)
+    owned = (paths.results(profile), paths.figures(profile), paths.notebooks(profile))
+    folders = (paths.build(), paths.cache(profile), *(place / folder.relative_to(root) for folder in owned))
     for folder in folders:
         existing = next(place for place in (folder, *folder.parents) if place.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -206,11 +213,11 @@ def _kernel_manager(surroundings: Mapping[str, str], log: IO[bytes]) -> type[Asy
     return Kernel
 
 
-def _move_into_place(stage: Path) -> None:
+def _move_into_place(stage: Path, place: Path) -> None:
     """Copy everything staged beside its destination, then rename all of it: a full disk changes nothing."""
     with ExitStack() as stack:
         for file in sorted(file for file in stage.rglob("*") if file.is_file()):
-            target = paths.output_root() / file.relative_to(stage)
+            target = place / file.relative_to(stage)
             shutil.copyfile(file, stack.enter_context(replacing(target)))
 
 
@@ -237,7 +244,7 @@ def use_private_folders() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one notebook from the command line; exit code 1 for a failure, 2 for a wrong command, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m tsvlib.run", description="Run one notebook, all or nothing.")
-    parser.add_argument("notebook", type=Path, help="source of the notebook, for example notebooks/13_merge.py")
+    parser.add_argument("notebook", type=Path, help="the notebook, for example notebooks/13_merge.py (or .ipynb)")
     parser.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[])
     options = parser.parse_args(arguments)
     source: Path = options.notebook
@@ -247,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise CommandError(f"-p {strays[0]}: write a parameter as NAME=VALUE.")
         use_private_folders()
         _tell(" ".join((f"{source.stem}: running", *options.parameters)))
-        run(source, dict(text.split("=", 1) for text in options.parameters))
+        copy = run(source, dict(text.split("=", 1) for text in options.parameters))
         _record(source, options.parameters, time.monotonic() - started)
     except KeyboardInterrupt:
         # The event loop would report that the kernel, which has just been stopped, is dead.
@@ -259,7 +266,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(str(error), 1)
     except OSError as error:
         return _tell(f"{error.filename or source}: {error.strerror}; free space or give permission, then run again.", 1)
-    return _tell(f"{source.stem}: done in {time.monotonic() - started:.0f} s")
+    # Whoever changed a parameter looks for the result where the committed one is.
+    where = "" if copy.parent == paths.ROOT / "notebooks" else f"; the executed copy is {_shown(copy)}"
+    return _tell(f"{source.stem}: done in {time.monotonic() - started:.0f} s{where}")
 
 
 def _tell(sentence: str, code: int = 0) -> int:

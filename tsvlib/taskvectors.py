@@ -87,6 +87,17 @@ class TaskVector(dict[str, Tensor]):
         return math.sqrt(self.dot(self))
 
     @property
+    def matrices(self) -> list[str]:
+        """Return the names of the tensors that the paper's code decomposes."""
+        return [key for key, tensor in self.items() if MatrixRule().parts(key, tensor.shape)]
+
+    def matrix(self, key: str) -> Tensor:
+        """Return the task matrix of a layer; for any other name, an InputError that lists those that there are."""
+        if key not in self.matrices:
+            raise InputError(f"there is no task matrix {key!r}; choose one of {', '.join(self.matrices)}.")
+        return self[key]
+
+    @property
     def stored_bytes(self) -> int:
         """Return how many bytes the values take."""
         return sum(tensor.nbytes for tensor in self.values())

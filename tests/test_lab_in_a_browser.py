@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: MIT
+"""What a reader does in the JupyterLab that ``make lab`` starts: open, change a line, save, run; nothing gets lost."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import checkout
+import chromium
+import nbformat
+import pytest
+from checkout import KINDS
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not chromium.COMMAND, reason="there is no Chromium; install the package chromium"),
+]
+PATIENCE = 240
+"""Seconds for one browser, or for the server to start, on a crowded machine."""
+
+
+class Edit(NamedTuple):
+    """Two insertions, each saved, into a line, so many letters before its end, and where the outcome shows."""
+
+    line: str
+    before_end: int
+    insertions: tuple[str, str]
+    result: str
+    outcome: str
+
+    @property
+    def start(self):
+        return self.line[: len(self.line) - self.before_end]
+
+    @property
+    def edited(self):
+        return self.start + "".join(self.insertions) + self.line[len(self.start) :]
+
+
+SENTENCE = (" Edited", " here.")
+EDITS = {
+    "tour": Edit(
+        "print(provenance.versions_line())",
+        1,
+        (', "Edited"', ', "here."'),
+        "notebooks/smoke/00_tour.ipynb",
+        " Edited here.\\n",
+    ),
+    "compute": Edit(
+        'results.save("similarity", frame, profile, similarity.COLUMNS, tolerances={"similarity": 0.05})',
+        2,
+        ("0", "1"),
+        "data/results/smoke/similarity.json",
+        "0.0501",
+    ),
+    "figure": Edit('    "vectors."', 1, SENTENCE, "figures/smoke/similarity.txt", "vectors. Edited here.\n"),
+    "table": Edit(
+        "    \"the best of our rows of the paper's methods. Published rows are of ViT-B/32, B/16 and L/14 with as many "
+        'tasks."',
+        1,
+        SENTENCE,
+        "figures/smoke/merge.md",
+        "with as many tasks. Edited here.\n",
+    ),
+    "audit": Edit(
+        '    "splits. A smaller divisor of the known size is no contradiction.",',
+        2,
+        SENTENCE,
+        "figures/smoke/audit_sizes.md",
+        "no contradiction. Edited here.\n",
+    ),
+    "claims": Edit(
+        'caption = f"The paper\'s claims on {settings.title}. The rule that decides stands in the last column."',
+        1,
+        SENTENCE,
+        "figures/smoke/claims.md",
+        "last column. Edited here.\n",
+    ),
+    "theory": Edit(
+        'results.save_table("theory", table, profile, '
+        'f"What the paper proves, on {settings.title} and random matrices.")',
+        2,
+        SENTENCE,
+        "figures/smoke/theory.md",
+        "random matrices. Edited here.\n",
+    ),
+}
+
+
+class Lab(NamedTuple):
+    """A copy of the checkout and the address of the JupyterLab that runs in it."""
+
+    folder: Path
+    address: str
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    folder = checkout.copied(tmp_path_factory.mktemp("checkout"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = f"LAB=--no-browser --ip=127.0.0.1 --port={port} --IdentityProvider.token=open --allow-root"
+    command = ["make", "lab", f"VENV={sys.prefix}", options]
+    with (folder.parent / "log").open("w") as log:
+        server = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=checkout.surroundings(folder),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until(lambda: answers(port) or server.poll() is not None)
+        assert server.poll() is None, (folder.parent / "log").read_text()
+        yield Lab(folder, f"http://127.0.0.1:{port}")
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def edited(lab, tmp_path_factory):
+    """Change a notebook of every kind and run them; return what the copies and their sources held before."""
+    before = {
+        file: file.read_text(encoding="utf-8")
+        for name in KINDS.values()
+        for file in (lab.folder / "notebooks").glob(f"{name}.*")
+    }
+    for kind, name in KINDS.items():
+        with opened(lab, name, tmp_path_factory.mktemp("browser")) as browser:
+            for insertion in EDITS[kind].insertions:
+                change(browser, EDITS[kind].start, EDITS[kind].before_end, insertion)
+                assert dialogs(browser) == []
+    targets = [f"build/smoke/notebooks/smoke/{name}.ipynb" for name in KINDS.values()]
+    made = checkout.run(lab.folder, "make", "PROFILE=smoke", *targets)
+    assert made.returncode == 0, made.stderr
+    return before
+
+
+@contextmanager
+def opened(lab, name, folder):
+    """Yield a browser of its own that shows a notebook of the checkout, ready to be edited."""
+    with chromium.started(folder, PATIENCE) as browser:
+        browser.ask("Emulation.setDeviceMetricsOverride", width=1200, height=900, deviceScaleFactor=1, mobile=False)
+        browser.visit(f"{lab.address}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?token=open")
+        browser.wait("document.querySelector('.jp-Dialog') || document.querySelector('.jp-Notebook .cm-line')")
+        browser.wait("document.querySelector('.jp-Dialog') || document.body.innerText.includes('| Idle')")
+        assert dialogs(browser) == []
+        yield browser
+
+
+def change(browser, start, before_end, text):
+    """Write into the line that starts so, and save; return when that is done or JupyterLab asks something."""
+    line = f"[...document.querySelectorAll('.jp-Notebook .cm-line')].find(e => e.textContent.startsWith({start!r}))"
+    browser.wait(line)
+    browser.measure(f"{line}.scrollIntoView({{block: 'center'}})")
+    place = "line.closest('.cm-content').focus(); getSelection().collapse(line, line.childNodes.length)"
+    browser.measure(f"(line => {{ {place} }})({line})")
+    browser.press("End", 35)
+    for _ in range(before_end):
+        browser.press("ArrowLeft", 37)
+    browser.write(text)
+    browser.press("s", 83, chromium.CONTROL)
+    browser.wait("document.querySelector('.jp-Dialog') || !document.querySelector('.jp-mod-dirty')")
+
+
+def dialogs(browser):
+    return browser.measure("[...document.querySelectorAll('.jp-Dialog')].map(e => e.innerText)")
+
+
+def answers(port):
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(true):
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def outputs(text):
+    return [cell.get("outputs") for cell in nbformat.reads(text, as_version=4).cells]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_line_that_was_changed_and_saved_is_in_source_copy_and_result(lab, edited, kind):
+    edit, source = EDITS[kind], lab.folder / "notebooks" / f"{KINDS[kind]}.py"
+    assert edited[source].count(edit.line) == 1
+    assert source.read_text(encoding="utf-8") == edited[source].replace(edit.line, edit.edited)
+    copy = source.with_suffix(".ipynb")
+    assert outputs(copy.read_text(encoding="utf-8")) == outputs(edited[copy])
+    executed = lab.folder / "build" / "smoke" / "notebooks" / "smoke" / copy.name
+    assert edit.edited in "".join(cell.source for cell in nbformat.read(executed, as_version=4).cells)
+    assert edit.outcome in (lab.folder / "build" / "smoke" / edit.result).read_text(encoding="utf-8")
+
+
+def test_nothing_else_of_the_checkout_has_changed(lab, edited):
+    changed = {f" M notebooks/{name}{suffix}" for name in KINDS.values() for suffix in (".py", ".ipynb")}
+    assert set(checkout.changes(lab.folder)) == changed
+
+
+def test_a_source_that_was_pulled_meanwhile_is_not_overwritten(lab, tmp_path):
+    source = lab.folder / "notebooks" / "10_checkpoints.py"
+    with opened(lab, "10_checkpoints", tmp_path) as browser:
+        pulled = source.read_text(encoding="utf-8").replace("print(", "print('pulled', ")
+        source.write_text(pulled, encoding="utf-8")
+        change(browser, "import ", 0, "  # edited")
+        assert "changed on disk" in dialogs(browser)[0]
+        assert source.read_text(encoding="utf-8") == pulled
+    checkout.git(lab.folder, "checkout", "--quiet", "notebooks/10_checkpoints.py")
+
+
+def test_make_lab_opens_the_tour(lab, tmp_path):
+    with chromium.started(tmp_path, PATIENCE) as browser:
+        browser.visit(f"{lab.address}/?token=open")
+        browser.wait("document.title.startsWith('00_tour')")
+
+
+def test_running_every_cell_leaves_a_draft_and_what_is_committed_as_it_was(lab, tmp_path):
+    before = checkout.changes(lab.folder)
+    with opened(lab, "33_tab_requirements", tmp_path) as browser:
+        for _ in range(browser.measure("document.querySelectorAll('.jp-Notebook .jp-Cell').length")):
+            browser.press("Enter", 13, chromium.SHIFT)
+        browser.wait("document.querySelector('.jp-Notebook').innerText.includes('This is a draft')")
+        assert not browser.measure("document.querySelector('.jp-Notebook').innerText.includes('Warning')")
+    assert (lab.folder / "build" / "drafts" / "figures" / "mini" / "requirements.md").is_file()
+    assert checkout.changes(lab.folder) == before
