@@ -45,15 +45,16 @@ def continuous_integration(tmp_path):
 def test_results_behind_the_code_are_told_of_an_ordinary_commit(continuous_integration):
     code, said = continuous_integration("Merge faster\n\nThis closes a gap. See also: Closes #1")
     assert code == 0
-    assert said == ["make env", BEHIND, "make check"]
+    assert said == ["make env", BEHIND, "make check", "make test-slow"]
 
 
 def test_results_behind_the_code_fail_a_commit_that_closes_an_issue(continuous_integration):
     code, said = continuous_integration("Merge faster\n\nBy half.\n\nCloses #1")
     assert code == 1
-    assert said == ["make env", BEHIND, "make check"]
+    assert said == ["make env", BEHIND, "make check", "make test-slow"]
 
 
-def test_a_failing_test_fails_every_commit(continuous_integration, tmp_path):
-    (tmp_path / "failing").write_text("make check\n")
+@pytest.mark.parametrize("target", ["check", "test-slow"])
+def test_a_failing_test_fails_every_commit(continuous_integration, tmp_path, target):
+    (tmp_path / "failing").write_text(f"make {target}\n")
     assert continuous_integration("Merge faster")[0] == 2

@@ -184,7 +184,7 @@ def checkout(monkeypatch, tmp_path):
         file.parent.mkdir(parents=True)
         file.write_text(texts[name], encoding="utf-8")
     monkeypatch.setattr(paths, "ROOT", root)
-    monkeypatch.setenv("TSV_OUTPUT", str(root))
+    monkeypatch.setenv("TSV_OUTPUT", str(root / "build" / "output"))
     monkeypatch.setenv("JPY_SESSION_NAME", str(files["notebook"]))
     for name, value in {"profile": "smoke", "steps": 3}.items():
         monkeypatch.setattr(sys.modules["__main__"], name, value, raising=False)
