@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Work is handed out in order, in bounded numbers, on one BLAS thread each."""
 
+import os
 import threading
 from collections.abc import Iterator
 
@@ -130,6 +131,13 @@ def test_devices_by_name() -> None:
     assert devices.default_workers(torch.device("cuda")) == 1
     with pytest.raises(InputError, match="there is no device `tpu`; choose one of auto, cpu, cuda, mps"):
         devices.choose("tpu")
+
+
+def test_where_the_system_does_not_tell_which_cpus_a_process_may_use_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    for count, workers in ((6, 6), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert devices.default_workers(torch.device("cpu")) == workers
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])

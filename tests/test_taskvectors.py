@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tsvlib import checkpoints, taskvectors
 from tsvlib.errors import InputError
-from tsvlib.taskvectors import CheckpointSuite, MemorySuite, TaskVector
+from tsvlib.taskvectors import CheckpointSuite, MatrixRule, MemorySuite, TaskVector
 
 
 def model(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -172,3 +172,21 @@ def test_a_suite_on_disk_refuses_what_cannot_be_subtracted(tmp_path: Path) -> No
     on_disk = CheckpointSuite(on_disk.base, [checkpoints.open_checkpoint(tmp_path / "0.safetensors")])
     with pytest.raises(InputError, match=r"`visual\.proj` of .*0\.safetensors holds NaN or Inf"):
         list(on_disk.changes("visual.proj"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "split", "kernels"),
+    [
+        ((14, 4), 1, 1),
+        ((15, 4), 3, 3),
+        ((16, 4), 1, 1),
+        ((8, 3, 4), 0, 1),
+        ((8, 3, 4, 4), 0, 1),
+        ((3, 0), 0, 0),
+        ((3,), 0, 0),
+    ],
+)
+def test_how_many_task_matrices_a_tensor_holds(shape: tuple[int, ...], split: int, kernels: int) -> None:
+    assert MatrixRule(split_qkv=True).parts("attn.in_proj_weight", shape) == split
+    assert MatrixRule(split_qkv=True, convolutions=True).parts("attn.in_proj_weight", shape) == kernels
+    assert MatrixRule().parts("attn.in_proj_weight", shape) == min(split, 1)
