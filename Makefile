@@ -243,7 +243,7 @@ intact-environment: .venv/complete
 	@[ -e .venv ] || python3 -m venv .venv
 	@.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile --requirement requirements.lock
 	@.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@.venv/bin/python -m ipykernel install --sys-prefix >/dev/null  # a kernel that names its Python, for jupytext --execute
+	@mkdir -p "$$IPYTHONDIR" && .venv/bin/python -m ipykernel install --sys-prefix >/dev/null  # a kernel that names its Python, for jupytext --execute
 	@.venv/bin/python -m compileall -qq -j 0 .venv/lib || true  # on all CPUs, and whatever Python may write later
 	@touch $@
 	@echo "The environment is complete."
