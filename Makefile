@@ -226,9 +226,9 @@ lab: | intact-environment  ## open the notebooks in JupyterLab
 	$(open_lab)
 notebooks: | intact-environment  ## bring changed prose into the executed copies without running them
 	$(PYTHON) -m jupytext --quiet --update --to notebook notebooks/*.py
-clean:  ## delete drafts, logs and tool caches
+clean:  ## delete build: drafts, logs, tool caches, smoke, runs with other parameters
 	rm -rf build
-distclean: clean  ## delete also .venv and the cache with the experts, never results
+distclean: clean  ## delete also .venv and the cache with the experts, never what is committed
 	rm -rf .venv data/cache
 
 # The stamp is written last and lies in the environment, so an interrupted installation starts again.

@@ -45,10 +45,10 @@ class Lab:
         return now["last_modified"] != self.model["last_modified"] or now["hash"] != self.model["hash"]
 
     def save(self):
-        # A running kernel leaves such traces in every notebook.
+        # A running kernel and the panel of properties leave such traces in every notebook.
         self.model["content"]["metadata"]["language_info"] = {"name": "python", "version": "3.12.1"}
         for number, cell in enumerate(self.model["content"]["cells"]):
-            cell["metadata"]["collapsed"] = True
+            cell["metadata"] |= {"collapsed": True, "editable": True, "slideshow": {"slide_type": ""}}
             if cell["cell_type"] == "code":
                 cell["execution_count"] = number
         asyncio.run(self.manager.save({key: self.model[key] for key in ("type", "format", "content")}, self.path))

@@ -18,6 +18,7 @@ from tsvlib import experts, paths, profiles
 STAND_IN = """#!/usr/bin/env bash
 echo "$2 $3" >> calls
 echo "$*" >> words
+echo "${TSV_OUTPUT:-}|${TSV_CACHE:-}|${TSV_STAGE:-}" >> redirected
 if grep -qsxF "$2 $3" failing; then echo "the reason"; exit 1; fi
 if [ "$2 $3" = "tsvlib.experts train" ]; then
   set -- -m tsvlib.run "$([[ "$*" == *--first-suite ]] && echo first || echo experts)"
@@ -243,6 +244,15 @@ def test_make_and_the_library_mean_the_same_places(monkeypatch, profile, option)
     }
     found = {name: re.search(rf"^{name} := (.*)$", said, re.MULTILINE)[1] for name in expected}
     assert {name: (paths.ROOT / place).resolve() for name, place in found.items()} == expected
+
+
+def test_what_redirects_output_where_make_is_called_does_not_reach_a_build(checkout, monkeypatch):
+    for name in ("TSV_OUTPUT", "TSV_CACHE", "TSV_STAGE"):
+        monkeypatch.setenv(name, str(checkout / "elsewhere"))
+    make(checkout, "experts")
+    assert (checkout / "redirected").read_text() == "||\n"
+    make(checkout, "experts", "OUT=build/x")
+    assert (checkout / "redirected").read_text() == f"||\n{checkout}/build/x|{checkout}/build/x/data/cache|\n"
 
 
 def test_the_tour_trains_few_experts_and_opens_jupyterlab(checkout):
