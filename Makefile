@@ -209,8 +209,8 @@ check: lint  ## lint, then test
 	@$(MAKE) --no-print-directory test
 verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(MAKE) --no-print-directory paper OUT=build/verify
-	@$(PYTHON) -m tsvlib.results check $(R) || true  # told; whether numbers agree is what decides
-	@$(PYTHON) -m tsvlib.results compare $(R) build/verify/data/results/$(PROFILE)
+	@$(PYTHON) -m tsvlib.verify check $(R) || true  # told; whether numbers agree is what decides
+	@$(PYTHON) -m tsvlib.verify compare $(R) build/verify/data/results/$(PROFILE)
 
 bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (40 GB of disk)
 	$(PYTHON) -m bench.run merge paper memory storage figure

@@ -271,11 +271,11 @@ def test_the_tour_trains_few_experts_and_opens_jupyterlab(checkout):
 
 def test_verify_rebuilds_and_tells_of_other_code_before_numbers_decide(checkout):
     build_in(checkout, "build/verify", "mini")
-    (checkout / "failing").write_text("tsvlib.results check\n")
+    (checkout / "failing").write_text("tsvlib.verify check\n")
     make(checkout, "verify")
     calls = (checkout / "calls").read_text().splitlines()
-    assert calls[-2:] == ["tsvlib.results check", "tsvlib.results compare"]
-    (checkout / "failing").write_text("tsvlib.results compare\n")
+    assert calls[-2:] == ["tsvlib.verify check", "tsvlib.verify compare"]
+    (checkout / "failing").write_text("tsvlib.verify compare\n")
     make(checkout, "verify", code=2)
 
 

@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
-from tsvlib import paths, provenance, results
+from tsvlib import paths, provenance, results, verify
 from tsvlib.errors import InputError
 
 COLUMNS = {"method": "name", "seed": "of the training", "metric": "what", "value": "in [0, 1]"}
@@ -117,15 +117,15 @@ def folders(monkeypatch, tmp_path):
 
 def test_equal_tables_have_no_differences(folders, capsys):
     left, right = folders("left"), folders("right")
-    assert results.compare(left, right).empty
-    assert results.main(["compare", str(left), str(right)]) == 0
+    assert verify.compare(left, right).empty
+    assert verify.main(["compare", str(left), str(right)]) == 0
     assert "agrees" in capsys.readouterr().out
 
 
 def test_tolerances_decide_about_numbers(folders):
     moved = FRAME.assign(value=FRAME["value"] + 0.02)
     left = folders("left", tolerances={"value": 0.03, "alpha": 0.001})
-    differences = results.compare(left, folders("right", moved))
+    differences = verify.compare(left, folders("right", moved))
     assert differences[["row", "column", "tolerance"]].values.tolist() == [["average, 0, alpha", "value", 0.001]]
 
 
@@ -133,9 +133,9 @@ def test_a_relative_tolerance_follows_the_size_of_the_number(folders):
     large = FRAME.assign(value=[1000.0, 0.001, -2000.0])
     moved = large.assign(value=[1000.9, 0.0010009, -2001.9])
     left = folders("left", large, tolerances={"value": 0.0, "alpha": 0.0}, relative=1e-3)
-    assert results.compare(left, folders("right", moved)).empty
+    assert verify.compare(left, folders("right", moved)).empty
     worse = moved.assign(value=[1000.9, 0.00101, -2001.9])
-    assert len(results.compare(left, folders("right", worse))) == 1
+    assert len(verify.compare(left, folders("right", worse))) == 1
 
 
 def test_rows_tables_and_headers_must_agree(folders, capsys):
@@ -143,20 +143,20 @@ def test_rows_tables_and_headers_must_agree(folders, capsys):
     folders("left", name="spectra")
     folders("right", FRAME.rename(columns={"seed": "run"}), name="spectra")
     folders("right", name="compress")
-    table = results.compare(left, right)
+    table = verify.compare(left, right)
     assert sorted(table["table"]) == ["compress.csv", "merge.csv", "spectra.csv"]
-    assert results.main(["compare", str(left), str(right)]) == 1
+    assert verify.main(["compare", str(left), str(right)]) == 1
     assert "3 differences" in capsys.readouterr().out
 
 
 def test_missing_numbers_equal_only_missing_numbers(folders):
     empty = FRAME.assign(value=[float("nan"), 0.5, 1.0])
-    assert results.compare(folders("left", empty), folders("right", empty)).empty
-    assert len(results.compare(folders("left", empty), folders("right"))) == 1
+    assert verify.compare(folders("left", empty), folders("right", empty)).empty
+    assert len(verify.compare(folders("left", empty), folders("right"))) == 1
 
 
 def test_a_folder_without_tables_is_a_mistake(folders, tmp_path, capsys):
-    assert results.main(["compare", str(folders("left")), str(tmp_path / "nowhere")]) == 2
+    assert verify.main(["compare", str(folders("left")), str(tmp_path / "nowhere")]) == 2
     assert "no result tables" in capsys.readouterr().out
 
 
@@ -194,7 +194,7 @@ def checkout(monkeypatch, tmp_path):
 
 
 def checked(checkout, capsys):
-    code = results.main(["check", str(checkout["folder"])])
+    code = verify.main(["check", str(checkout["folder"])])
     return code, capsys.readouterr().out.splitlines()
 
 
@@ -248,6 +248,22 @@ def test_the_check_notices_what_is_gone(checkout, capsys):
     assert checked(checkout, capsys)[1][0] == "merge: its notebook is unknown"
 
 
+def test_of_many_differences_the_check_names_a_few(checkout, capsys):
+    for number in range(5):
+        file = paths.cache("smoke") / "experts" / f"{number}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"then")
+        provenance.note(file)
+    save()
+    for file in (paths.cache("smoke") / "experts").iterdir():
+        file.write_bytes(b"now")
+    code, said = checked(checkout, capsys)
+    assert code == 1
+    assert said[0].endswith(
+        "/0.safetensors, data/cache/smoke/experts/1.safetensors, data/cache/smoke/experts/2.safetensors and 2 more"
+    )
+
+
 def test_an_input_in_the_cache_is_compared_where_it_is_there(checkout, capsys):
     expert = paths.cache("smoke") / "experts" / "gone.safetensors"
     expert.parent.mkdir(parents=True)
@@ -262,7 +278,7 @@ def test_a_table_that_no_notebook_computed_does_not_pass_the_check(checkout, cap
 
 
 def test_there_must_be_tables_to_check(tmp_path, capsys):
-    assert results.main(["check", str(tmp_path)]) == 2
+    assert verify.main(["check", str(tmp_path)]) == 2
     assert "no result tables" in capsys.readouterr().out
 
 

@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Tidy result tables with a sidecar that says what is in them, where it comes from and how exact it is.
+"""Tidy result tables with a sidecar that says what is in them, where it comes from and how exact it is."""
 
-``python -m tsvlib.results compare LEFT RIGHT`` compares two folders of tables, as ``make verify`` does, and
-``python -m tsvlib.results check FOLDER`` tells which tables this checkout would compute from something else.
-"""
-
-import argparse
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tsvlib import paths, provenance, sourcecode
+from tsvlib import paths, provenance
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
 
@@ -49,7 +44,7 @@ def save(
     """
     if set(columns) != set(frame.columns):
         raise ValueError(f"{name}: described columns {sorted(columns)} are not the columns {sorted(frame.columns)}")
-    sidecar = provenance.record() | {
+    notes = provenance.record() | {
         "columns": dict(columns),
         "profile": profile,
         "relative": relative,
@@ -57,8 +52,8 @@ def save(
     }
     target = paths.results(profile) / f"{name}.csv"
     table = frame.sort_values(_keys(name, frame)).to_csv(index=False, float_format=FLOAT, lineterminator="\n")
-    notes = json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    _write(target, profile, {".csv": table, ".json": notes})
+    text = json.dumps(notes, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    _write(target, profile, {".csv": table, ".json": text})
     return target
 
 
@@ -71,42 +66,10 @@ def load(name: str, profile: str) -> pd.DataFrame:
     """
     table = paths.results(profile) / f"{name}.csv"
     remedy = f"run `{paths.command('paper', profile)}` to compute it"
-    owner = _sidecar(table, remedy)["profile"]
+    owner = sidecar(table, remedy)["profile"]
     if owner != profile:
         raise InputError(f"{table}: the sidecar says profile {owner!r}; {remedy}.")
-    return _read(table, remedy, provenance.read)
-
-
-def compare(left: Path, right: Path) -> pd.DataFrame:
-    """Return every difference between the tables of two folders: ``table, row, column, left, right, tolerance``.
-
-    Keys and text are compared exactly, numbers within the tolerances that the sidecars of ``left`` state; tables
-    and rows that only one folder has are differences.
-
-    Raises:
-        InputError: a folder without tables, or an unreadable table.
-    """
-    tables = {folder: {file.name for file in _tables(folder)} for folder in (left, right)}
-    differences: list[tuple[object, ...]] = []
-    for name in sorted(tables[left] | tables[right]):
-        present = [name in tables[folder] for folder in (left, right)]
-        if all(present):
-            differences += [(name, *found) for found in _differences(left / name, right / name)]
-        else:
-            differences.append((name, "all", "all", *("present" if here else "missing" for here in present), ""))
-    return pd.DataFrame(differences, columns=["table", "row", "column", "left", "right", "tolerance"])
-
-
-def check(folder: Path) -> dict[str, list[str]]:
-    """Return for each table of a folder what this checkout has otherwise than it was when the table was computed.
-
-    That is code, parameters or inputs; a table that does not tell them differs as well. Inputs in the cache are
-    compared where they are there.
-
-    Raises:
-        InputError: a folder without tables, or an unreadable sidecar.
-    """
-    return {table.stem: _otherwise(_sidecar(table), folder.name) for table in _tables(folder)}
+    return read(table, remedy, provenance.read)
 
 
 def save_table(
@@ -143,24 +106,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _tables(folder: Path) -> list[Path]:
-    tables = sorted(folder.glob("*.csv"))
-    if not tables:
-        raise InputError(f"{folder}: there are no result tables in this folder; run `make paper` or `make verify`.")
-    return tables
-
-
-def _otherwise(sidecar: Mapping[str, Any], profile: str) -> list[str]:
-    notebook = paths.ROOT / (sidecar.get("notebook") or "")
-    if not notebook.is_file():
-        return ["its notebook is unknown"]
-    expected = sourcecode.parameters(notebook) | {"profile": profile}
-    found = [f"parameters {sidecar['parameters']} and not {expected}"] if sidecar["parameters"] != expected else []
-    if sidecar["code"] != sourcecode.digest(notebook):
-        found.append(f"{sidecar['notebook']} or a module that it imports")
-    return found + provenance.changed(sidecar["inputs"])
-
-
 def _write(target: Path, profile: str, texts: Mapping[str, str]) -> None:
     """Write texts by suffix to where ``target`` has to be written now."""
     place = paths.staged(target, profile)
@@ -192,38 +137,16 @@ def _escaped(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def _differences(left: Path, right: Path) -> list[tuple[object, ...]]:
-    sidecar = _sidecar(left)
-    tolerances, relative = sidecar["tolerances"], sidecar["relative"]
-    old, new = _read(left), _read(right)
-    if list(old.columns) != list(new.columns):
-        return [("header", "all", ", ".join(old.columns), ", ".join(new.columns), "")]
-    numbers = [c for c in old.columns if pd.api.types.is_float_dtype(old[c]) or pd.api.types.is_float_dtype(new[c])]
-    keys = [column for column in old.columns if column not in numbers]
-    rows = [dict(zip(map(tuple, f[keys].astype(str).values), f[numbers].values, strict=True)) for f in (old, new)]
-    found: list[tuple[object, ...]] = []
-    for key in sorted(rows[0].keys() | rows[1].keys()):
-        label = ", ".join(key)
-        present = [key in side for side in rows]
-        if not all(present):
-            found.append((label, "all", *("present" if here else "missing" for here in present), ""))
-            continue
-        metric = dict(zip(keys, key, strict=True)).get("metric", "")
-        for column, a, b in zip(numbers, rows[0][key], rows[1][key], strict=True):
-            tolerance = max(tolerances.get(metric, tolerances.get(column, TOLERANCE)), relative * max(abs(a), abs(b)))
-            if not (abs(a - b) <= tolerance or (pd.isna(a) and pd.isna(b))):
-                found.append((label, column, FLOAT % a, FLOAT % b, tolerance))
-    return found
-
-
-def _read(table: Path, remedy: str = REMEDY, read: Callable[[Path], bytes] = Path.read_bytes) -> pd.DataFrame:
+def read(table: Path, remedy: str = REMEDY, content: Callable[[Path], bytes] = Path.read_bytes) -> pd.DataFrame:
+    """Return a table; InputError, ending in ``remedy``, when it cannot be read."""
     try:
-        return pd.read_csv(BytesIO(read(table)), keep_default_na=False, na_values=[""])
+        return pd.read_csv(BytesIO(content(table)), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise InputError(f"{table}: not a readable table ({error}); {remedy}.") from error
 
 
-def _sidecar(table: Path, remedy: str = REMEDY) -> dict[str, Any]:
+def sidecar(table: Path, remedy: str = REMEDY) -> dict[str, Any]:
+    """Return what the sidecar of a table says; InputError, ending in ``remedy``, when it cannot be read."""
     file = table.with_suffix(".json")
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -232,47 +155,3 @@ def _sidecar(table: Path, remedy: str = REMEDY) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{file}: missing or unreadable; {remedy}.") from error
     return content
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print how tables differ from others, or from this checkout; exit code 1 when any does, 2 for bad folders."""
-    parser = argparse.ArgumentParser(prog="python -m tsvlib.results", description="Compare and check result tables.")
-    actions = parser.add_subparsers(dest="action", required=True)
-    comparing = actions.add_parser("compare", help="tell in which numbers two folders of tables differ")
-    comparing.add_argument("left", type=Path, help="the tables to trust, for example data/results/mini")
-    comparing.add_argument("right", type=Path, help="the tables to check")
-    checking = actions.add_parser("check", help="tell which tables this checkout would compute from something else")
-    checking.add_argument("folder", type=Path, help="the tables to check, for example data/results/mini")
-    options = parser.parse_args(arguments)
-    try:
-        return _check(options.folder) if options.action == "check" else _compare(options.left, options.right)
-    except InputError as error:
-        print(error)
-        return 2
-
-
-def _compare(left: Path, right: Path) -> int:
-    differences = compare(left, right)
-    if differences.empty:
-        print(f"{right} agrees with {left} within the tolerances of the sidecars.")
-        return 0
-    print(differences.to_markdown(index=False))
-    print(f"{len(differences)} differences; to accept the new tables, copy them over {left} and commit.")
-    return 1
-
-
-def _check(folder: Path) -> int:
-    tables = check(folder)
-    differing = {table: parts for table, parts in tables.items() if parts}
-    if not differing:
-        print(f"{folder}: code, parameters and inputs of all {len(tables)} tables are those of this checkout.")
-        return 0
-    for table, parts in differing.items():
-        print(f"{table}: {', '.join(parts)}")
-    remedy = "to compute them again, delete their sidecars and run `make paper`"
-    print(f"{folder}: this checkout differs for {len(differing)} of {len(tables)} tables in what is named; {remedy}.")
-    return 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
