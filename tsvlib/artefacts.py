@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,9 +23,6 @@ from tsvlib.merging import CPU, PAPER
 from tsvlib.precision import Rounding, added, lost, type_name
 from tsvlib.spectra import Spectra
 from tsvlib.taskvectors import CheckpointSuite, MatrixRule, check_enough
-
-if TYPE_CHECKING:
-    pass
 
 AS_BASE = "base"
 """Stands for the types of the base."""

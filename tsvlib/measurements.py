@@ -22,7 +22,7 @@ def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> "pd.
     """Write singular task interference of every task matrix as CSV to ``out``, and return it.
 
     Columns: ``key``, ``part`` (of a tensor that holds several matrices), ``rows``, ``columns``, ``tasks`` (that
-    changed it), ``components`` (of all tasks), ``entrywise`` and ``induced`` (norms of Eq. 6, see ``tsvlib.linalg``).
+    changed it), ``components`` (of all tasks), ``entrywise`` and ``induced`` (norms of Eq. 6, see ``tsvlib.sti``).
     """
     check_enough(len(inputs.experts))
     kept = compression.Rank.parse(rank)
