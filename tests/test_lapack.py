@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Eigenpairs by LAPACK's own routine, against the whole decomposition, and side by side in threads."""
+"""The largest eigenpairs by LAPACK's own routine, against the whole decomposition, and side by side in threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,20 +30,6 @@ def test_the_largest_pairs_are_those_of_the_whole(n: int, k: int, dtype: torch.d
     torch.testing.assert_close(values, torch.linalg.eigvalsh(symmetric)[n - k :], rtol=0, atol=eps * 10)
     torch.testing.assert_close(symmetric @ vectors, vectors * values, rtol=0, atol=eps * 10)
     torch.testing.assert_close(vectors.T @ vectors, torch.eye(k, dtype=dtype), rtol=0, atol=eps)
-    assert torch.equal(given_matrix, before)
-
-
-@given(st.integers(1, 40), dtypes, seeds)
-def test_all_pairs_rebuild_the_matrix(n: int, dtype: torch.dtype, seed: int) -> None:
-    half = torch.randn(n, n, dtype=dtype, generator=torch.Generator().manual_seed(seed))
-    symmetric = half + half.T
-    before = torch.tril(symmetric) + 7 * torch.triu(torch.ones_like(symmetric), 1)
-    given_matrix = before.clone()
-    values, vectors = lapack.eigenpairs(given_matrix)
-    eps = 100 * n * torch.finfo(dtype).eps
-    assert (values.diff() >= 0).all()
-    torch.testing.assert_close((vectors * values) @ vectors.T, symmetric, rtol=0, atol=eps * 10)
-    torch.testing.assert_close(vectors.T @ vectors, torch.eye(n, dtype=dtype), rtol=0, atol=eps)
     assert torch.equal(given_matrix, before)
 
 
@@ -81,10 +67,8 @@ def test_more_or_fewer_than_there_are(k: int) -> None:
 
 def test_what_has_no_answer_is_an_error() -> None:
     nothing = torch.full((3, 3), float("nan"))
-    with pytest.raises(RuntimeError, match="LAPACK's syevd failed"):
+    with pytest.raises(RuntimeError):
         lapack.largest_eigenpairs(nothing, 2)
-    with pytest.raises(RuntimeError, match="LAPACK's syevd failed"):
-        lapack.eigenpairs(nothing)
 
 
 def test_threads_do_not_disturb_each_other() -> None:

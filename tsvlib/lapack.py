@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Eigenpairs of symmetric matrices, all or a few, on the CPU without the lock that keeps Python's threads apart.
+"""The largest eigenpairs of symmetric matrices, on the CPU without the lock that keeps Python's threads apart.
 
-PyTorch offers no partial eigendecomposition, its full one is slower than the one here, and SciPy's hold the lock. SciPy
-publishes the addresses of the LAPACK routines that it ships (``scipy.linalg.cython_lapack``), and ``ctypes`` lets go of
-the lock while it calls one. Stacks of matrices, and what lies on a GPU, are left to PyTorch.
+PyTorch offers no partial eigendecomposition, and SciPy's hold the lock. SciPy publishes the addresses of the LAPACK
+routines that it ships (``scipy.linalg.cython_lapack``), and ``ctypes`` lets go of the lock while it calls one. Stacks
+of matrices, what lies on a GPU, and whatever needs all eigenpairs are left to PyTorch.
 """
 
 import ctypes
@@ -16,30 +16,8 @@ from scipy.linalg import cython_lapack
 from torch import Tensor
 
 _REALS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
-_LETTERS = {torch.float32: "s", torch.float64: "d"}
-
-
-def eigenpairs(symmetric: Float[Tensor, "*stack n n"]) -> tuple[Float[Tensor, "*stack n"], Float[Tensor, "*stack n n"]]:
-    """Return all eigenvalues, ascending, and their eigenvectors (LAPACK's syevd).
-
-    float32 or float64; only the lower triangle is read. RuntimeError when LAPACK finds no answer.
-
-    >>> eigenpairs(torch.diag(torch.tensor([3.0, 1.0, 2.0])))[0]
-    tensor([1., 2., 3.])
-    """
-    if symmetric.ndim > 2 or symmetric.device.type != "cpu":
-        values, vectors = torch.linalg.eigh(symmetric)
-        return values, vectors
-    n, info = len(symmetric), ctypes.c_int()
-    vectors, values = symmetric.clone(), symmetric.new_empty(n)
-    for work, iwork, sizes in _workspaces(symmetric.dtype):
-        _routine(symmetric.dtype, "syevd", 11)(
-            b"V", b"U", _int(n), _at(vectors), _int(n), _at(values), _at(work), _int(sizes[0]), _at(iwork),
-            _int(sizes[1]), ctypes.byref(info),
-        )  # fmt: skip
-    if info.value:
-        raise RuntimeError(f"LAPACK's syevd failed with code {info.value}")
-    return values, vectors.mT
+_NAMES = {torch.float32: "ssyevr", torch.float64: "dsyevr"}
+_N_ARGUMENTS = 21
 
 
 def largest_eigenpairs(
@@ -52,7 +30,7 @@ def largest_eigenpairs(
 
     Raises:
         ValueError: k is not between 1 and n.
-        RuntimeError: LAPACK found no answer.
+        RuntimeError: LAPACK found no answer, as for NaN.
 
     >>> values, vectors = largest_eigenpairs(torch.diag(torch.tensor([3.0, 1.0, 2.0])), 2)
     >>> values, vectors.abs().argmax(dim=0)
@@ -64,7 +42,7 @@ def largest_eigenpairs(
     partial = k < n and symmetric.ndim == 2 and symmetric.device.type == "cpu"
     if partial and (found := _syevr(symmetric, k)) is not None:
         return found
-    values, vectors = eigenpairs(symmetric)
+    values, vectors = torch.linalg.eigh(symmetric)
     return values[..., n - k :], vectors[..., n - k :]
 
 
@@ -75,7 +53,7 @@ def _syevr(symmetric: Float[Tensor, "n n"], k: int) -> tuple[Float[Tensor, " k"]
     matrix, values, vectors = symmetric.clone(), symmetric.new_empty(n), symmetric.new_empty(k, n)
     support, found, info = torch.empty(2 * n, dtype=torch.int32), ctypes.c_int(), ctypes.c_int()
     for work, iwork, sizes in _workspaces(symmetric.dtype):
-        _routine(symmetric.dtype, "syevr", 21)(
+        _syevr_of(symmetric.dtype)(
             b"V", b"I", b"U", _int(n), _at(matrix), _int(n), ctypes.byref(real()), ctypes.byref(real()),
             _int(n - k + 1), _int(n), ctypes.byref(real()), ctypes.byref(found), _at(values), _at(vectors), _int(n),
             _at(support), _at(work), _int(sizes[0]), _at(iwork), _int(sizes[1]), ctypes.byref(info),
@@ -92,12 +70,12 @@ def _workspaces(dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor, tuple[int,
 
 
 @cache
-def _routine(dtype: torch.dtype, name: str, n_arguments: int) -> "ctypes._FuncPointer":
-    capsule = cython_lapack.__pyx_capi__[_LETTERS[dtype] + name]
+def _syevr_of(dtype: torch.dtype) -> "ctypes._FuncPointer":
+    capsule = cython_lapack.__pyx_capi__[_NAMES[dtype]]
     name_of, pointer_in = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
     pointer_in.restype, pointer_in.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * n_arguments)(pointer_in(capsule, name_of(capsule)))
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * _N_ARGUMENTS)(pointer_in(capsule, name_of(capsule)))
 
 
 def _int(number: int) -> "ctypes._CArgObject":

@@ -18,7 +18,7 @@ from tsvlib import devices, lapack
 from tsvlib.errors import InputError
 from tsvlib.precision import plain, scaled, unscaled, wider
 
-SOLVER = "gram-8"
+SOLVER = "gram-9"
 """Names the way ``leading`` decomposes, so that stored factors of another way are never taken for its own."""
 
 STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
@@ -142,7 +142,7 @@ def inverse_root(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "columns col
     x, exponent = scaled(plain(x))
     tall = len(x) >= 2 * x.shape[1]
     for dtype in () if x.dtype == torch.float64 else WELL_CONDITIONED if tall else (torch.float64,):
-        values, q = lapack.eigenpairs(gram(x.to(dtype)))
+        values, q = torch.linalg.eigh(gram(x.to(dtype)))
         if values[0] > WELL_CONDITIONED[dtype] * values[-1]:
             root = gram((q * values.pow(-0.25)).mT)
             return unscaled(root, None if exponent is None else -exponent)
@@ -156,16 +156,10 @@ def whiten(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     are rounding error are left out instead of inverted: dependent columns cannot blow up, they stay zero.
     """
     wide, _ = scaled(plain(x).double())
-    values, q = lapack.eigenpairs(gram(wide))
+    values, q = torch.linalg.eigh(gram(wide))
     floor = len(values) * torch.finfo(torch.float64).eps * values[-1:]
-    inverse_roots = torch.where(values > floor, values, math.inf).rsqrt()
-    return (wide @ ((q * inverse_roots) @ q.mT)).to(wider(x.dtype))
-
-
-def multiplied(a: Float[Tensor, "*tasks n m"], b: Float[Tensor, "*tasks m p"]) -> Float[Tensor, "*tasks n p"]:
-    """Return a @ b; NumPy's BLAS is some percent quicker on a CPU, and computes no more than one triangle of xᵀx."""
-    blas = a.ndim == 2 and a.device.type == "cpu"
-    return torch.from_numpy(a.numpy() @ b.numpy()) if blas else a @ b
+    root: Tensor = (q * torch.where(values > floor, values, math.inf).rsqrt()) @ q.mT
+    return (wide @ root).to(wider(x.dtype))
 
 
 def _leading(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
@@ -192,7 +186,11 @@ def _check_rank(k: int) -> None:
 
 def gram(x: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks columns columns"]:
     """Return xᵀx, the Gram matrix of the columns."""
-    return multiplied(x.mT, x)
+    if x.ndim > 2 or x.device.type != "cpu":
+        return x.mT @ x
+    # NumPy notices that it is symmetric, and computes half of it.
+    array = x.numpy()
+    return torch.from_numpy(array.T @ array)
 
 
 def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | None:
@@ -203,15 +201,15 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
     the small problem of Rayleigh and Ritz, in float64, sets the directions right.
     """
     _, v = lapack.largest_eigenpairs(gram(delta), min(k + MARGIN, delta.shape[-1]))
-    image = multiplied(delta, v)
+    image = delta @ v
     # The columns fade as the singular values do; at one length they are far from dependent, if there are any.
     image /= image.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     half, failed = torch.linalg.cholesky_ex(gram(image))
     if bool((failed.bool() | (half.diagonal(dim1=-2, dim2=-1).amin(-1) < NEAR_DEPENDENT)).any()):
         return None
     u = image @ torch.linalg.inv(half).mT
-    back = multiplied(delta.mT, u)
-    values, w = lapack.eigenpairs(gram(back.double()))
+    back = delta.mT @ u
+    values, w = torch.linalg.eigh(gram(back.double()))
     turn = w.flip(-1)[..., :k]
     s = values.flip(-1)[..., :k].clamp_min(0).sqrt()
     return Factors(u @ turn.float(), s, (back @ (turn / s[..., None, :]).float()).mT)

@@ -201,10 +201,9 @@ def _orthogonalised_product(whole: Factors) -> Tensor:
     right = s[:, None] * linalg.orthogonalise(vh)
     root = linalg.inverse_root(u) if len(u) >= 2 * len(s) else None
     if root is None:
-        return linalg.multiplied(linalg.orthogonalise(u), right)
+        return linalg.orthogonalise(u) @ right
     # A tall matrix is multiplied once if the small ones are multiplied first.
-    inner = linalg.multiplied(root, right.to(root.dtype))
-    return linalg.multiplied(u.to(root.dtype), inner).to(u.dtype)
+    return (u.to(root.dtype) @ (root @ right.to(root.dtype))).to(u.dtype)
 
 
 def _between_roots(whole: Factors) -> Tensor | None:

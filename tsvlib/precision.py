@@ -17,6 +17,9 @@ SQUARED = (1e-10, 1e15)
 NOTABLE = 0.1
 """The share of an update that rounding may take without a word; in float16 and bfloat16 some is always lost."""
 
+_BLOCK = 2**17
+"""How many numbers are worked on at once where one step follows another: few enough to stay in a core's own memory."""
+
 _REMEDIES = {
     torch.float16: " or --dtype float32",
     torch.bfloat16: " or --dtype float32",
@@ -96,15 +99,17 @@ def added(
         return start.clone(), Rounding(0.0, 0.0, start.dtype)
     if not changed and dtype == start.dtype:
         return start.clone(), Rounding(0.0, 0.0, dtype)
-    wide = wider(start.dtype, update.dtype, dtype)
-    exact, change = start.to(wide), alpha * plain(update).to(wide)
-    value = (exact + change).to(dtype)
-    if not is_finite(value):
-        reached, most = float((exact.double() + change.double()).abs().max()), torch.finfo(dtype).max
-        remedy = f"choose a smaller alpha{_REMEDIES.get(dtype, '')}"
-        raise InputError(f"`{key}` would reach {reached:.3g}, and {type_name(dtype)} ends at {most:.3g}; {remedy}.")
-    missed = torch.sub(value, exact).sub_(change)
-    return value, Rounding(_square(change), _square(missed), dtype)
+    value = start.new_empty(start.shape, dtype=dtype)
+    wide, wanted, missed = wider(start.dtype, update.dtype, dtype), 0.0, 0.0
+    blocks = (torch.split(x.reshape(-1), _BLOCK) for x in (start, plain(update), value))
+    for old, step, new in zip(*blocks, strict=True):
+        exact, change = old.to(wide), alpha * step.to(wide)
+        torch.add(exact, change, out=new)
+        if not is_finite(new):
+            raise InputError(_beyond(key, start.double() + alpha * update.double(), dtype))
+        wanted += _square(change)
+        missed += _square(torch.sub(new, exact).sub_(change))
+    return value, Rounding(wanted, missed, dtype)
 
 
 def lost(roundings: Iterable[Rounding]) -> str:
@@ -137,6 +142,12 @@ def type_name(dtype: torch.dtype) -> str:
     'bfloat16'
     """
     return str(dtype).removeprefix("torch.")
+
+
+def _beyond(key: str, value: Float[Tensor, "..."], dtype: torch.dtype) -> str:
+    reached, most = float(value.abs().max()), torch.finfo(dtype).max
+    remedy = f"choose a smaller alpha{_REMEDIES.get(dtype, '')}"
+    return f"`{key}` would reach {reached:.3g}, and {type_name(dtype)} ends at {most:.3g}; {remedy}."
 
 
 def _square(x: Float[Tensor, "..."]) -> float:
