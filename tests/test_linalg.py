@@ -205,14 +205,15 @@ def test_leading_space_is_as_exact_as_that_of_a_float32_svd(slope: float, shape:
     assert (ours - best).norm() <= max(1.5 * (lapack - best).norm(), 1e-6 * best.norm())
 
 
-@pytest.mark.parametrize("slopes", [(0.5, 0.7, 0.9), (0.5, 2.0, 4.0), (0.3, 0.5, 30.0)])
+@pytest.mark.parametrize("slopes", [(0.1, 0.2, 0.3), (0.5, 0.7, 0.9), (0.5, 2.0, 4.0), (0.3, 0.5, 30.0)])
 @pytest.mark.parametrize("shape", [(60, 40), (40, 60)])
 def test_a_stack_is_decomposed_as_its_matrices_are(shape: tuple[int, int], slopes: tuple[float, ...]) -> None:
     deltas = [decaying(*shape, slope, task) for task, slope in enumerate(slopes)]
     found = linalg.leading(torch.stack(deltas), 5)
     for number, delta in enumerate(deltas):
         one = Factors(*(part[number] for part in found))
-        torch.testing.assert_close(one.product(), linalg.leading(delta, 5).product(), rtol=1e-4, atol=1e-6)
+        alone = linalg.leading(delta, 5).product()
+        assert (one.product() - alone).norm() <= 1e-5 * alone.norm()
         torch.testing.assert_close(one.u.T @ one.u, torch.eye(5), rtol=0, atol=1e-5)
     torch.testing.assert_close(found.product()[0], Factors(*(part[0] for part in found)).product())
 
