@@ -18,7 +18,7 @@ from tsvlib import devices, lapack
 from tsvlib.errors import InputError
 from tsvlib.precision import plain, scaled, unscaled, wider
 
-SOLVER = "gram-9"
+SOLVER = "gram-10"
 """Names the way ``leading`` decomposes, so that stored factors of another way are never taken for its own."""
 
 STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
@@ -205,9 +205,13 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
     # The columns fade as the singular values do; at one length they are far from dependent, if there are any.
     image /= image.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     half, failed = torch.linalg.cholesky_ex(gram(image))
-    if bool((failed.bool() | (half.diagonal(dim1=-2, dim2=-1).amin(-1) < NEAR_DEPENDENT)).any()):
+    inverse, singular = torch.linalg.inv_ex(half)
+    # The distance of each direction from all others; the diagonal of ``half`` has that from the ones before, and may be
+    # far from zero where together they are dependent.
+    distances = 1 / inverse.norm(dim=-2)
+    if bool((failed | singular).any()) or not bool((distances >= NEAR_DEPENDENT).all()):
         return None
-    u = image @ torch.linalg.inv(half).mT
+    u = image @ inverse.mT
     back = delta.mT @ u
     values, w = torch.linalg.eigh(gram(back.double()))
     turn = w.flip(-1)[..., :k]
