@@ -91,19 +91,21 @@ class _Limits:
         self._blas: threadpool_limits | None = None
 
     def hold(self) -> None:
-        with self._lock, _control_of_blas():
+        with self._lock:
             if not self._users:
                 self._precision = torch.get_float32_matmul_precision()
-                self._blas = threadpool_limits(1, user_api="blas")
+                with _control_of_blas():
+                    self._blas = threadpool_limits(1, user_api="blas")
                 torch.set_float32_matmul_precision("highest")
             self._users += 1
 
     def release(self) -> None:
-        with self._lock, _control_of_blas():
+        with self._lock:
             self._users -= 1
             if not self._users and self._blas is not None:
                 torch.set_float32_matmul_precision(self._precision)
-                self._blas.restore_original_limits()
+                with _control_of_blas():
+                    self._blas.restore_original_limits()
 
 
 @contextmanager
