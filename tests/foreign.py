@@ -11,6 +11,16 @@ from torch import Tensor
 from tsvlib.checkpoints import Checkpoint, TensorInfo, open_checkpoint
 from tsvlib.errors import InputError
 
+HUB = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+]
+"""The names that model hubs give their files, those that are read first in front."""
+
 
 def state() -> dict[str, Tensor]:
     random = torch.Generator().manual_seed(0)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from foreign import refused, same, state
+from foreign import HUB, refused, same, state
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,14 +21,6 @@ from tsvlib import checkpoints, files
 from tsvlib.checkpoints import TensorInfo, open_checkpoint
 
 ROOT = Path(__file__).parents[1]
-HUB = [
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "open_clip_model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "open_clip_pytorch_model.bin",
-]
 # Prints by how many bytes the resident memory grows while all tensors are read, after two of them warmed up.
 READER = """
 import sys

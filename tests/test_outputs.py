@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import small_models
 import torch
+from foreign import HUB
 from safetensors.torch import save_file
 
 from tsvlib import __main__, artefacts, checkpoints, outputs
@@ -19,14 +20,6 @@ from tsvlib.artefacts import Inputs, Session
 from tsvlib.errors import InputError
 
 COMMANDS = ["merge", "compress", "expand", "interference", "spectra"]
-HUB = [
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "open_clip_model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "open_clip_pytorch_model.bin",
-]
 WRITABLE = [name for name in HUB if name.endswith(".safetensors")]
 
 
