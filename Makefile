@@ -26,7 +26,7 @@ ifeq ($(filter $(PROFILE),$(PROFILES)),)
 $(error There is no profile "$(PROFILE)"; choose one of: $(PROFILES))
 endif
 
-# The checkout holds what its own parameters give. The test profile goes to build, as tsvlib.paths has it, and so do runs
+# The checkout holds what its own parameters give. The test profile goes to build, as compendium.paths has it, and so do runs
 # with further seeds, which share the cache.
 OWN := $(if $(filter smoke,$(PROFILE)),build/smoke,.)
 FURTHER := $(if $(filter-out 0,$(FURTHER_SEEDS)),-further_seeds-$(FURTHER_SEEDS))
@@ -46,7 +46,7 @@ FIRST_SUITE := $(CACHE)/$(PROFILE)/experts-first_suite.json
 PYTHON := $(VENV)/bin/python
 
 # One place for everything that could change a number, and for folders that tools would make in the home directory.
-export PYTHONPATH := $(CURDIR)
+export PYTHONPATH := $(CURDIR):$(CURDIR)/notebooks
 export OMP_NUM_THREADS := $(THREADS)
 export OMP_WAIT_POLICY := passive
 TOOL_FOLDERS := JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR IPYTHONDIR MPLCONFIGDIR HF_HOME TORCH_HOME \
@@ -57,9 +57,9 @@ $(foreach folder,$(TOOL_FOLDERS),$(eval export $(folder) := $(CURDIR)/build/home
 table = $(R)/$(1).csv $(R)/$(1).json
 figure = $(addprefix $(F)/$(1).,pdf svg png txt)
 printed = $(addprefix $(F)/$(1).,csv md tex)
-run = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.run $< -p profile=$(PROFILE)
+run = @$(eval WORKED := yes)$(PYTHON) -m compendium.runner $< -p profile=$(PROFILE)
 compute = $(run)$(if $(FURTHER), -p further_seeds=$(FURTHER_SEEDS))
-train = @$(eval WORKED := yes)$(PYTHON) -m tsvlib.experts train --profile $(PROFILE)
+train = @$(eval WORKED := yes)$(PYTHON) -m compendium.worlds.experts train --profile $(PROFILE)
 # From the root, so that links between folders work and tsvlib can be read beside the notebooks.
 open_lab = $(PYTHON) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB)
 train_all = $(train)$(if $(FURTHER), --further-seeds $(FURTHER_SEEDS))
@@ -73,12 +73,13 @@ TABLES := $(foreach stem,merge compress ablation requirements test_time theory,$
 PAGE := $(addprefix $(F)/paper.,html pdf)
 RESULTS := $(foreach name,checkpoints spectra interference procrustes similarity merge compress ablation alpha alpha_search test_time confusion,$(call table,$(name)))
 
-DATA := $(wildcard tsvlib/datasets/*.py)
+DATA := $(wildcard notebooks/compendium/worlds/datasets/*.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
-STUDY := tsvlib/studies.py tsvlib/evaluation.py tsvlib/taskvectors.py
-CORE := $(addprefix tsvlib/,linalg.py sti.py lapack.py precision.py spectra.py devices.py taskvectors.py merging.py methods.py baselines.py masks.py compression.py)
-DRAW := tsvlib/plotting.py tsvlib/tsv.mplstyle
-AUDITING := $(addprefix tsvlib/,audit.py published.py tables.py)
+C := notebooks/compendium
+STUDY := $(C)/study/studies.py $(C)/study/evaluation.py tsvlib/taskvectors.py
+CORE := $(addprefix tsvlib/,linalg.py sti.py eigen.py precision.py store.py devices.py taskvectors.py merging.py compression.py) $(wildcard tsvlib/methods/*.py)
+DRAW := $(C)/paper/plotting.py $(C)/paper/tsv.mplstyle
+AUDITING := $(addprefix $(C)/,paper/audit.py published.py paper/tables.py)
 
 ##@ The paper
 
@@ -92,10 +93,10 @@ tables: $(TABLES)  ## the printed tables and what they need
 experts: | intact-environment  ## train the experts that are missing or damaged
 	$(train_all)
 pretrain: | intact-environment  ## train the shipped base models anew (hours)
-	$(PYTHON) -m tsvlib.pretraining --profile $(PROFILE)
+	$(PYTHON) -m compendium.worlds.pretraining --profile $(PROFILE)
 
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
-$(FIRST_SUITE): tsvlib/training.py tsvlib/models.py $(DATA) $(BASES)
+$(FIRST_SUITE): $(C)/worlds/training.py $(C)/worlds/models.py $(DATA) $(BASES)
 	$(train) --first-suite
 	@touch $@
 $(EXPERTS): $(FIRST_SUITE)
@@ -107,12 +108,12 @@ $(N)/00_tour.ipynb: notebooks/00_tour.py $(FIRST_SUITE) $(STUDY) $(CORE) $(DRAW)
 	$(run)
 $(call figure,tasks) $(N)/01_tasks.ipynb &: notebooks/01_tasks.py $(EXPERTS) $(DATA) $(DRAW)
 	$(run)
-$(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.py $(EXPERTS) $(STUDY) tsvlib/tables.py
+$(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.py $(EXPERTS) $(STUDY) $(C)/paper/tables.py
 	$(compute)
 $(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(call table,checkpoints) $(CORE)
 	$(compute)
 $(call table,interference) $(call table,procrustes) $(N)/12_interference.ipynb &: notebooks/12_interference.py \
-  $(call table,checkpoints) $(CORE) tsvlib/interference.py tsvlib/claims.py
+  $(call table,checkpoints) $(CORE) $(C)/study/interference.py $(C)/paper/claims.py
 	$(compute)
 $(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,checkpoints) $(CORE)
 	$(compute)
@@ -121,68 +122,68 @@ $(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call
 $(call table,ablation) $(N)/15_ablation.ipynb &: notebooks/15_ablation.py $(call table,merge)
 	$(run)
 $(call table,alpha) $(call table,alpha_search) $(N)/16_alpha.ipynb &: notebooks/16_alpha.py $(call table,checkpoints) $(CORE) \
-  tsvlib/alpha.py tsvlib/published.py $(addprefix data/published/,alpha.csv alpha_subsets.csv data_sets.csv) | $(call table,merge)
+  $(C)/study/alpha.py $(C)/published.py $(addprefix data/published/,alpha.csv alpha_subsets.csv data_sets.csv) | $(call table,merge)
 	$(run)
 $(call table,test_time) $(N)/17_test_time.ipynb &: notebooks/17_test_time.py $(call table,checkpoints) $(CORE) \
-  tsvlib/adaptation.py tsvlib/plotting.py
+  $(C)/study/adaptation.py $(C)/paper/plotting.py
 	$(run)
 $(call table,similarity) $(N)/18_similarity.ipynb &: notebooks/18_similarity.py $(call table,checkpoints) $(CORE) \
-  tsvlib/similarity.py | $(call table,merge)
+  $(C)/study/similarity.py | $(call table,merge)
 	$(compute)
 $(call table,confusion) $(N)/19_confusion.ipynb &: notebooks/19_confusion.py $(call table,merge)
 	$(run)
 $(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) \
-  data/published/low_rank.csv tsvlib/published.py $(DRAW)
+  data/published/low_rank.csv $(C)/published.py $(DRAW)
 	$(run)
 $(INTERFERENCE) $(N)/21_fig_interference.ipynb &: notebooks/21_fig_interference.py $(call table,interference) \
   $(call table,procrustes) $(DRAW)
 	$(run)
 $(call figure,scaling) $(N)/22_fig_scaling.ipynb &: notebooks/22_fig_scaling.py $(call table,merge) data/published/merging.csv \
-  tsvlib/published.py $(DRAW)
+  $(C)/published.py $(DRAW)
 	$(run)
 $(call figure,radar) $(N)/23_fig_radar.ipynb &: notebooks/23_fig_radar.py $(call table,merge) $(call table,compress) $(DRAW)
 	$(run)
 $(call figure,spectra_tasks) $(N)/24_fig_spectra_tasks.ipynb &: notebooks/24_fig_spectra_tasks.py $(call table,spectra) $(DRAW)
 	$(run)
 $(call figure,alpha) $(N)/25_fig_alpha.ipynb &: notebooks/25_fig_alpha.py $(call table,alpha) data/published/alpha.csv \
-  tsvlib/published.py $(DRAW)
+  $(C)/published.py $(DRAW)
 	$(run)
 $(call figure,similarity) $(N)/26_fig_similarity.ipynb &: notebooks/26_fig_similarity.py $(call table,similarity) $(DRAW)
 	$(run)
 $(call figure,interference_accuracy) $(N)/27_fig_interference_accuracy.ipynb &: notebooks/27_fig_interference_accuracy.py \
-  $(call table,interference) $(call table,merge) tsvlib/claims.py $(DRAW)
+  $(call table,interference) $(call table,merge) $(C)/paper/claims.py $(DRAW)
 	$(run)
 $(call figure,storage) $(N)/28_fig_storage.ipynb &: notebooks/28_fig_storage.py $(call table,spectra) $(call table,compress) $(DRAW)
 	$(run)
 $(call figure,confusion) $(N)/29_fig_confusion.ipynb &: notebooks/29_fig_confusion.py $(call table,confusion) $(DRAW)
 	$(run)
-$(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge) tsvlib/plotting.py \
-  $(addprefix data/published/,merging.csv successors.csv) tsvlib/published.py
+$(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge) $(C)/paper/plotting.py \
+  $(addprefix data/published/,merging.csv successors.csv) $(C)/published.py
 	$(run)
-$(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(call table,compress) tsvlib/plotting.py \
-  data/published/compression.csv tsvlib/published.py
+$(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(call table,compress) $(C)/paper/plotting.py \
+  data/published/compression.csv $(C)/published.py
 	$(run)
 $(call printed,requirements) $(N)/33_tab_requirements.ipynb &: notebooks/33_tab_requirements.py $(EXPERTS) $(CORE) \
-  data/published/requirements.csv tsvlib/requirements.py tsvlib/published.py tsvlib/plotting.py
+  data/published/requirements.csv $(C)/paper/requirements.py $(C)/published.py $(C)/paper/plotting.py
 	$(run)
 $(call printed,ablation) $(N)/32_tab_ablation.ipynb &: notebooks/32_tab_ablation.py $(call table,merge) $(call table,ablation) \
-  data/published/ablation.csv tsvlib/published.py
+  data/published/ablation.csv $(C)/published.py
 	$(run)
 $(call printed,test_time) $(N)/34_tab_test_time.ipynb &: notebooks/34_tab_test_time.py $(call table,merge) \
-  $(call table,test_time) data/published/test_time.csv tsvlib/plotting.py tsvlib/published.py
+  $(call table,test_time) data/published/test_time.csv $(C)/paper/plotting.py $(C)/published.py
 	$(run)
-$(CLAIMS) $(N)/41_claims.ipynb &: notebooks/41_claims.py data/published/claims.csv tsvlib/claims.py tsvlib/published.py \
+$(CLAIMS) $(N)/41_claims.ipynb &: notebooks/41_claims.py data/published/claims.csv $(C)/paper/claims.py $(C)/published.py \
   $(foreach name,spectra interference procrustes merge compress ablation alpha,$(call table,$(name)))
 	$(run)
-$(call printed,theory) $(N)/42_theory.ipynb &: notebooks/42_theory.py $(EXPERTS) $(STUDY) $(CORE) tsvlib/interference.py tsvlib/theory.py \
+$(call printed,theory) $(N)/42_theory.ipynb &: notebooks/42_theory.py $(EXPERTS) $(STUDY) $(CORE) $(C)/study/interference.py $(C)/study/theory.py \
   | $(call table,merge)
 	$(run)
 $(AUDIT) $(N)/40_audit.ipynb &: notebooks/40_audit.py $(EXPERTS) $(wildcard data/published/*.csv) $(AUDITING)
 	$(run)
 # Last of all, what the figures folder holds, on one page in the paper's order.
-$(PAGE) &: tsvlib/items.toml $(addprefix tsvlib/,contents.py page.py page.html.j2 sheets.py) data/$(PROFILE)/profile.toml \
+$(PAGE) &: $(C)/paper/items.toml $(addprefix $(C)/paper/,contents.py page.py page.html.j2 sheets.py) data/$(PROFILE)/profile.toml \
   $(COPIES) $(FIGURES) $(TABLES)
-	@$(eval WORKED := yes)$(PYTHON) -m tsvlib.page --profile $(PROFILE)
+	@$(eval WORKED := yes)$(PYTHON) -m compendium.paper.page --profile $(PROFILE)
 
 # The runner replaces files only when a notebook has succeeded, so an interrupt must not delete what was there before.
 .PRECIOUS: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(PAGE) $(EXPERTS) $(FIRST_SUITE)
@@ -190,7 +191,7 @@ $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(EXPERTS) $(FIRST_SUITE): | intact-ex
 
 .PHONY: intact-experts intact-environment
 intact-experts: intact-environment
-	@$(PYTHON) -m tsvlib.experts check --profile $(PROFILE)
+	@$(PYTHON) -m compendium.worlds.experts check --profile $(PROFILE)
 
 ##@ Checks
 
@@ -209,8 +210,8 @@ check: lint  ## lint, then test
 	@$(MAKE) --no-print-directory test
 verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(MAKE) --no-print-directory paper OUT=build/verify
-	@$(PYTHON) -m tsvlib.verify check $(R) || true  # told; whether numbers agree is what decides
-	@$(PYTHON) -m tsvlib.verify compare $(R) build/verify/data/results/$(PROFILE)
+	@$(PYTHON) -m compendium.paper.verify check $(R) || true  # told; whether numbers agree is what decides
+	@$(PYTHON) -m compendium.paper.verify compare $(R) build/verify/data/results/$(PROFILE)
 
 bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (40 GB of disk)
 	$(PYTHON) -m bench.run merge paper memory storage figure

@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from bench.table import Row
+from compendium.paper.plotting import METHOD_STYLE, use_style
 from tsvlib.files import replacing
-from tsvlib.plotting import METHOD_STYLE, use_style
 
 ALT = "Bars: seconds of merging and of the paper's linear algebra, ours and literal; memory; bytes of TSV-C files."
 LITERAL = METHOD_STYLE["zero_shot"]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tsvlib import paths
+from compendium import paths
 
 _UNIT = 1 if sys.platform == "darwin" else 1024
 

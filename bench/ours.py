@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.literal import FRACTIONS
 from tsvlib import compression, linalg, merging, sti
 from tsvlib.compression import Rank
-from tsvlib.spectra import Spectra
+from tsvlib.store import Spectra
 from tsvlib.taskvectors import MemorySuite
 
 Matrix = Float[Tensor, "rows columns"]

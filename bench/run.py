@@ -12,7 +12,8 @@ from pathlib import Path
 from bench import backbone, drawing, steps, table
 from bench.steps import Settings
 from bench.table import Row
-from tsvlib import devices, paths
+from compendium import paths
+from tsvlib import devices
 from tsvlib.errors import InputError
 
 RESULTS = paths.ROOT / "bench" / "results"

@@ -20,7 +20,11 @@ layer = "visual.transformer.resblocks.0.attn.in_proj_weight"  # the task matrix 
 import matplotlib.pyplot as plt
 import torch
 
-from tsvlib import datasets, linalg, merging, plotting, profiles, provenance, sti, studies
+from compendium import profiles, provenance
+from compendium.paper import plotting
+from compendium.study import studies
+from compendium.worlds import datasets
+from tsvlib import linalg, merging, sti
 
 plotting.use_style()
 

@@ -18,7 +18,9 @@ profile = "mini"  # smoke or mini: how many tasks are shown
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from tsvlib import datasets, plotting, profiles, provenance
+from compendium import profiles, provenance
+from compendium.paper import plotting
+from compendium.worlds import datasets
 
 plotting.use_style()
 

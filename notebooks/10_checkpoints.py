@@ -18,7 +18,11 @@ further_seeds = 0  # how many seeds per backbone beyond those of the profile
 # %%
 import pandas as pd
 
-from tsvlib import datasets, experts, profiles, progress, provenance, results, studies, tables
+from compendium import profiles, provenance
+from compendium.paper import results, tables
+from compendium.study import studies
+from compendium.worlds import datasets, experts
+from tsvlib import progress
 
 # %% [markdown]
 # ## Training

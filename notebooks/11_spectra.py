@@ -18,7 +18,11 @@ further_seeds = 0  # how many seeds per backbone beyond those of the profile
 # %%
 import pandas as pd
 
-from tsvlib import datasets, profiles, progress, provenance, results, studies
+from compendium import profiles, provenance
+from compendium.paper import results
+from compendium.study import studies
+from compendium.worlds import datasets
+from tsvlib import progress
 
 # %% [markdown]
 # ## Rebuild and measure

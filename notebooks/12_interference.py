@@ -19,7 +19,10 @@ further_seeds = 0  # how many seeds per backbone beyond those of the profile
 # %%
 import pandas as pd
 
-from tsvlib import claims, interference, profiles, progress, provenance, results, studies
+from compendium import profiles, provenance
+from compendium.paper import claims, results
+from compendium.study import interference, studies
+from tsvlib import progress
 
 # %% [markdown]
 # ## Every matrix of every run

@@ -19,7 +19,10 @@ further_seeds = 0  # how many seeds per backbone beyond those of the profile
 # %%
 import pandas as pd
 
-from tsvlib import profiles, progress, provenance, results, studies, tables
+from compendium import profiles, provenance
+from compendium.paper import results, tables
+from compendium.study import studies
+from tsvlib import progress
 
 # %% [markdown]
 # ## Compress and measure

@@ -17,7 +17,10 @@ profile = "mini"  # smoke or mini: which models and tasks
 # %%
 import pandas as pd
 
-from tsvlib import merging, profiles, progress, provenance, results, studies, tables
+from compendium import profiles, provenance
+from compendium.paper import results, tables
+from compendium.study import studies
+from tsvlib import merging, progress
 
 # %% [markdown]
 # ## One step at a time

@@ -18,7 +18,10 @@ profile = "mini"  # smoke or mini: which models and tasks
 # %%
 import pandas as pd
 
-from tsvlib import alpha, merging, profiles, progress, provenance, results, studies
+from compendium import profiles, provenance
+from compendium.paper import results
+from compendium.study import alpha, studies
+from tsvlib import merging, progress
 
 # %% [markdown]
 # ## The subsets

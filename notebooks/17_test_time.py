@@ -20,7 +20,11 @@ import math
 
 import pandas as pd
 
-from tsvlib import adaptation, datasets, plotting, profiles, progress, provenance, results, studies, tables
+from compendium import profiles, provenance
+from compendium.paper import plotting, results, tables
+from compendium.study import adaptation, studies
+from compendium.worlds import datasets
+from tsvlib import progress
 
 # %% [markdown]
 # ## The protocol

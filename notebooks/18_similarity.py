@@ -18,7 +18,10 @@ further_seeds = 0  # how many seeds per backbone beyond those of the profile
 # %%
 import pandas as pd
 
-from tsvlib import profiles, progress, provenance, results, similarity, studies
+from compendium import profiles, provenance
+from compendium.paper import results
+from compendium.study import similarity, studies
+from tsvlib import progress
 
 # %% [markdown]
 # ## The map

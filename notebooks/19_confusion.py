@@ -16,7 +16,10 @@ profile = "mini"  # smoke or mini: which models and tasks
 # %%
 import pandas as pd
 
-from tsvlib import merging, profiles, progress, provenance, results, studies
+from compendium import profiles, provenance
+from compendium.paper import results
+from compendium.study import studies
+from tsvlib import merging, progress
 
 # %% [markdown]
 # ## The model

@@ -17,7 +17,8 @@ profile = "mini"  # smoke or mini: whose results are drawn
 # %%
 import matplotlib.pyplot as plt
 
-from tsvlib import plotting, profiles, provenance, published, results, tables
+from compendium import profiles, provenance, published
+from compendium.paper import plotting, results, tables
 
 plotting.use_style()
 

@@ -19,7 +19,8 @@ import math
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from tsvlib import plotting, profiles, provenance, results
+from compendium import profiles, provenance
+from compendium.paper import plotting, results
 
 plotting.use_style()
 

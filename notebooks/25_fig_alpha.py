@@ -18,7 +18,8 @@ profile = "mini"  # smoke or mini: whose results are drawn
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-from tsvlib import plotting, profiles, provenance, published, results
+from compendium import profiles, provenance, published
+from compendium.paper import plotting, results
 
 plotting.use_style()
 

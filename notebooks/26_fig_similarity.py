@@ -16,7 +16,8 @@ profile = "mini"  # smoke or mini: whose results are drawn
 # %%
 import matplotlib.pyplot as plt
 
-from tsvlib import plotting, profiles, provenance, results
+from compendium import profiles, provenance
+from compendium.paper import plotting, results
 
 plotting.use_style()
 

@@ -17,7 +17,8 @@ profile = "mini"  # smoke or mini: whose results are drawn
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from tsvlib import claims, plotting, profiles, provenance, results
+from compendium import profiles, provenance
+from compendium.paper import claims, plotting, results
 
 plotting.use_style()
 

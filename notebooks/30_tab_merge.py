@@ -17,7 +17,8 @@ profile = "mini"  # smoke or mini: whose results are printed
 # %%
 import pandas as pd
 
-from tsvlib import plotting, profiles, provenance, published, results, tables
+from compendium import profiles, provenance, published
+from compendium.paper import plotting, results, tables
 
 # %% [markdown]
 # Where a backbone was fine-tuned with several seeds, accuracies carry their standard deviation over whole runs. TIES

@@ -17,7 +17,8 @@ profile = "mini"  # smoke or mini: whose results are printed
 # %%
 import pandas as pd
 
-from tsvlib import plotting, profiles, provenance, published, results, tables
+from compendium import profiles, provenance, published
+from compendium.paper import plotting, results, tables
 
 # %% [markdown]
 # TSV-C keeps one over the number of tasks of each task vector's singular components; alpha is 1 and nothing is tuned.

@@ -16,7 +16,8 @@ profile = "mini"  # smoke or mini: whose results are printed
 # %%
 import pandas as pd
 
-from tsvlib import profiles, provenance, published, results, tables
+from compendium import profiles, provenance, published
+from compendium.paper import results, tables
 
 # %% [markdown]
 # Neither step is task arithmetic and both are TSV-M; these rows are those of the first seed in Table 2. All values are

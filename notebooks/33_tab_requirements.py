@@ -15,7 +15,8 @@
 profile = "mini"  # smoke or mini: in whose folder the table is printed
 
 # %%
-from tsvlib import plotting, provenance, published, requirements, results
+from compendium import provenance, published
+from compendium.paper import plotting, requirements, results
 
 # %% [markdown]
 # Every method of this library declares what it requires where it is defined. Methods that only the paper has are

@@ -16,7 +16,8 @@ profile = "mini"  # smoke or mini: whose results are printed
 # %%
 import pandas as pd
 
-from tsvlib import plotting, profiles, provenance, published, results, tables
+from compendium import profiles, provenance, published
+from compendium.paper import plotting, results, tables
 
 # %% [markdown]
 # The merged models without adaptation are those of Table 2: same backbone, same suite, first seed. Their alpha was

@@ -18,7 +18,8 @@ profile = "mini"  # smoke or mini: in whose folder the tables are written
 # %%
 import pandas as pd
 
-from tsvlib import audit, provenance, published, results
+from compendium import provenance, published
+from compendium.paper import audit, results
 
 experts = published.load("experts")
 per_dataset = published.load("per_dataset")

@@ -3,10 +3,10 @@
 #
 # What the paper claims, its number, ours, and whether the claim holds at this scale. A claim is a statement about
 # cases (runs, cells of a table, matrices). It *holds* if it is true in all of them, *holds in part* if in at least
-# half, and otherwise *does not hold here*. The rules are part of `tsvlib.claims`. Those for the low-rank curve, TSV-C,
-# storage and task arithmetic came after the first numbers; they take the paper's own thresholds, except the margin of
-# one point (notebook 13) and the factor of 1.2 for storage, which are ours. All others were written before their
-# numbers existed.
+# half, and otherwise *does not hold here*. The rules are part of `compendium.paper.claims`. Those for the low-rank
+# curve, TSV-C, storage and task arithmetic came after the first numbers; they take the paper's own thresholds, except
+# the margin of one point (notebook 13) and the factor of 1.2 for storage, which are ours. All others were written
+# before their numbers existed.
 #
 # | | |
 # |---|---|
@@ -19,7 +19,8 @@
 profile = "mini"  # smoke or mini: whose results are judged
 
 # %%
-from tsvlib import claims, profiles, provenance, published, results
+from compendium import profiles, provenance, published
+from compendium.paper import claims, results
 
 # %% [markdown]
 # Nothing is computed anew: the numbers are those of the result tables.

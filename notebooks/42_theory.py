@@ -17,7 +17,10 @@ profile = "mini"  # smoke or mini: whose task matrices are examined
 # %%
 import pandas as pd
 
-from tsvlib import interference, linalg, merging, profiles, provenance, results, sti, studies, theory
+from compendium import profiles, provenance
+from compendium.paper import results
+from compendium.study import interference, studies, theory
+from tsvlib import linalg, merging, sti
 
 # %% [markdown]
 # ## The task matrices

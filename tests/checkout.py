@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tsvlib import paths
+from compendium import paths
 
 KINDS = {
     "tour": "00_tour",

@@ -20,9 +20,9 @@ os.environ.update(dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTT
 @pytest.fixture(scope="session", autouse=True)
 def _private_folders():
     # Imported here because jaxtyping's hook must see the first import of tsvlib.
-    from tsvlib import run
+    from compendium import runner
 
-    run.use_private_folders()
+    runner.use_private_folders()
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def output(monkeypatch, tmp_path):
 @pytest.fixture(autouse=True)
 def _nothing_read(monkeypatch):
     """Let each test be a process of its own in what it has read."""
-    from tsvlib import provenance
+    from compendium import provenance
 
     monkeypatch.setattr(provenance, "_READ", {})
 
@@ -76,7 +76,8 @@ def _nothing_read(monkeypatch):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """The output root of a finished, uninterrupted training of the smoke experts; tests must not change it."""
-    from tsvlib import experts, profiles
+    from compendium import profiles
+    from compendium.worlds import experts
 
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("trained")

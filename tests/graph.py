@@ -6,9 +6,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tsvlib import paths
+from compendium import paths
 
 Rules = Mapping[str, list[str]]
+ROOTS = {"tsvlib": Path(), "compendium": Path("notebooks")}
 
 
 def rules(profile: str = "mini", folder: Path = paths.ROOT) -> Rules:
@@ -41,10 +42,15 @@ def calls(source: Path, module: str, function: str, position: int = 0) -> set[st
 
 
 def imported_modules(source: Path) -> set[str]:
-    """Return the modules of ``tsvlib`` that a notebook imports."""
-    modules = set()
+    """Return the modules of this checkout that a notebook imports, by their full names."""
+    names = set()
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tsvlib":
-            below = (node.module or "").split(".")[1:]
-            modules |= {below[0]} if below else {alias.name for alias in node.names}
-    return modules
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOTS:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name if files_of(name) else name.rpartition(".")[0] for name in names}
+
+
+def files_of(module: str) -> set[str]:
+    """Return the files that a module or package may be in, relative to the checkout."""
+    place = (ROOTS[module.split(".")[0]] / Path(*module.split("."))).as_posix()
+    return {name for name in (f"{place}.py", f"{place}/__init__.py") if (paths.ROOT / name).is_file()}

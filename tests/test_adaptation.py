@@ -15,8 +15,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsvlib import adaptation, checkpoints, models
-from tsvlib.adaptation import Adapted, Settings, Unlabelled, adapt
+from compendium.study import adaptation
+from compendium.study.adaptation import Adapted, Settings, Unlabelled, adapt
+from compendium.worlds import models
+from tsvlib import checkpoints
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import StateDict, TaskVector
 

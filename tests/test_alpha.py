@@ -6,8 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tsvlib import alpha, datasets, merging, paths, profiles, published, studies
-from tsvlib.evaluation import normalised_accuracy, search_alpha
+from compendium import paths, profiles, published
+from compendium.study import alpha, studies
+from compendium.study.evaluation import normalised_accuracy, search_alpha
+from compendium.worlds import datasets
+from tsvlib import merging
 
 SMOKE, MINI = profiles.load("smoke"), profiles.load("mini")
 RECORDED = pd.read_csv(paths.ROOT / "data" / "results" / "mini" / "alpha_search.csv")

@@ -14,9 +14,11 @@ import small_models
 import torch
 from safetensors.torch import save_file
 
-from tsvlib import artefacts, checkpoints, linalg, measurements, paths
-from tsvlib.artefacts import Inputs, Session
-from tsvlib.spectra import Spectra
+from compendium import paths
+from tsvlib import checkpoints, linalg
+from tsvlib.cli import measurements, workflows
+from tsvlib.cli.workflows import Inputs, Session
+from tsvlib.store import Spectra
 from tsvlib.taskvectors import MatrixRule
 
 DEVICES = [
@@ -34,7 +36,7 @@ def models(tmp_path: Path) -> tuple[Path, list[Path]]:
 @pytest.mark.parametrize("alpha", [1.0, 0.3])
 def test_merged_file_is_the_papers_algorithm(models, tmp_path: Path, alpha: float, device: str) -> None:
     out = tmp_path / "merged.safetensors"
-    artefacts.merge(Inputs(*models), out, "tsv-m", alpha, Session(device=torch.device(device)))
+    workflows.merge(Inputs(*models), out, "tsv-m", alpha, Session(device=torch.device(device)))
     found, expected = checkpoints.load(out), small_models.merged(3, alpha)
     assert found.keys() == expected.keys()
     for key, tensor in found.items():
@@ -47,14 +49,14 @@ def test_merged_file_is_the_papers_algorithm(models, tmp_path: Path, alpha: floa
 def test_order_of_experts_hardly_matters(models, tmp_path: Path) -> None:
     base, experts = models
     for name, order in {"one": experts, "other": experts[::-1]}.items():
-        artefacts.merge(Inputs(base, order), tmp_path / f"{name}.safetensors", "tsv-m", 1.0, Session())
+        workflows.merge(Inputs(base, order), tmp_path / f"{name}.safetensors", "tsv-m", 1.0, Session())
     one, other = (checkpoints.load(tmp_path / f"{name}.safetensors") for name in ("one", "other"))
     for key in set(small_models.SHAPES) - small_models.UNTRAINED:
         assert (one[key] - other[key]).norm() <= 1e-6 * (one[key] - small_models.state(0)[key]).norm()
 
 
 def test_the_recipe_names_the_versions_that_can_change_a_bit(models, tmp_path: Path) -> None:
-    artefacts.merge(Inputs(*models), tmp_path / "out.safetensors", "tsv-m", 1.0, Session())
+    workflows.merge(Inputs(*models), tmp_path / "out.safetensors", "tsv-m", 1.0, Session())
     recipe = checkpoints.recipe(tmp_path / "out.safetensors")
     assert recipe["versions"].keys() == {"python", "numpy", "scipy", "torch"}
 
@@ -65,7 +67,7 @@ def test_other_types_are_merged_in_single_precision_and_kept(tmp_path: Path, dty
     files = [tmp_path / f"{seed}.safetensors" for seed in range(4)]
     for file, state in zip(files, states, strict=True):
         checkpoints.save(file, state, {})
-    artefacts.merge(Inputs(files[0], files[1:]), tmp_path / "out.safetensors", "tsv-m", 0.7, Session())
+    workflows.merge(Inputs(files[0], files[1:]), tmp_path / "out.safetensors", "tsv-m", 0.7, Session())
     expected = small_models.merged(3, 0.7, states)
     eps = max(torch.finfo(dtype).eps, 1e-6)
     for key, tensor in checkpoints.load(tmp_path / "out.safetensors").items():
@@ -78,11 +80,11 @@ def test_other_types_are_merged_in_single_precision_and_kept(tmp_path: Path, dty
 )
 def test_workers_and_the_store_change_no_byte(models, tmp_path: Path, method: str) -> None:
     out = tmp_path / "merged.safetensors"
-    expected = artefacts.merge(Inputs(*models), out, method, 1.0, Session())
+    expected = workflows.merge(Inputs(*models), out, method, 1.0, Session())
     content = out.read_bytes()
     store = Spectra(tmp_path / "store")
     for session in (Session(workers=2), Session(workers=3, spectra=store), Session(spectra=store)):
-        assert artefacts.merge(Inputs(*models), out, method, 1.0, session) == expected
+        assert workflows.merge(Inputs(*models), out, method, 1.0, session) == expected
         assert out.read_bytes() == content
 
 
@@ -95,9 +97,9 @@ def test_folders_shards_and_pickles_give_the_same_tensors(models, tmp_path: Path
         save_file({k: t for k, t in small_models.state(1).items() if shards[k] == name}, folder / name)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     torch.save(small_models.state(2), tmp_path / "expert2.pt")
-    artefacts.merge(Inputs(*models), tmp_path / "one.safetensors", "tsv-m", 1.0, Session())
+    workflows.merge(Inputs(*models), tmp_path / "one.safetensors", "tsv-m", 1.0, Session())
     others = Inputs(base, [folder, tmp_path / "expert2.pt", experts[2]])
-    artefacts.merge(others, tmp_path / "other.safetensors", "tsv-m", 1.0, Session())
+    workflows.merge(others, tmp_path / "other.safetensors", "tsv-m", 1.0, Session())
     one, other = (checkpoints.load(tmp_path / f"{name}.safetensors") for name in ("one", "other"))
     assert all(torch.equal(one[key], other[key]) for key in one)
 
@@ -107,12 +109,12 @@ def test_folders_shards_and_pickles_give_the_same_tensors(models, tmp_path: Path
 def test_compressed_file_has_the_bytes_of_the_formula(models, tmp_path: Path, rank: str, k: int, dtype: str) -> None:
     base, experts = models
     out, again = tmp_path / "factors.safetensors", tmp_path / "expert.safetensors"
-    artefacts.compress(Inputs(base, experts[:1]), out, rank, dtype, Session(workers=2))
+    workflows.compress(Inputs(base, experts[:1]), out, rank, dtype, Session(workers=2))
     size = {"float32": 4}.get(dtype, 2)
     values = size * k * ((24 + 12) + (12 + 15)) + 4 * 2 * k + 4 * (8 * 3 * 2 * 2 + 5)
     header = 8 + int.from_bytes(out.read_bytes()[:8], "little")
     assert out.stat().st_size == header + values
-    artefacts.expand(Inputs(base, []), out, again, 1.0, Session())
+    workflows.expand(Inputs(base, []), out, again, 1.0, Session())
     found, start, end = checkpoints.load(again), small_models.state(0), small_models.state(1)
     tolerance = {"float32": 1e-5, "float16": 1e-3, "bfloat16": 1e-2}[dtype]
     for key, tensor in found.items():
@@ -126,8 +128,8 @@ def test_expanding_halves_and_parts(models, tmp_path: Path) -> None:
     base, experts = models
     out, again = tmp_path / "factors.safetensors", tmp_path / "expert.safetensors"
     session = Session(MatrixRule(split_qkv=True, convolutions=True))
-    artefacts.compress(Inputs(base, experts[:1]), out, "energy=1", "float32", session)
-    artefacts.expand(Inputs(base, []), out, again, 0.5, session)
+    workflows.compress(Inputs(base, experts[:1]), out, "energy=1", "float32", session)
+    workflows.expand(Inputs(base, []), out, again, 0.5, session)
     start, end = small_models.state(0), small_models.state(1)
     for key, tensor in checkpoints.load(again).items():
         torch.testing.assert_close(tensor, (start[key] + end[key]) / 2 if key in SHAPED else start[key])
@@ -178,8 +180,8 @@ layout = {f"layer{number:03}.weight": info for number in range(n_keys)}
 files = [folder / f"{seed}.safetensors" for seed in range(3)]
 for seed, file in enumerate(files):
     checkpoints.write(file, layout, {}, tensors(seed))
-inputs = artefacts.Inputs(files[0], files[1:])
-artefacts.merge(inputs, folder / "out.safetensors", sys.argv[3], 1.0, artefacts.Session())
+inputs = workflows.Inputs(files[0], files[1:])
+workflows.merge(inputs, folder / "out.safetensors", sys.argv[3], 1.0, workflows.Session())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsvlib import audit, published
+from compendium import published
+from compendium.paper import audit
 from tsvlib.errors import InputError
 
 
@@ -76,6 +77,6 @@ def test_tables_agree_where_they_state_the_same_number():
 def test_an_unknown_table_is_named(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="there are no published numbers `radar`; choose one of ablation"):
         published.load("radar")
-    monkeypatch.setattr("tsvlib.paths.ROOT", tmp_path)
+    monkeypatch.setattr("compendium.paths.ROOT", tmp_path)
     with pytest.raises(InputError, match=r"merging\.csv: cannot be read .*restore it from git"):
         published.load("merging")

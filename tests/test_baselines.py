@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsvlib import artefacts, baselines, checkpoints, merging
-from tsvlib.artefacts import Inputs, Session
+from tsvlib import checkpoints, merging
+from tsvlib.cli import workflows
+from tsvlib.cli.workflows import Inputs, Session
 from tsvlib.errors import InputError
+from tsvlib.methods import ties
 from tsvlib.taskvectors import MatrixRule, MemorySuite
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -55,7 +57,7 @@ def yadav(vectors: Array, share: float, mean: bool) -> Array:
 def test_ties_is_its_papers_algorithm_on_whole_task_vectors(mean: bool, n_tasks: int, seed: int) -> None:
     vectors = experts(n_tasks, seed)
     suite = MemorySuite(vectors)
-    function = (baselines.ties if mean else baselines.ties_sum)(suite)
+    function = (ties.ties if mean else ties.ties_sum)(suite)
     found = {key: merging.update(function, suite, key) for key in SHAPES}
     expected = yadav(np.stack([flat(vector) for vector in vectors]), 0.2, mean)
     np.testing.assert_allclose(flat(found), expected, rtol=1e-6, atol=1e-7)
@@ -79,7 +81,7 @@ def test_each_task_has_a_threshold_of_its_own_also_behind_an_expert_that_changed
     vectors[0] = {key: torch.zeros(shape) for key, shape in SHAPES.items()}
     vectors[2] = {key: 1000 * tensor for key, tensor in vectors[2].items()}
     vectors[1]["proj"].zero_()
-    least = baselines.thresholds(MemorySuite(vectors), 0.2)
+    least = ties.thresholds(MemorySuite(vectors), 0.2)
     for vector, threshold in zip(vectors, least, strict=True):
         assert threshold == np.sort(np.abs(flat(vector)))[::-1][int(0.2 * flat(vector).size) - 1]
     expected = yadav(np.stack([flat(vector) for vector in vectors]), 0.2, mean=True)
@@ -96,24 +98,24 @@ def test_thresholds_are_exact_over_the_whole_range(
     values = data.draw(st.lists(st.floats(-largest, largest, width=width), min_size=1, max_size=40))
     vector = torch.tensor(values, dtype=dtype)
     share = min(wanted, len(values)) / len(values)
-    (found,) = baselines.thresholds(MemorySuite([{"w": vector}]), share)
+    (found,) = ties.thresholds(MemorySuite([{"w": vector}]), share)
     assert found == vector.abs().sort(descending=True).values[round(share * len(values)) - 1]
 
 
 def test_the_whole_share_keeps_all_and_a_tiny_one_the_largest_entry() -> None:
     suite = MemorySuite(experts(2, 0))
-    assert baselines.thresholds(suite, 1e-9) == [np.abs(flat(vector)).max() for vector in suite.task_vectors]
-    assert baselines.thresholds(suite, 1.0) == [np.abs(flat(vector)).min() for vector in suite.task_vectors]
+    assert ties.thresholds(suite, 1e-9) == [np.abs(flat(vector)).max() for vector in suite.task_vectors]
+    assert ties.thresholds(suite, 1.0) == [np.abs(flat(vector)).min() for vector in suite.task_vectors]
     sparse = MemorySuite([{"w": torch.tensor([0.0, 1.0]), "v": torch.zeros(3)}])
-    assert baselines.thresholds(sparse, 1.0) == [0.0]
+    assert ties.thresholds(sparse, 1.0) == [0.0]
     for share in (0.0, 1.5, math.nan):
         with pytest.raises(InputError, match="no fraction"):
-            baselines.thresholds(suite, share)
+            ties.thresholds(suite, share)
 
 
 def test_entries_that_equal_the_threshold_all_stay() -> None:
     vectors = [{"w": torch.tensor([3.0, -2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0])}, {"w": torch.zeros(10)}]
-    assert baselines.thresholds(MemorySuite(vectors), 0.2)[0] == 2.0
+    assert ties.thresholds(MemorySuite(vectors), 0.2)[0] == 2.0
     found = merging.merge(merging.METHODS["ties"], vectors)["w"]
     assert found.tolist() == [3.0, -2.0, 2.0, 2.0, *[0.0] * 6]
 
@@ -129,7 +131,7 @@ def test_the_order_of_tasks_changes_no_bit_of_ties(order: list[int], seed: int) 
 
 def test_task_matrices_do_not_change_what_ties_does() -> None:
     suite = MemorySuite(experts(3, 0))
-    function = baselines.ties(suite)
+    function = ties.ties(suite)
     as_three = merging.update(function, suite, "in_proj_weight", MatrixRule(split_qkv=True))
     assert torch.equal(as_three, merging.update(function, suite, "in_proj_weight"))
 
@@ -167,7 +169,7 @@ def test_files_hold_the_base_once_and_alpha_times_the_update(tmp_path: Path, nam
     for file, state in zip(files, states, strict=True):
         checkpoints.save(file, state, {})
     exact = [{key: state[key] - base[key] for key in SHAPES} for state in states[1:]]
-    artefacts.merge(Inputs(files[0], files[1:]), tmp_path / "m.safetensors", name, 0.3, Session(workers=2))
+    workflows.merge(Inputs(files[0], files[1:]), tmp_path / "m.safetensors", name, 0.3, Session(workers=2))
     expected = merging.merge(merging.named(name), exact).apply(base, 0.3)
     for key, tensor in checkpoints.load(tmp_path / "m.safetensors").items():
         torch.testing.assert_close(tensor, expected[key], rtol=1e-6, atol=1e-6)

@@ -7,13 +7,14 @@ import subprocess
 
 import pytest
 
-from tsvlib import paths
+from compendium import paths
 
+CHECK = "-m compendium.paper.verify check data/results/mini"
 BEHIND = "merge: notebooks/13_merge.py or a module that it imports"
 STAND_INS = {
     "bin/chromium": "exit 0",
     "bin/make": 'echo "make $*"; grep -qsx "make $*" failing && exit 2 || exit 0',
-    ".venv/bin/python": f'echo "{BEHIND}"; [ "$*" = "-m tsvlib.verify check data/results/mini" ] && exit 1 || exit 9',
+    ".venv/bin/python": f'echo "{BEHIND}"; [ "$*" = "{CHECK}" ] && exit 1 || exit 9',
 }
 
 

@@ -4,7 +4,8 @@
 import pandas as pd
 import pytest
 
-from tsvlib import claims, published
+from compendium import published
+from compendium.paper import claims
 
 LABELS = {"b": "B", "l": "L"}
 RUNS = [("b", 0), ("b", 1), ("l", 0)]

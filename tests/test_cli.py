@@ -13,7 +13,9 @@ import small_models
 import torch
 from safetensors.torch import load_file, save_file
 
-from tsvlib import __main__, checkpoints, commands, files, merging, paths
+from compendium import paths
+from tsvlib import __main__, checkpoints, files, merging
+from tsvlib.cli import commands
 
 COMMANDS = ["plan", "merge", "compress", "expand", "interference", "spectra"]
 

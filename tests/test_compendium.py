@@ -7,16 +7,17 @@ import subprocess
 
 import jupytext
 import pytest
-from graph import calls, closure, imported_modules, rules
+from graph import calls, closure, files_of, imported_modules, rules
 
-from tsvlib import contents, paths
+from compendium import paths
+from compendium.paper import contents
 
 ROOT = paths.ROOT
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 GRAPH = rules()
 LISTED = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
 FILES = [ROOT / name for name in subprocess.check_output(LISTED, cwd=ROOT, text=True).split("\0") if name]
-MODULES = sorted((ROOT / "tsvlib").rglob("*.py"))
+MODULES = sorted(file for folder in ("tsvlib", "notebooks/compendium") for file in (ROOT / folder).rglob("*.py"))
 # A change of these changes no number; what experts and checkpoints hand over is verified by content.
 PLUMBING = {"checkpoints", "errors", "experts", "files", "paths", "profiles", "progress", "provenance", "results"}
 
@@ -56,9 +57,9 @@ def test_a_rule_states_what_its_notebook_reads(source):
 @each_notebook
 def test_a_changed_module_remakes_what_was_computed_with_it(source):
     needs = closure(f"notebooks/{source.stem}.ipynb", GRAPH)
-    for module in imported_modules(source) - PLUMBING:
-        files = {f"tsvlib/{module}.py", f"tsvlib/{module}/__init__.py"}
-        assert files & needs, f"no change of {module} would remake {source.stem}"
+    for module in imported_modules(source):
+        plumbing = not PLUMBING.isdisjoint(module.split("."))
+        assert plumbing or files_of(module) & needs, f"no change of {module} would remake {source.stem}"
 
 
 @each_notebook

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tsvlib import datasets, models, profiles
-from tsvlib.datasets import families, sources, store, world
-from tsvlib.datasets.shifts import shift_of
+from compendium import profiles
+from compendium.worlds import datasets, models
+from compendium.worlds.datasets import families, sources, store, world
+from compendium.worlds.datasets.shifts import shift_of
 from tsvlib.errors import InputError
 
 SMALL = 60

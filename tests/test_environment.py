@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import tsvlib
-from tsvlib import paths
+from compendium import paths
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RANGES = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
@@ -72,12 +72,12 @@ def test_the_version_is_stated_once_and_the_same():
 
 def test_every_import_is_declared_and_every_dependency_used():
     """The library and the notebooks import what ``dependencies`` names, and nothing beyond it."""
-    sources = [*(paths.ROOT / "tsvlib").rglob("*.py"), *(paths.ROOT / "notebooks").glob("*.py")]
+    sources = [file for folder in ("tsvlib", "notebooks") for file in (paths.ROOT / folder).rglob("*.py")]
     trees = [ast.parse(source.read_text(encoding="utf-8")) for source in sources]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    tops = {module.split(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"tsvlib"}
+    tops = {module.split(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"tsvlib", "compendium"}
     providers = packages_distributions()
     used = {canonicalize_name(providers[top][0]) for top in tops}
     declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsvlib import datasets, merging, models, profiles, provenance
+from compendium import profiles, provenance
+from compendium.study.evaluation import AlphaSearch, Evaluator, normalised_accuracy, search_alpha
+from compendium.worlds import datasets, models
+from tsvlib import merging
 from tsvlib.errors import InputError
-from tsvlib.evaluation import AlphaSearch, Evaluator, normalised_accuracy, search_alpha
 
 SMOKE = profiles.load("smoke")
 GRID = tuple(map(float, range(30)))

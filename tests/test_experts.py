@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tsvlib import checkpoints, experts, files, paths, profiles, training
+from compendium import paths, profiles
+from compendium.worlds import experts, training
+from tsvlib import checkpoints, files
 from tsvlib.errors import InputError
 
 SMOKE = profiles.load("smoke")

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tsvlib import datasets, interference, linalg, profiles, sti, studies
+from compendium import profiles
+from compendium.study import interference, studies
+from compendium.worlds import datasets
+from tsvlib import linalg, sti
 
 SMOKE = profiles.load("smoke")
 KEY = "visual.transformer.resblocks.0.mlp.c_fc.weight"

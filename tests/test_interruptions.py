@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import small_models
 
-from tsvlib import __main__, checkpoints, paths
+from compendium import paths
+from tsvlib import __main__, checkpoints
 
 STOPPED = """
 import os, signal, sys

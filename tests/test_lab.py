@@ -11,7 +11,7 @@ import pytest
 from checkout import KINDS
 from jupytext import AsyncTextFileContentsManager
 
-from tsvlib import paths, run
+from compendium import paths, runner
 
 NAMES = sorted(source.stem for source in (paths.ROOT / "notebooks").glob("*.py"))
 LINE = "print(provenance.versions_line())"
@@ -137,7 +137,7 @@ def test_copies_outside_are_no_pair(notebooks):
 
 def test_the_source_opens_as_a_notebook_too(notebooks):
     source, copy = notebooks / "00_tour.py", notebooks / "00_tour.ipynb"
-    text, executed = source.read_bytes(), run.tidied(nbformat.read(copy, as_version=4))
+    text, executed = source.read_bytes(), runner.tidied(nbformat.read(copy, as_version=4))
     nbformat.write(executed, copy)
     lab = Lab(notebooks.parent, "notebooks/00_tour.py")
     assert cells(lab.model["content"]) == cells(executed)

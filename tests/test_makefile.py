@@ -12,19 +12,21 @@ import nbformat
 import pytest
 from graph import rules
 
-from tsvlib import experts, paths, profiles
+from compendium import paths, profiles
+from compendium.worlds import experts
 
+COMPENDIUM = "notebooks/compendium"
 # Called as `python -m MODULE ARGUMENT...`; notes the call, fails where told to, and touches what the rule promises.
 STAND_IN = """#!/usr/bin/env bash
 echo "$2 $3" >> calls
 echo "$*" >> words
 echo "${TSV_OUTPUT:-}|${TSV_CACHE:-}|${TSV_STAGE:-}" >> redirected
 if grep -qsxF "$2 $3" failing; then echo "the reason"; exit 1; fi
-if [ "$2 $3" = "tsvlib.experts train" ]; then
-  set -- -m tsvlib.run "$([[ "$*" == *--first-suite ]] && echo first || echo experts)"
+if [ "$2 $3" = "compendium.worlds.experts train" ]; then
+  set -- -m compendium.runner "$([[ "$*" == *--first-suite ]] && echo first || echo experts)"
 fi
-if [ "$2" = tsvlib.page ]; then set -- -m tsvlib.run page; fi
-if [ "$2" = tsvlib.run ]; then
+if [ "$2" = compendium.paper.page ]; then set -- -m compendium.runner page; fi
+if [ "$2" = compendium.runner ]; then
   sleep 0.01
   for file in $(sed -n "s|^$3 ||p" products); do mkdir -p "$(dirname "$file")"; echo new > "$file"; done
 fi
@@ -47,7 +49,8 @@ def checkout(tmp_path):
     """A clone in which results are committed, all files have one age, and Python is the stand-in."""
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy(paths.ROOT / name, tmp_path / name)
-    shutil.copytree(paths.ROOT / "tsvlib", tmp_path / "tsvlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for code in ("tsvlib", COMPENDIUM):
+        shutil.copytree(paths.ROOT / code, tmp_path / code, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(paths.published(), tmp_path / "data" / "published")
     for profile in ("mini", "smoke"):
         executable(tmp_path / "data" / profile / "profile.toml", "")
@@ -80,7 +83,7 @@ def make(checkout, *arguments, code=0, venv="env", path=None):
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     called = [line.split() for line in (checkout / "calls").read_text().splitlines()]
-    return done.stdout + done.stderr, [words[1][10:12] for words in called if words[0] == "tsvlib.run"]
+    return done.stdout + done.stderr, [words[1][10:12] for words in called if words[0] == "compendium.runner"]
 
 
 ALL = sorted({needs[0][10:12] for needs in rules().values() if needs[0].startswith("notebooks/")})
@@ -122,31 +125,37 @@ def test_a_lost_file_is_remade_with_what_follows_from_it(checkout, lost, ran):
 
 def test_a_changed_module_remakes_what_uses_it(checkout):
     make(checkout, "paper")
-    (checkout / "tsvlib" / "tsv.mplstyle").touch()
+    (checkout / COMPENDIUM / "paper" / "tsv.mplstyle").touch()
     assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name[0] == "2" or name in ("00", "01")]
     (checkout / "tsvlib" / "merging.py").touch()
     assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "10", "40")]
-    (checkout / "tsvlib" / "evaluation.py").touch()
+    (checkout / COMPENDIUM / "study" / "evaluation.py").touch()
     assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "33", "40")]
 
 
 @pytest.mark.parametrize(
-    "changed", ["tsvlib/items.toml", "tsvlib/page.html.j2", "figures/mini/claims.csv", "notebooks/00_tour.ipynb"]
+    "changed",
+    [
+        "notebooks/compendium/paper/items.toml",
+        "notebooks/compendium/paper/page.html.j2",
+        "figures/mini/claims.csv",
+        "notebooks/00_tour.ipynb",
+    ],
 )
 def test_the_page_is_remade_when_something_that_it_shows_has_changed(checkout, changed):
     make(checkout, "paper")
-    assert (checkout / "calls").read_text().splitlines()[-1] == "tsvlib.page --profile"
+    assert (checkout / "calls").read_text().splitlines()[-1] == "compendium.paper.page --profile"
     assert (checkout / "figures" / "mini" / "paper.pdf").read_text() == "new\n"
     (checkout / changed).touch()
     said, ran = make(checkout, "paper")
     assert said.startswith("Built:")
     assert ran == []
-    assert "tsvlib.page" in (checkout / "calls").read_text()
+    assert "compendium.paper.page" in (checkout / "calls").read_text()
 
 
 @pytest.mark.parametrize("failing", ["13_merge", "10_checkpoints", "20_fig_spectra"])
 def test_after_a_failure_it_continues_there(checkout, failing):
-    (checkout / "failing").write_text(f"tsvlib.run notebooks/{failing}.py\n")
+    (checkout / "failing").write_text(f"compendium.runner notebooks/{failing}.py\n")
     said, ran = make(checkout, "paper", code=2)
     assert "the reason" in said
     ran.remove(failing[:2])
@@ -163,7 +172,7 @@ def test_a_half_moved_group_is_remade(checkout):
 
 def test_damaged_experts_stop_everything(checkout):
     make(checkout, "paper")
-    (checkout / "failing").write_text("tsvlib.experts check\n")
+    (checkout / "failing").write_text("compendium.worlds.experts check\n")
     (checkout / "figures" / "mini" / "scaling.svg").unlink()
     said, ran = make(checkout, "paper", code=2)
     assert "the reason" in said
@@ -217,8 +226,8 @@ def test_further_seeds_write_into_build_and_share_the_cache(checkout):
     assert sorted(make(checkout, "paper", "FURTHER_SEEDS=2")[1]) == ALL
     assert make(checkout, "paper", "FURTHER_SEEDS=2")[1] == []
     words = (checkout / "words").read_text()
-    assert "-m tsvlib.experts train --profile mini --further-seeds 2\n" in words
-    assert "-m tsvlib.run notebooks/13_merge.py -p profile=mini -p further_seeds=2\n" in words
+    assert "-m compendium.worlds.experts train --profile mini --further-seeds 2\n" in words
+    assert "-m compendium.runner notebooks/13_merge.py -p profile=mini -p further_seeds=2\n" in words
     assert (checkout / root / "figures" / "mini" / "scaling.svg").is_file()
     new = {file.name for file in contents(checkout).keys() - before.keys()}
     assert new == {"experts-first_suite.json", "experts-further_seeds-2.json"}
@@ -259,7 +268,7 @@ def test_the_tour_trains_few_experts_and_opens_jupyterlab(checkout):
     make(checkout, "tour", "LAB=--no-browser --port=1")
     calls = [line for line in (checkout / "words").read_text().splitlines() if " check " not in line]
     assert calls == [
-        "-m tsvlib.experts train --profile mini --first-suite",
+        "-m compendium.worlds.experts train --profile mini --first-suite",
         "-m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb --no-browser --port=1",
     ]
     make(checkout, "lab")
@@ -271,11 +280,11 @@ def test_the_tour_trains_few_experts_and_opens_jupyterlab(checkout):
 
 def test_verify_rebuilds_and_tells_of_other_code_before_numbers_decide(checkout):
     build_in(checkout, "build/verify", "mini")
-    (checkout / "failing").write_text("tsvlib.verify check\n")
+    (checkout / "failing").write_text("compendium.paper.verify check\n")
     make(checkout, "verify")
     calls = (checkout / "calls").read_text().splitlines()
-    assert calls[-2:] == ["tsvlib.verify check", "tsvlib.verify compare"]
-    (checkout / "failing").write_text("tsvlib.verify compare\n")
+    assert calls[-2:] == ["compendium.paper.verify check", "compendium.paper.verify compare"]
+    (checkout / "failing").write_text("compendium.paper.verify compare\n")
     make(checkout, "verify", code=2)
 
 

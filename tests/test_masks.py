@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_baselines import SHAPES, experts, flat, yadav
 
-from tsvlib import checkpoints, masks, merging
+from tsvlib import checkpoints, merging
 from tsvlib.errors import InputError
+from tsvlib.methods import masks
 from tsvlib.taskvectors import MemorySuite, TaskVector
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsvlib import linalg, merging, methods
+from tsvlib import linalg, merging
 from tsvlib.errors import InputError
+from tsvlib.methods import base
 from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -194,7 +195,7 @@ def test_grids_of_the_papers_code() -> None:
 
 
 def test_new_method_joins_by_decoration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "METHODS", dict(merging.METHODS))
+    monkeypatch.setattr(base, "METHODS", dict(merging.METHODS))
 
     @merging.method("first", title="The first", alphas=(0.5,))
     def first(layer: merging.Layer) -> Tensor:

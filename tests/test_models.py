@@ -8,8 +8,10 @@ import pytest
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 
-from tsvlib import checkpoints, models, paths, profiles
-from tsvlib.datasets import TASKS
+from compendium import paths, profiles
+from compendium.worlds import models
+from compendium.worlds.datasets import TASKS
+from tsvlib import checkpoints
 from tsvlib.errors import InputError
 
 BACKBONES = [(name, backbone.name) for name in profiles.available() for backbone in profiles.load(name).backbones]

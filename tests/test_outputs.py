@@ -15,8 +15,9 @@ import torch
 from foreign import HUB
 from safetensors.torch import save_file
 
-from tsvlib import __main__, artefacts, checkpoints, outputs
-from tsvlib.artefacts import Inputs, Session
+from tsvlib import __main__, checkpoints
+from tsvlib.cli import outputs, workflows
+from tsvlib.cli.workflows import Inputs, Session
 from tsvlib.errors import InputError
 
 COMMANDS = ["merge", "compress", "expand", "interference", "spectra"]
@@ -28,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``models`` and a TSV-C file of the first expert."""
     folder = tmp_path_factory.mktemp("made")
     base, experts = small_models.write(folder / "models")
-    artefacts.compress(Inputs(base, experts[:1]), folder / "factors.safetensors", "1/2", "float32", Session())
+    workflows.compress(Inputs(base, experts[:1]), folder / "factors.safetensors", "1/2", "float32", Session())
     return folder
 
 

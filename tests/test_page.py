@@ -15,8 +15,9 @@ import pytest
 from graph import calls
 from PIL import Image
 
-from tsvlib import contents, page, paths, plotting, profiles, published, results
-from tsvlib.contents import Table
+from compendium import paths, profiles, published
+from compendium.paper import contents, page, plotting, results
+from compendium.paper.contents import Table
 from tsvlib.errors import InputError
 
 MINI = paths.ROOT / "figures" / "mini"

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tsvlib import paths, progress
+from compendium import paths
+from tsvlib import progress
 
 
 def test_folders_follow_the_output_variable(monkeypatch, tmp_path):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tsvlib import planning
 from tsvlib.checkpoints import Checkpoint, open_checkpoint
+from tsvlib.cli import planning
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import MatrixRule
 

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tsvlib import paths, plotting
+from compendium import paths
+from compendium.paper import plotting
 
 ALT = "One bar reaches twice as high as the other."
 
@@ -86,5 +87,6 @@ def test_every_merging_method_has_a_style():
 
 
 def test_widths_of_the_style_are_the_documented_ones():
-    lines = (paths.ROOT / "tsvlib" / "tsv.mplstyle").read_text(encoding="utf-8").splitlines()
+    style = paths.ROOT / "notebooks" / "compendium" / "paper" / "tsv.mplstyle"
+    lines = style.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 40

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from tsvlib import checkpoints, models, pretraining, profiles
-from tsvlib.datasets import world
-from tsvlib.pretraining import Pretraining, contrastive_loss
+from compendium import profiles
+from compendium.worlds import models, pretraining
+from compendium.worlds.datasets import world
+from compendium.worlds.pretraining import Pretraining, contrastive_loss
+from tsvlib import checkpoints
 
 TINY = Pretraining(images_seen=32, batch_size=8, warmup_steps=1)
 

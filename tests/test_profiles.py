@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tsvlib import paths, profiles
+from compendium import paths, profiles
 from tsvlib.errors import InputError
 
 SMOKE = (paths.ROOT / "data" / "smoke" / "profile.toml").read_text(encoding="utf-8")

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tsvlib import datasets, evaluation, experts, models, paths, profiles, provenance, published, studies, versions
+from compendium import paths, profiles, provenance, published
+from compendium.study import evaluation, studies
+from compendium.worlds import datasets, experts, models
+from tsvlib import versions
 from tsvlib.errors import InputError
 
 SMOKE = profiles.load("smoke")

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Table 1: declarations agree with the paper's, and nothing is left out or made up."""
 
-from tsvlib import merging, plotting, published, requirements
-from tsvlib.methods import Needs
+from compendium import published
+from compendium.paper import plotting, requirements
+from tsvlib import merging
+from tsvlib.methods.base import Needs
 
 TITLES = {name: style.title for name, style in plotting.METHOD_STYLE.items()}
 

@@ -6,7 +6,8 @@ import sys
 import pandas as pd
 import pytest
 
-from tsvlib import paths, provenance, results, verify
+from compendium import paths, provenance
+from compendium.paper import results, verify
 from tsvlib.errors import InputError
 
 COLUMNS = {"method": "name", "seed": "of the training", "metric": "what", "value": "in [0, 1]"}

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from tsvlib import datasets, linalg, profiles, similarity, studies
+from compendium import profiles
+from compendium.study import similarity, studies
+from compendium.worlds import datasets
+from tsvlib import linalg
 
 SMOKE = profiles.load("smoke")
 KEY = "visual.transformer.resblocks.0.attn.in_proj_weight"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tsvlib import paths, sourcecode
+from compendium import paths, sourcecode
 
 NOTEBOOK = """\
 # %% [markdown]
@@ -121,6 +121,7 @@ def test_what_computes_a_table_is_neither_the_page_nor_the_command_line(notebook
     parsed, parse = [], ast.parse
     monkeypatch.setattr(ast, "parse", lambda source, *rest: parsed.append(source) or parse(source, *rest))
     sourcecode.digest(notebook)
-    files = {file.stem for file in (paths.ROOT / "tsvlib").glob("*.py") if file.read_bytes() in parsed}
+    folders = (paths.ROOT / "tsvlib", paths.ROOT / "notebooks" / "compendium")
+    files = {file.stem for folder in folders for file in folder.rglob("*.py") if file.read_bytes() in parsed}
     assert {"studies", "merging", "linalg", "training"} <= files
-    assert not files & {"page", "contents", "sheets", "commands", "run"}
+    assert not files & {"page", "contents", "sheets", "commands", "runner"}

@@ -20,7 +20,7 @@ from torch import Tensor
 from tsvlib import checkpoints, devices, linalg
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
-from tsvlib.spectra import Spectra
+from tsvlib.store import Spectra
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

@@ -10,10 +10,14 @@ import pandas as pd
 import pytest
 from torch import Tensor
 
-from tsvlib import adaptation, checkpoints, datasets, evaluation, experts, masks, merging, models, profiles, studies
-from tsvlib.adaptation import Settings, Unlabelled
+from compendium import profiles
+from compendium.study import adaptation, evaluation, studies
+from compendium.study.adaptation import Settings, Unlabelled
+from compendium.worlds import datasets, experts, models
+from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compress
-from tsvlib.spectra import Spectra
+from tsvlib.methods import masks
+from tsvlib.store import Spectra
 from tsvlib.taskvectors import MemorySuite
 
 SMOKE = profiles.load("smoke")

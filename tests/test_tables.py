@@ -6,7 +6,8 @@ import math
 import pandas as pd
 import pytest
 
-from tsvlib import profiles, published, tables
+from compendium import profiles, published
+from compendium.paper import tables
 
 SMOKE = profiles.load("smoke")
 NAMES = {"task_arithmetic": "Task arithmetic", "tsv_m": "TSV-M"}

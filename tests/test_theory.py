@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsvlib import linalg, merging, sti, theory
+from compendium.study import theory
+from tsvlib import linalg, merging, sti
 
 seeds = st.integers(0, 2**31)
 

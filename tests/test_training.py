@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsvlib import checkpoints, models, training
+from compendium.profiles import Finetuning
+from compendium.worlds import models, training
+from tsvlib import checkpoints
 from tsvlib.errors import InputError
-from tsvlib.profiles import Finetuning
 
 SETTINGS = Finetuning(epochs=8, batch_size=16, learning_rate=3e-3, weight_decay=0.1, warmup_steps=2, clip_norm=1.0)
 SHORT = dataclasses.replace(SETTINGS, epochs=1)

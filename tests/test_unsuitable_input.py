@@ -10,8 +10,9 @@ import pytest
 import small_models
 import torch
 
-from tsvlib import __main__, artefacts, checkpoints, measurements
-from tsvlib.artefacts import Inputs, Session
+from tsvlib import __main__, checkpoints
+from tsvlib.cli import measurements, workflows
+from tsvlib.cli.workflows import Inputs, Session
 from tsvlib.errors import InputError
 
 
@@ -109,16 +110,16 @@ def test_unsuitable_settings_are_told_and_nothing_is_written(models, tmp_path: P
     file.write_text("")
     before = small_models.contents(tmp_path)
     for sentence, attempt in {
-        "at least two experts, and there are 1": lambda: artefacts.merge(few, out, "tsv-m", 1.0, Session()),
-        "no merging method `tsvm`": lambda: artefacts.merge(all_of, out, "tsvm", 1.0, Session()),
-        "alpha is nan": lambda: artefacts.merge(all_of, out, "tsv-m", float("nan"), Session()),
-        "`0` is no rank": lambda: artefacts.compress(few, out, "0", "float32", Session()),
-        "`int8` is no type to write numbers in": lambda: artefacts.compress(few, out, "1/8", "int8", Session()),
-        "0 workers cannot work": lambda: artefacts.merge(all_of, out, "tsv-m", 1.0, Session(workers=0)),
-        "a part of the path is a file": lambda: artefacts.merge(all_of, file / "out", "tsv-m", 1.0, Session()),
+        "at least two experts, and there are 1": lambda: workflows.merge(few, out, "tsv-m", 1.0, Session()),
+        "no merging method `tsvm`": lambda: workflows.merge(all_of, out, "tsvm", 1.0, Session()),
+        "alpha is nan": lambda: workflows.merge(all_of, out, "tsv-m", float("nan"), Session()),
+        "`0` is no rank": lambda: workflows.compress(few, out, "0", "float32", Session()),
+        "`int8` is no type to write numbers in": lambda: workflows.compress(few, out, "1/8", "int8", Session()),
+        "0 workers cannot work": lambda: workflows.merge(all_of, out, "tsv-m", 1.0, Session(workers=0)),
+        "a part of the path is a file": lambda: workflows.merge(all_of, file / "out", "tsv-m", 1.0, Session()),
         "part of the path is a file": lambda: measurements.interference(all_of, file / "a" / "b", "1/2", Session()),
-        "a folder of that name": lambda: artefacts.merge(all_of, tmp_path, "tsv-m", 1.0, Session()),
-        "this is no TSV-C file": lambda: artefacts.expand(few, experts[0], out, 1.0, Session()),
+        "a folder of that name": lambda: workflows.merge(all_of, tmp_path, "tsv-m", 1.0, Session()),
+        "this is no TSV-C file": lambda: workflows.expand(few, experts[0], out, 1.0, Session()),
     }.items():
         with pytest.raises(InputError, match=sentence):
             attempt()
@@ -129,30 +130,30 @@ def test_too_little_space_is_told_before_the_work(models, tmp_path: Path, monkey
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
     with pytest.raises(InputError, match=r"kB are needed and 100 B are free; free some space"):
-        artefacts.merge(Inputs(*models), tmp_path / "out.safetensors", "tsv-m", 1.0, Session())
+        workflows.merge(Inputs(*models), tmp_path / "out.safetensors", "tsv-m", 1.0, Session())
     assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_damaged_and_foreign_factors_are_refused(models, tmp_path: Path) -> None:
     base, experts = models
     factors, out = tmp_path / "factors.safetensors", tmp_path / "out.safetensors"
-    artefacts.compress(Inputs(base, experts[:1]), factors, "1/2", "float32", Session())
+    workflows.compress(Inputs(base, experts[:1]), factors, "1/2", "float32", Session())
     other = tmp_path / "other.safetensors"
     checkpoints.save(other, changed(0, logit_scale=torch.tensor(2.0)), {})
     with pytest.raises(InputError, match="compressed from another base"):
-        artefacts.expand(Inputs(other, []), factors, out, 1.0, Session())
+        workflows.expand(Inputs(other, []), factors, out, 1.0, Session())
     fewer = {key: tensor for key, tensor in small_models.state(0).items() if key != "logit_scale"}
     checkpoints.save(other, fewer, {})
     with pytest.raises(InputError, match="its tensors are not those of"):
-        artefacts.expand(Inputs(other, []), factors, out, 1.0, Session())
+        workflows.expand(Inputs(other, []), factors, out, 1.0, Session())
     content = bytearray(factors.read_bytes())
     content[-1] ^= 1
     factors.write_bytes(content)
     with pytest.raises(InputError, match=r"damaged.*compress the expert again"):
-        artefacts.expand(Inputs(base, []), factors, out, 1.0, Session())
+        workflows.expand(Inputs(base, []), factors, out, 1.0, Session())
     factors.write_bytes(content[:-5])
     with pytest.raises(InputError, match="truncated"):
-        artefacts.expand(Inputs(base, []), factors, out, 1.0, Session())
+        workflows.expand(Inputs(base, []), factors, out, 1.0, Session())
     assert not out.exists()
 
 
@@ -161,7 +162,7 @@ def test_names_that_factors_would_take_are_refused_before_the_work(
 ) -> None:
     base, experts = models
     factors = tmp_path / "factors.safetensors"
-    artefacts.compress(Inputs(base, experts[:1]), factors, "1/2", "float32", Session())
+    workflows.compress(Inputs(base, experts[:1]), factors, "1/2", "float32", Session())
     capsys.readouterr()
     for path, seed in ((base, 0), (experts[0], 1)):
         checkpoints.save(path, small_models.state(seed) | {"visual.proj:u": torch.ones(2)}, {})
@@ -178,7 +179,7 @@ def test_a_folder_without_permission_is_told_before_the_work(models, tmp_path: P
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     with pytest.raises(InputError, match="cannot be written to; choose another one or change permissions"):
-        artefacts.merge(Inputs(*models), closed / "out.safetensors", "tsv-m", 1.0, Session())
+        workflows.merge(Inputs(*models), closed / "out.safetensors", "tsv-m", 1.0, Session())
 
 
 def test_an_expert_that_changes_meanwhile_is_refused(models, tmp_path: Path) -> None:
@@ -187,5 +188,5 @@ def test_an_expert_that_changes_meanwhile_is_refused(models, tmp_path: Path) -> 
     inputs.inspect(Session())
     checkpoints.save(experts[2], small_models.state(7), {})
     with pytest.raises(InputError, match=r"expert3\.safetensors: the file has changed since it was opened"):
-        artefacts.merge(inputs, tmp_path / "out.safetensors", "tsv-m", 1.0, Session())
+        workflows.merge(inputs, tmp_path / "out.safetensors", "tsv-m", 1.0, Session())
     assert not (tmp_path / "out.safetensors").exists()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from tsvlib import commands
+from tsvlib.cli import commands
 from tsvlib.errors import InputError
 
 # What batch systems send before they kill, and what a closed terminal sends.

@@ -24,7 +24,7 @@ from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
 from tsvlib.merging import CPU, PAPER, layers
 from tsvlib.precision import check_held, plain, wider
-from tsvlib.spectra import Spectra
+from tsvlib.store import Spectra
 from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict, Suite, TaskVector
 
 FORMAT = "tsv-c"

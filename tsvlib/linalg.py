@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsvlib import devices, lapack
+from tsvlib import devices, eigen
 from tsvlib.errors import InputError
 from tsvlib.precision import plain, scaled, unscaled, wider
 
@@ -200,7 +200,7 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
     far off, and a few more vectors than are wanted leave room for their neighbours: within the space of all these,
     the small problem of Rayleigh and Ritz, in float64, sets the directions right.
     """
-    _, v = lapack.largest_eigenpairs(gram(delta), min(k + MARGIN, delta.shape[-1]))
+    _, v = eigen.largest_eigenpairs(gram(delta), min(k + MARGIN, delta.shape[-1]))
     image = delta @ v
     # The columns fade as the singular values do; at one length they are far from dependent, if there are any.
     image /= image.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
@@ -222,6 +222,6 @@ def _refined(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors | N
 def _mapped(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
     """Return k singular components from a Gram matrix in float64."""
     wide = delta.double()
-    values, v = lapack.largest_eigenpairs(gram(wide), k)
+    values, v = eigen.largest_eigenpairs(gram(wide), k)
     v, s = v.flip(-1), values.flip(-1).clamp_min(0).sqrt()
     return Factors(wide @ (v / s[..., None, :]), s, v.mT)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Merging: the changes of many experts in, one update out; merged weights are base + alpha * update.
 
-``METHODS`` lists all methods by name, the paper's below and those it is compared with (``tsvlib.baselines``,
-``tsvlib.masks``); how to add one is told in ``tsvlib.methods``. Models are never held whole: ``update`` takes one
-tensor of all experts at a time.
+``METHODS`` lists all methods by name, the paper's below and those it is compared with (``tsvlib.methods.ties``,
+``tsvlib.methods.masks``); how to add one is told in ``tsvlib.methods.base``. Models are never held whole: ``update``
+takes one tensor of all experts at a time.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from tsvlib import baselines, devices, linalg, masks
+from tsvlib import devices, linalg
 from tsvlib.linalg import Factors
-from tsvlib.methods import CPU, METHODS, TENTHS, THIRTIETHS, VALIDATION, Layer, Merge, Method, Needs, method, named
+from tsvlib.methods import masks, ties
+from tsvlib.methods.base import CPU, METHODS, TENTHS, THIRTIETHS, VALIDATION, Layer, Merge, Method, Needs, method, named
 from tsvlib.precision import check_held, scaled, unscaled
-from tsvlib.spectra import Spectra
+from tsvlib.store import Spectra
 from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict, Suite, TaskVector, check_enough
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "Layer",
     "Method",
     "Needs",
-    "baselines",
     "layers",
     "masks",
     "matrices",
@@ -33,6 +33,7 @@ __all__ = [
     "method",
     "named",
     "orthogonalised",
+    "ties",
     "tsv_m_parts",
     "update",
 ]

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""The whole paper on one page: ``python -m compendium.paper.page --profile mini`` writes it as HTML and as PDF.
+
+Both hold everything that they show; the same figures, tables and notebooks give the same bytes.
+"""
+
+import argparse
+import base64
+import os
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import jinja2
+
+from compendium import paths, profiles
+from compendium.paper import contents, sheets
+from compendium.paper.contents import Entry
+from compendium.paper.results import write_text
+from compendium.profiles import Profile
+from tsvlib.errors import InputError
+from tsvlib.files import replacing
+
+TITLE = "Task Singular Vectors: an executable paper"
+AUTHORS = "Gargiulo, Crisostomi, Bucarelli, Scardapane, Silvestri and Rodolà"
+PAPER = f"{AUTHORS}, Task Singular Vectors: Reducing Task Interference in Model Merging, CVPR 2025, arXiv 2412.00081"
+
+
+def build(profile: Profile) -> list[Path]:
+    """Write ``paper.html`` and ``paper.pdf`` into the profile's figures folder and return their paths.
+
+    Raises:
+        InputError: something that there is to show cannot be read, or the files cannot be written.
+    """
+    folder = paths.figures(profile.name)
+    entries = contents.entries(profile.name)
+    write_text(folder / "paper.html", html(profile, entries))
+    with replacing(folder / "paper.pdf") as temporary:
+        temporary.write_bytes(sheets.pdf(TITLE, preface(profile, entries), entries))
+    return [folder / "paper.html", folder / "paper.pdf"]
+
+
+def preface(profile: Profile, entries: Sequence[Entry]) -> list[str]:
+    """Return the paragraphs that say what was computed on what, and how much of it is missing."""
+    missing = sum(entry.missing for entry in entries)
+    meaning = "not the paper's" if profile.pretrained else "and they mean nothing, because the models are random"
+    own = f"The numbers are those of the profile {profile.name} alone, {meaning}."
+    left = f" Not run yet: {missing} of {len(entries)} items." if missing else ""
+    return [
+        f"The figures and tables of {PAPER}, in the paper's order, computed on {profile.title}.",
+        f"{own} The paper's own stand beside them or in data/published.{left}",
+    ]
+
+
+def html(profile: Profile, entries: Sequence[Entry]) -> str:
+    """Return the page: one HTML document without scripts that asks for no other file."""
+    surroundings = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    surroundings.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
+    folder = paths.figures(profile.name)
+    return surroundings.get_template("page.html.j2").render(
+        title=TITLE,
+        profile=profile,
+        preface=preface(profile, entries),
+        sections={name: list(members) for name, members in groupby(entries, lambda entry: entry.item.section)},
+        notebooks=Path(os.path.relpath(paths.notebooks(profile.name), folder)).as_posix(),
+        published=Path(os.path.relpath(paths.published(), folder)).as_posix(),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page of a profile; return the process's exit status."""
+    parser = argparse.ArgumentParser(prog="python -m compendium.paper.page", description=__doc__.split("\n")[0])
+    parser.add_argument("--profile", default="mini", help="which profile (mini)")
+    options = parser.parse_args(arguments)
+    try:
+        build(profiles.load(options.profile))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""The look of all figures, and the one way to save them."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+
+from compendium import paths
+from compendium.paper.results import write_text
+from tsvlib.files import replacing
+
+FORMATS = ("pdf", "svg", "png")
+
+
+class Style(NamedTuple):
+    """Two cues at least for every series, so that a figure survives greyscale."""
+
+    title: str
+    colour: str
+    marker: str
+    hatch: str
+
+
+# Okabe and Ito's palette and then Tol's, which colour-blind readers can tell apart; one colour per method everywhere.
+METHOD_STYLE = {
+    "zero_shot": Style("Zero-shot", "#999999", "x", ""),
+    "individual": Style("Individual", "#000000", "D", "xx"),
+    "weight_averaging": Style("Weight averaging", "#56B4E9", "v", "//"),
+    "task_arithmetic": Style("Task arithmetic", "#E69F00", "s", "\\\\"),
+    "tsv_m": Style("TSV-M", "#D55E00", "o", ".."),
+    "tsv_m_eigen": Style("TSV-M, eigen form", "#F0E442", "P", "oo"),
+    "low_rank": Style("Low rank only", "#009E73", "<", "++"),
+    "interference_reduction": Style("Interference reduction only", "#CC79A7", ">", "**"),
+    "adamerging": Style("AdaMerging", "#AA4499", "8", ".."),
+    "tsv_m_adapted": Style("TSV-M + adaptation", "#661100", "X", "**"),
+    "tsv_c": Style("TSV-C", "#0072B2", "^", "--"),
+    "consensus_ta": Style("Consensus TA", "#44AA99", "p", "oo"),
+    "ties": Style("TIES", "#999933", "h", "//"),
+    "iso_c": Style("Iso-C", "#882255", "*", "xx"),
+    "tall_mask_ties": Style("TALL-Mask + TIES", "#332288", "d", "++"),
+}
+BACKBONE_STYLE = {
+    "b32": Style("B/32", "#009E73", "o", ""),
+    "b16": Style("B/16", "#CC79A7", "s", "//"),
+    "l14": Style("L/14", "#0072B2", "^", ".."),
+}
+
+
+def use_style() -> None:
+    """Make this process draw in the project's style."""
+    plt.style.use(Path(__file__).with_name("tsv.mplstyle"))
+
+
+def backbone_style(backbone: str) -> Style:
+    """Return the style of a backbone by the size and patch in its name.
+
+    >>> backbone_style("mini-b32").title, backbone_style("ViT-L-14").title
+    ('B/32', 'L/14')
+    """
+    return BACKBONE_STYLE["".join(filter(str.isalnum, backbone)).lower()[-3:]]
+
+
+def bars(axis: Axes, seeds: pd.DataFrame, style: Style) -> pd.Series:
+    """Draw a bar as high as the mean of every row, under its name, and return these means.
+
+    Columns are seeds; where there are several, whiskers span the lowest and the highest of them.
+    """
+    mean, low, high = seeds.mean(axis=1), seeds.min(axis=1), seeds.max(axis=1)
+    whiskers = [mean - low, high - mean] if seeds.shape[1] > 1 else None
+    axis.bar(mean.index, mean, color=style.colour, hatch=style.hatch, edgecolor="white", yerr=whiskers, capsize=2)
+    axis.tick_params(axis="x", rotation=90)
+    return mean
+
+
+def log_x(axis: Axes) -> None:
+    """Make the horizontal axis logarithmic once all is drawn; less than a decade and a half gets few, plain numbers."""
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    if high < 30 * low:
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_locator(NullLocator())
+
+
+def save_figure(fig: Figure, stem: str, profile: str, *, alt: str, source: str) -> None:
+    """Write ``<figures>/<stem>`` as PDF for print, SVG for the web and PNG for pages, with its alternative text.
+
+    The text ``alt`` says what a reader sees; it goes into each file and into ``<stem>.txt``. ``source`` names the
+    notebook that drew the figure. The same figure gives the same bytes.
+
+    Raises:
+        ValueError: ``alt`` or ``source`` is empty.
+        InputError: the files cannot be written.
+    """
+    if not alt.strip() or not source.strip():
+        raise ValueError(f"{stem}: a figure needs an alternative text and the name of its notebook")
+    metadata = {
+        "pdf": {"Title": stem, "Subject": alt, "Keywords": source, "CreationDate": None},
+        "svg": {"Title": stem, "Description": alt, "Source": source, "Date": None},
+        "png": {"Title": stem, "Description": alt, "Source": source},
+    }
+    target = paths.figures(profile) / f"{stem}.{FORMATS[0]}"
+    place = paths.staged(target, profile)
+    for suffix in FORMATS:
+        with replacing(place.with_suffix(f".{suffix}")) as temporary:
+            fig.savefig(temporary, format=suffix, metadata=metadata[suffix])
+    write_text(place.with_suffix(".txt"), alt + "\n")
+    paths.tell_draft(target, profile)

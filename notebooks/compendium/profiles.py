@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""Profiles: one code path, several sizes.
+
+A profile is the file ``data/<name>/profile.toml``. It is read strictly: a key too many, a key too few or
+a value of the wrong type is an error, so that a typing mistake can never pass as a default.
+"""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from compendium import paths, provenance
+from tsvlib.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Number of images per task in each split, and how many of a whole suite's validation images judge an alpha."""
+
+    train: int
+    validation: int
+    test: int
+    alpha: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """One CLIP of the profile: its configuration's name, its label in figures, the seeds of its experts."""
+
+    name: str
+    label: str
+    seeds: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetuning:
+    """Hyperparameters by which every expert of the profile is trained."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    clip_norm: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """Everything that distinguishes one size of the paper from another.
+
+    ``suites`` lists how many of the first tasks are merged together, ``fractions`` the shares of the singular
+    components in the low-rank curve, ``lambdas`` the choices for a TALL mask. ``pretrained`` says whether weights ship
+    with the backbones (otherwise they are random), ``assert_claims`` whether a notebook fails when the paper's claim
+    does.
+    """
+
+    name: str
+    title: str
+    tasks: int
+    suites: tuple[int, ...]
+    images: Images
+    backbones: tuple[Backbone, ...]
+    finetuning: Finetuning
+    fractions: tuple[float, ...]
+    lambdas: tuple[float, ...]
+    pretrained: bool
+    assert_claims: bool
+
+    def backbone(self, name: str) -> Backbone:
+        """Return the backbone called ``name``; an unknown one is an InputError."""
+        for backbone in self.backbones:
+            if backbone.name == name:
+                return backbone
+        known = ", ".join(backbone.name for backbone in self.backbones)
+        raise InputError(f"profile {self.name}: there is no backbone {name!r}; choose one of {known}.")
+
+    def with_further_seeds(self, count: int) -> "Profile":
+        """Return the profile with ``count`` seeds more for every backbone, above its largest; InputError below 0."""
+        if count < 0:
+            raise InputError(f"profile {self.name}: further seeds cannot be {count}; give 0 or more.")
+        further = [
+            dataclasses.replace(b, seeds=(*b.seeds, *range(max(b.seeds) + 1, max(b.seeds) + 1 + count)))
+            for b in self.backbones
+        ]
+        return dataclasses.replace(self, backbones=tuple(further))
+
+    def first_seeds(self) -> "Profile":
+        """Return the profile with only the first seed of every backbone, for what is run once."""
+        first = [dataclasses.replace(b, seeds=b.seeds[:1]) for b in self.backbones]
+        return dataclasses.replace(self, backbones=tuple(first))
+
+    def first_suite(self) -> "Profile":
+        """Return the profile with only the first backbone, its first seed and the tasks of the first suite."""
+        first = self.first_seeds()
+        return dataclasses.replace(first, tasks=self.suites[0], suites=self.suites[:1], backbones=first.backbones[:1])
+
+
+def folder(name: str) -> Path:
+    """Return the folder that holds a profile's committed inputs: ``data/<name>``."""
+    return paths.ROOT / "data" / name
+
+
+def available() -> tuple[str, ...]:
+    """Return the names of all profiles in alphabetical order."""
+    return tuple(sorted(file.parent.name for file in (paths.ROOT / "data").glob("*/profile.toml")))
+
+
+def load(name: str) -> Profile:
+    """Read the profile called ``name``; anything unknown, missing or mistyped in it is an InputError."""
+    if name not in available():
+        raise InputError(f"there is no profile {name!r}; choose one of {', '.join(available())}.")
+    file = folder(name) / "profile.toml"
+    try:
+        content = tomllib.loads(provenance.read(file).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not valid TOML ({error}); correct the file.") from error
+    if "name" in content:
+        raise InputError(f"{file}: unknown key 'name' (the folder names the profile); delete it.")
+    profile: Profile = _build(Profile, content | {"name": name}, file, "")
+    _check(profile, file)
+    return profile
+
+
+def _build(kind: Any, value: Any, file: Path, where: str) -> Any:
+    """Convert ``value`` to a dataclass, tuple or plain type, recursively; ``where`` is the key's dotted name."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise InputError(f"{file}: {where!r} must be a table.")
+        fields = {field.name: field.type for field in dataclasses.fields(kind)}
+        for problem, keys in (("unknown", value.keys() - fields.keys()), ("missing", fields.keys() - value.keys())):
+            if keys:
+                key = _join(where, min(keys))
+                raise InputError(f"{file}: {problem} key {key!r}; the keys are {', '.join(fields)}.")
+        return kind(**{key: _build(fields[key], value[key], file, _join(where, key)) for key in fields})  # type: ignore[operator]
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list) or not value:
+            raise InputError(f"{file}: {where!r} must be a list with at least one entry.")
+        return tuple(_build(get_args(kind)[0], item, file, f"{where}[{i}]") for i, item in enumerate(value))
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise InputError(f"{file}: {where!r} must be of type {kind.__name__}, not {value!r}.")
+    return value
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _check(profile: Profile, file: Path) -> None:
+    """Raise an InputError where values of the right type contradict each other."""
+    counts = [*dataclasses.astuple(profile.images), profile.finetuning.epochs, profile.finetuning.batch_size]
+    names = [backbone.name for backbone in profile.backbones]
+    problems = {
+        "suites: every suite needs 2 or more tasks and at most 'tasks' of them": not all(
+            2 <= suite <= profile.tasks for suite in profile.suites
+        ),
+        "suites: state each once, in rising order": list(profile.suites) != sorted(set(profile.suites)),
+        "images.alpha: every task of the largest suite needs an image": profile.images.alpha < max(profile.suites),
+        "images, epochs and batch size must be at least 1": min(counts) < 1,
+        "lambdas must lie above 0, in rising order": min(profile.lambdas) <= 0
+        or list(profile.lambdas) != sorted(set(profile.lambdas)),
+        "fractions must lie above 0 and at most at 1": not all(0 < f <= 1 for f in profile.fractions),
+        "two backbones share a name": len(set(names)) < len(names),
+    }
+    for problem, present in problems.items():
+        if present:
+            raise InputError(f"{file}: {problem}.")

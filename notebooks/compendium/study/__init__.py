@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Experiments as rows of tidy tables."""

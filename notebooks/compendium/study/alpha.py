@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""How much the choice of alpha matters: scores on validation images, over subsets of tasks and over whole grids."""
+
+from compendium import published
+from compendium.profiles import Profile
+from compendium.study import studies
+from compendium.study.evaluation import search_alpha
+from compendium.study.studies import Row, Runs
+from compendium.worlds import datasets
+from tsvlib import merging
+
+STEP = "place of alpha in the grid of the method, from 1"
+SCORE = "mean over tasks of accuracy / accuracy of the expert, on validation images"
+SUBSET_COLUMNS = {
+    "backbone": "model that was fine-tuned",
+    "seed": "seed of the experts' fine-tuning",
+    "subset": "number of the paper's subset (App. B.2), whose tasks are those at the same places of the fixed order",
+    "n_tasks": "number of tasks that were merged",
+    "step": STEP,
+    "alpha": "scaling coefficient of the update",
+    "score": SCORE,
+}
+GRID_COLUMNS = {key: studies.COLUMNS[key] for key in ("backbone", "n_tasks", "method", "seed")} | {
+    "step": STEP,
+    "metric": "kind of the value",
+    "value": f"alpha: scaling coefficient of the update; score: {SCORE}; visit: when the search scored this alpha, "
+    "from 1, or 0 where it did not",
+}
+
+
+def subsets(profile: Profile, backbone: str) -> dict[int, tuple[str, ...]]:
+    """Return the tasks of each subset that Figure 7 shows for a backbone, by its number.
+
+    They are the profile's tasks at the places of the paper's. A profile with fewer tasks leaves out what it lacks,
+    and subsets of which less than two tasks remain.
+    """
+    shown, members = published.load("alpha"), published.load("alpha_subsets")
+    places = published.load("data_sets").set_index("task").place
+    ours = dict(enumerate(datasets.suite(profile.tasks), start=1))
+    found = {
+        int(subset): tuple(ours[place] for place in places[members.task[members.subset == subset]] if place in ours)
+        for subset in shown.subset[shown.backbone == published.counterpart(backbone)].unique()
+    }
+    return {subset: tasks for subset, tasks in found.items() if len(tasks) > 1}
+
+
+def over_subset(run: Runs, subset: int) -> list[Row]:
+    """Return the scores of TSV-M for one subset of tasks and each alpha of Figure 7."""
+    method, alphas = merging.METHODS["tsv_m"], set(published.load("alpha").alpha)
+    backbone = run.evaluator.backbone.name
+    tasks = subsets(run.profile, backbone)[subset]
+    score = studies.validation_score(run, run.merged_from(method, tasks), tasks)
+    place: Row = {"backbone": backbone, "seed": run.seed, "subset": subset, "n_tasks": len(tasks)}
+    return [
+        place | {"step": step, "alpha": alpha, "score": score(alpha)}
+        for step, alpha in enumerate(method.alphas, start=1)
+        if alpha in alphas
+    ]
+
+
+def over_grid(run: Runs, n_tasks: int, method: merging.Method) -> list[Row]:
+    """Return the score of every alpha of a method for the first ``n_tasks`` tasks, and when the search asks for it."""
+    tasks = datasets.suite(n_tasks)
+    score = studies.validation_score(run, run.merged(method, n_tasks), tasks)
+    scores = {alpha: score(alpha) for alpha in method.alphas}
+    asked: list[float] = []
+
+    def noted(alpha: float) -> float:
+        asked.append(alpha)
+        return scores[alpha]
+
+    search_alpha(noted, method.alphas)
+    place: Row = {"backbone": run.evaluator.backbone.name, "n_tasks": n_tasks, "method": method.name, "seed": run.seed}
+    return [
+        place | {"step": step, "metric": metric, "value": value}
+        for step, alpha in enumerate(method.alphas, start=1)
+        for metric, value in (
+            ("alpha", alpha),
+            ("score", scores[alpha]),
+            ("visit", float(1 + asked.index(alpha) if alpha in asked else 0)),
+        )
+    ]

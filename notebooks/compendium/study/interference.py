@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""How much the tasks of a run disturb each other, matrix by matrix: interference and distance from orthogonality."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from compendium.study.studies import Row, Runs
+from compendium.worlds import datasets
+from tsvlib import devices, linalg, merging, sti
+from tsvlib.linalg import Factors
+from tsvlib.merging import Layer
+from tsvlib.taskvectors import MemorySuite
+
+NONE = sti.Interference(0.0, 0.0)
+"""What tasks that did not change a matrix put into each other there."""
+
+PLACE = {
+    "backbone": "model that was fine-tuned",
+    "n_tasks": "number of tasks taken together, the first ones of the fixed order",
+    "seed": "seed of the experts' fine-tuning",
+    "layer": "number of the transformer layer, -1 outside of these",
+    "matrix": "name of the task matrix within its layer",
+}
+INTERFERENCE_COLUMNS = PLACE | {
+    "rank": "full: all components of each task; low: 1 / n_tasks of them, as TSV-M keeps, before it orthogonalises",
+    "metric": "norm of Eq. 6, entrywise: sum of the absolute entries; induced: largest sum of these in a column",
+    "value": "singular task interference (Eq. 6), in the unit of the singular values",
+}
+ERROR_COLUMNS = PLACE | {
+    "vectors": "u: left singular vectors of all tasks side by side; v: right ones",
+    "rank": "full: all components of each task; low: 1 / n_tasks of them",
+    "error": "Frobenius distance to the closest matrix with orthonormal columns, or rows where it is wide (Thm. 6.1)",
+}
+
+
+def of_suites(run: Runs, suites: Sequence[int]) -> list[Row]:
+    """Return singular task interference of every task matrix, in both norms, for each number of tasks and rank."""
+    names = datasets.suite(max(suites))
+
+    def rows(layer: Layer) -> list[Row]:
+        changed = [bool(run.task_vectors[task][layer.key].any()) for task in names]
+        sizes = [sum(changed[:n_tasks]) for n_tasks in suites]
+        factors = _factors(layer)
+        some = [size for size in sizes if size]
+        norms = dict(zip(some, sti.nested_interference(factors, some), strict=True)) if some else {}
+        full = [norms.get(size, NONE) for size in sizes]
+        kept = [linalg.kept_rank(min(layer.shape), 1 / n_tasks) for n_tasks in suites]
+        low = [
+            sti.singular_task_interference([linalg.truncate(each, k) for each in factors[:size]]) if size else NONE
+            for k, size in zip(kept, sizes, strict=True)
+        ]
+        return [
+            _place(run, n_tasks, layer) | {"rank": rank, "metric": norm, "value": value}
+            for rank, found in (("full", full), ("low", low))
+            for n_tasks, both in zip(suites, found, strict=True)
+            for norm, value in both._asdict().items()
+        ]
+
+    return _over_matrices(run, max(suites), rows)
+
+
+def procrustes_errors(run: Runs, n_tasks: int) -> list[Row]:
+    """Return for every task matrix how far the tasks' singular vectors are from orthonormal, whole and truncated."""
+
+    def rows(layer: Layer) -> list[Row]:
+        whole = _factors(layer)
+        k = linalg.kept_rank(min(layer.shape), 1 / n_tasks)
+        found: list[Row] = []
+        for rank, factors in (("full", whole), ("low", [linalg.truncate(each, k) for each in whole])):
+            sides = {"u": [each.u for each in factors], "v": [each.vh.mT for each in factors]}
+            for vectors, blocks in sides.items():
+                error = sti.procrustes_error(torch.cat(blocks, dim=1))
+                found.append(_place(run, n_tasks, layer) | {"vectors": vectors, "rank": rank, "error": error})
+        return found
+
+    return _over_matrices(run, n_tasks, rows)
+
+
+def matrices(run: Runs, n_tasks: int) -> list[Layer]:
+    """Return the task matrices of the first ``n_tasks`` experts, in the order of the model."""
+    suite = MemorySuite([run.task_vectors[task] for task in datasets.suite(n_tasks)])
+    return merging.matrices(suite, suite.shapes, spectra=run.spectra)
+
+
+def place(key: str) -> tuple[int, str]:
+    """Return the number of a tensor's transformer layer, -1 outside of these, and its name in there.
+
+    >>> place("visual.transformer.resblocks.3.attn.out_proj.weight"), place("visual.proj")
+    ((3, 'attn.out_proj.weight'), (-1, 'proj'))
+    """
+    _, inside, after = key.partition(".resblocks.")
+    number, _, name = after.partition(".")
+    return (int(number), name) if inside else (-1, key.removeprefix("visual."))
+
+
+def _factors(layer: Layer) -> list[Factors]:
+    return layer.factors(min(layer.shape))
+
+
+def _over_matrices(run: Runs, n_tasks: int, rows: Callable[[Layer], list[Row]]) -> list[Row]:
+    workers = devices.default_workers(devices.choose(devices.STUDIES))
+    return [row for found in devices.ordered(rows, matrices(run, n_tasks), workers) for row in found]
+
+
+def _place(run: Runs, n_tasks: int, layer: Layer) -> Row:
+    number, matrix = place(layer.key)
+    backbone = run.evaluator.backbone.name
+    return {"backbone": backbone, "n_tasks": n_tasks, "seed": run.seed, "layer": number, "matrix": matrix}

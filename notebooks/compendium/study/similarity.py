@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""How similar the singular vectors of different tasks are: the maps UᵀU and VᵀV of one task matrix (Figure 3)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from compendium.study.studies import Row, Runs
+from compendium.worlds import datasets
+from tsvlib import linalg, merging
+from tsvlib.taskvectors import MemorySuite
+
+COLUMNS = {
+    "vectors": "u: left singular vectors; v: right ones",
+    "task": "task of the first vector, in the fixed order",
+    "first": "number of a vector: those of the first task, strongest first, then those of the second, and so on",
+    "second": "number of another vector, not below the first",
+    "similarity": "their inner product; signs are such that the largest entry of every left vector is positive",
+}
+
+
+def maps(run: Runs, n_tasks: int, key: str, k: int) -> list[Row]:
+    """Return the upper triangles of UᵀU and VᵀV for the k leading components of each of the first tasks."""
+    tasks = datasets.suite(n_tasks)
+    suite = MemorySuite([run.task_vectors[task] for task in tasks])
+    (layer,) = merging.layers(suite, key, spectra=run.spectra)
+    factors = [linalg.signed(linalg.truncate(each, k)) for each in layer.factors(min(layer.shape))]
+    sides = {"u": [each.u for each in factors], "v": [each.vh.mT for each in factors]}
+    owners = [task for task, each in zip(tasks, factors, strict=True) for _ in each.s]
+    return [row for name, blocks in sides.items() for row in _rows(name, owners, torch.cat(blocks, dim=1))]
+
+
+def _rows(name: str, owners: Sequence[str], vectors: Float[Tensor, "rows columns"]) -> list[Row]:
+    products = (vectors.mT @ vectors).double()
+    return [
+        {"vectors": name, "task": owners[i], "first": i, "second": j, "similarity": round(value, 3)}
+        for i, line in enumerate(products.tolist())
+        for j, value in enumerate(line[i:], start=i)
+    ]

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: MIT
+"""The paper's experiments, one small step each; notebooks loop over them and keep the rows.
+
+A row is one observation: ``backbone, n_tasks, method, seed, task, metric, value``; ``COLUMNS`` says what
+they hold.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import product
+
+from torch import Tensor
+
+from compendium import paths
+from compendium.profiles import Profile
+from compendium.study import adaptation
+from compendium.study.adaptation import PROTOCOL, Adapted, Settings, Unlabelled
+from compendium.study.evaluation import Evaluator, normalised_accuracy, search_alpha
+from compendium.worlds import datasets, experts, models
+from compendium.worlds.datasets import SplitName
+from tsvlib import compression, devices, merging, taskvectors
+from tsvlib.compression import Compressed, Rank
+from tsvlib.devices import Item, Result
+from tsvlib.methods import masks
+from tsvlib.store import Spectra
+from tsvlib.taskvectors import MemorySuite, TaskVector
+
+Row = dict[str, str | int | float]
+ALL_TASKS = "all"
+TALL_MASK = "tall_mask_ties"
+STARTS = {"adamerging": 0.3, "tsv_m_adapted": 1.0}
+"""The two forms of test-time adaptation, with the value at which all of their coefficients start."""
+COLUMNS = {
+    "backbone": "model that was fine-tuned",
+    "n_tasks": "number of tasks that were merged or stored together, the first ones of the fixed order",
+    "method": "what the encoder's weights are",
+    "seed": "seed of the experts' fine-tuning",
+    "task": "task that was measured; 'all' for values of the whole suite",
+    "metric": "kind of the value",
+    "value": "accuracy: share of correct test images in [0, 1]; normalised_accuracy: mean over tasks of accuracy / "
+    "accuracy of the expert; alpha: chosen on validation images; validation_score: its normalised accuracy there; "
+    "evaluations: alphas scored; lambda: of the task's TALL mask, chosen on its validation images; bytes: values of "
+    "all task vectors as they are stored",
+}
+CONFUSION_COLUMNS = {
+    "task": "task whose test images were shown",
+    "true": "number of their class, from 0, in the order of the task's classes",
+    "predicted": "number of the class that the merged model saw",
+    "images": "how many images",
+}
+ADAPTED_COLUMNS = COLUMNS | {
+    "value": "accuracy and normalised_accuracy as for merging, with the coefficients found; entropy_after: "
+    "mean entropy of predictions on validation images in nats; those with _before: with the coefficients at the start; "
+    "coefficient_least, coefficient_mean, coefficient_largest: of those found, over tasks and tensors"
+}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All experts of one backbone and seed, with the evaluator that measures them."""
+
+    profile: Profile
+    evaluator: Evaluator
+    seed: int
+
+    @cached_property
+    def experts(self) -> dict[str, dict[str, Tensor]]:
+        """Encoder weights by task, in the order of the tasks."""
+        tasks, backbone = datasets.suite(self.profile.tasks), self.evaluator.backbone.name
+        return {task: experts.load(self.profile, backbone, task, self.seed) for task in tasks}
+
+    @cached_property
+    def task_vectors(self) -> dict[str, TaskVector]:
+        """What fine-tuning changed, by task."""
+        base = self.evaluator.base
+        return {task: taskvectors.task_vector(base, expert, task) for task, expert in self.experts.items()}
+
+    @cached_property
+    def spectra(self) -> Spectra:
+        """The store in which every task matrix of the profile is decomposed once, for all suites and methods."""
+        return Spectra(paths.cache(self.profile.name) / "spectra", whole=True)
+
+    @cached_property
+    def factors(self) -> dict[str, Compressed]:
+        """Task vectors with every task matrix as its full singular value decomposition, by task."""
+        return {
+            task: compression.compress(vector, Rank(fraction=1.0), workers=_workers(), spectra=self.spectra)
+            for task, vector in self.task_vectors.items()
+        }
+
+    def merged(self, method: merging.Method, n_tasks: int) -> TaskVector:
+        """Return the update of a merging method for the first ``n_tasks`` experts."""
+        return self.merged_from(method, datasets.suite(n_tasks))
+
+    def merged_from(self, method: merging.Method, tasks: Sequence[str]) -> TaskVector:
+        """Return the update of a merging method for the experts of ``tasks``."""
+        vectors = [self.task_vectors[task] for task in tasks]
+        return merging.merge(method, vectors, workers=_workers(), spectra=self.spectra)
+
+    def individual(self, split: SplitName, tasks: Sequence[str], most: int | None = None) -> dict[str, float]:
+        """Return the accuracy of each expert on its own task, on all or at most the first ``most`` images."""
+        states, keys = self.experts, {task: (task, split, most) for task in tasks}
+        missing = [task for task, key in keys.items() if key not in self._individual]
+        measured = _each(lambda task: self.evaluator.accuracy(states[task], *keys[task]), missing)
+        self._individual.update(zip([keys[task] for task in missing], measured, strict=True))
+        return {task: self._individual[key] for task, key in keys.items()}
+
+    @cached_property
+    def _individual(self) -> dict[tuple[str, SplitName, int | None], float]:
+        return {}
+
+    def truncated(self, jobs: Sequence[tuple[str, float]]) -> list[tuple[float, int]]:
+        """Return for each task and share of components its expert's test accuracy with these alone, and their bytes."""
+        factors = self.factors
+
+        def measured(job: tuple[str, float]) -> tuple[float, int]:
+            kept = factors[job[0]].shorten(Rank(fraction=job[1]))
+            state = kept.expand().apply(self.evaluator.base)
+            return self.evaluator.accuracy(state, job[0], "test"), kept.stored_bytes
+
+        return _each(measured, jobs)
+
+
+def runs(profile: Profile) -> Iterator[Runs]:
+    """Yield the experts of each backbone and seed of the profile; only one backbone is in memory at a time."""
+    for backbone in profile.backbones:
+        evaluator = Evaluator(profile, backbone.name)
+        for seed in backbone.seeds:
+            yield Runs(profile, evaluator, seed)
+
+
+def references(run: Runs, n_tasks: int) -> list[Row]:
+    """Return the rows between which a merged model lies: the zero-shot model and the individual experts."""
+    zero_shot = run.evaluator.accuracies(run.evaluator.base, datasets.suite(n_tasks), "test")
+    individual = run.individual("test", datasets.suite(n_tasks))
+    return [*_measured(run, "zero_shot", zero_shot), *_measured(run, "individual", individual)]
+
+
+def validation_score(run: Runs, update: TaskVector, tasks: Sequence[str]) -> Callable[[float], float]:
+    """Return what judges an alpha: the mean normalised accuracy of base + alpha * update on validation images.
+
+    Every suite is judged by as many images as any other, the first ones of each task in equal parts.
+    """
+    most = run.profile.images.alpha // len(tasks)
+    individual = run.individual("validation", tasks, most)
+
+    def score(alpha: float) -> float:
+        state = update.apply(run.evaluator.base, alpha)
+        return normalised_accuracy(run.evaluator.accuracies(state, tasks, "validation", most), individual)
+
+    return score
+
+
+def merge(run: Runs, n_tasks: int, method: merging.Method) -> list[Row]:
+    """Merge the first ``n_tasks`` experts, choose alpha on validation images, and return the rows of the test."""
+    tasks = datasets.suite(n_tasks)
+    update = run.merged(method, n_tasks)
+    found = search_alpha(validation_score(run, update, tasks), method.alphas)
+    state = update.apply(run.evaluator.base, found.alpha)
+    rows = _measured(run, method.name, run.evaluator.accuracies(state, tasks, "test"))
+    if not method.searches_alpha:
+        return rows
+    search = {"alpha": found.alpha, "validation_score": found.score, "evaluations": found.evaluations}
+    return rows + [_row(run, n_tasks, method.name, ALL_TASKS, metric, value) for metric, value in search.items()]
+
+
+def consensus(run: Runs, n_tasks: int) -> list[Row]:
+    """Return the rows of Consensus TA with the lambda of each task chosen for its mask of the sum of task vectors."""
+    chosen = lambdas(run, n_tasks, run.merged(merging.METHODS["task_arithmetic"], n_tasks))
+    method = masks.consensus(list(chosen.values()))
+    return merge(run, n_tasks, method) + _lambda_rows(run, method.name, chosen)
+
+
+def masked(run: Runs, n_tasks: int) -> list[Row]:
+    """Return the rows of TALL-Mask + TIES: each expert as its mask of the update that all share, and their bytes."""
+    tasks = datasets.suite(n_tasks)
+    suite = MemorySuite([run.task_vectors[task] for task in tasks])
+    shared = masks.shared_update(suite)
+    chosen = lambdas(run, n_tasks, shared)
+    packed = masks.pack(suite, tasks, shared, list(chosen.values()))
+    base = run.evaluator.base
+    measured = _each(lambda task: run.evaluator.accuracy(packed.expert(task).apply(base), task, "test"), tasks)
+    accuracies = dict(zip(tasks, measured, strict=True))
+    return [
+        *_measured(run, TALL_MASK, accuracies),
+        *_lambda_rows(run, TALL_MASK, chosen),
+        _row(run, n_tasks, TALL_MASK, ALL_TASKS, "bytes", packed.stored_bytes),
+    ]
+
+
+def lambdas(run: Runs, n_tasks: int, shared: TaskVector) -> dict[str, float]:
+    """Return for each task the lambda whose mask of an update scores best on the task's validation images.
+
+    Of several that do, the smallest, as in the code of TALL-masks.
+    """
+    task_vectors, tasks = run.task_vectors, datasets.suite(n_tasks)
+
+    def score(job: tuple[str, float]) -> float:
+        state = masks.masked(shared, task_vectors[job[0]], job[1]).apply(run.evaluator.base)
+        return run.evaluator.accuracy(state, job[0], "validation")
+
+    jobs = list(product(tasks, run.profile.lambdas))
+    scores = dict(zip(jobs, _each(score, jobs), strict=True))
+    return {task: max(run.profile.lambdas, key=lambda value: scores[task, value]) for task in tasks}
+
+
+def confusion(run: Runs, n_tasks: int, method: merging.Method, alpha: float) -> list[Row]:
+    """Return how often a merged model takes test images of one class for another, for every task of the suite."""
+    tasks, base = datasets.suite(n_tasks), run.evaluator.base
+    state = run.merged(method, n_tasks).apply(base, alpha)
+    labels = {task: datasets.cached(run.profile, task, "test").labels for task in tasks}
+    predicted = run.evaluator.predictions(state, tasks, "test")
+    counts = {task: Counter(zip(labels[task].tolist(), predicted[task].tolist(), strict=True)) for task in tasks}
+    return [
+        {"task": task, "true": true, "predicted": found, "images": float(counts[task][true, found])}
+        for task in tasks
+        for true, found in product(range(len(datasets.TASKS[task].classes)), repeat=2)
+    ]
+
+
+def compressed(run: Runs, n_tasks: int) -> list[Row]:
+    """Return the rows of TSV-C: each expert from 1 / n_tasks of its components, with the bytes that it takes.
+
+    The bytes of ``individual`` are those of whole task vectors. Both count float32 values.
+    """
+    tasks = datasets.suite(n_tasks)
+    results = dict(zip(tasks, run.truncated([(task, 1 / n_tasks) for task in tasks]), strict=True))
+    rows = _measured(run, "individual", run.individual("test", datasets.suite(n_tasks)))
+    rows += _measured(run, "tsv_c", {task: accuracy for task, (accuracy, _) in results.items()})
+    whole = sum(run.task_vectors[task].stored_bytes for task in tasks)
+    sizes = {"individual": whole, "tsv_c": sum(size for _, size in results.values())}
+    return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
+
+
+def adapted(run: Runs, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[list[Row]]:
+    """Yield the rows of test-time adaptation (App. D.2.7) of the first ``n_tasks`` experts, for each of ``STARTS``.
+
+    Coefficients are learnt from validation images, of which no label is read; test images come after.
+    """
+    evaluator, tasks = run.evaluator, datasets.suite(n_tasks)
+    vectors = [run.task_vectors[task] for task in tasks]
+    splits = [datasets.cached(run.profile, task, "validation") for task in tasks]
+    images = [Unlabelled(split.images, evaluator.head(task)) for task, split in zip(tasks, splits, strict=True)]
+
+    def adapt(name: str) -> Adapted:
+        parts = vectors if name == "adamerging" else merging.tsv_m_parts(vectors, run.spectra)
+        # An encoder of its own, since other threads adapt others.
+        encoder = partial(models.features, models.with_weights(evaluator.model, evaluator.base))
+        return adaptation.adapt(
+            evaluator.base, parts, images, encoder, start=STARTS[name], seed=run.seed, settings=settings
+        )
+
+    for name, found in zip(STARTS, devices.ordered(adapt, STARTS, _workers()), strict=True):
+        rows = _measured(run, name, evaluator.accuracies(found.state, tasks, "test"))
+        initial = _measured(run, name, evaluator.accuracies(found.initial, tasks, "test"))
+        rows += [row | {"metric": f"{row['metric']}_before"} for row in initial]
+        learnt = found.coefficients
+        values = {
+            "entropy_before": found.before,
+            "entropy_after": found.after,
+            "coefficient_least": float(learnt.min()),
+            "coefficient_mean": float(learnt.mean()),
+            "coefficient_largest": float(learnt.max()),
+        }
+        yield rows + [_row(run, len(tasks), name, ALL_TASKS, metric, value) for metric, value in values.items()]
+
+
+def _workers() -> int:
+    return devices.default_workers(devices.choose(devices.STUDIES))
+
+
+def _each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return list(devices.ordered(function, items, _workers()))
+
+
+def _measured(run: Runs, method: str, accuracies: Mapping[str, float]) -> list[Row]:
+    n_tasks = len(accuracies)
+    normalised = normalised_accuracy(accuracies, run.individual("test", list(accuracies)))
+    return [
+        *(_row(run, n_tasks, method, task, "accuracy", value) for task, value in accuracies.items()),
+        _row(run, n_tasks, method, ALL_TASKS, "normalised_accuracy", normalised),
+    ]
+
+
+def _lambda_rows(run: Runs, method: str, chosen: Mapping[str, float]) -> list[Row]:
+    return [_row(run, len(chosen), method, task, "lambda", value) for task, value in chosen.items()]
+
+
+def _row(run: Runs, n_tasks: int, method: str, task: str, metric: str, value: float | int) -> Row:
+    return {
+        "backbone": run.evaluator.backbone.name,
+        "n_tasks": n_tasks,
+        "method": method,
+        "seed": run.seed,
+        "task": task,
+        "metric": metric,
+        "value": float(value),
+    }

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Where tasks, splits, backbones, experts and heads come from."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The command line, and what it does from checkpoints on disk to files on disk."""

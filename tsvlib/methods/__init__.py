@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Ways to merge, one family per file."""

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""TALL masks (Wang et al. 2024): which weights of an update that all tasks share each single task wants.
+
+They tell which weights to merge (Consensus TA), or compress experts: one update for all of them, and for each expert
+one bit per weight (TALL-Mask). A file of the latter is a safetensors file. The update of the tensor ``key`` is there
+under its name, in float32, and ``key:masks`` holds a row of bytes for every expert, made of its mask by
+``numpy.packbits``. The metadata entry ``tall-mask`` is a JSON object with ``version`` (1) and ``experts`` (their names,
+in the order of the rows); ``recipe`` and ``digest`` are those of all files that this library writes.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from tsvlib import checkpoints
+from tsvlib.errors import InputError
+from tsvlib.methods import ties
+from tsvlib.methods.base import METHODS, THIRTIETHS, VALIDATION, Layer, Merge, Method, method
+from tsvlib.taskvectors import StateDict, Suite, TaskVector
+
+LAMBDA = 0.4
+"""Where nothing can be chosen."""
+
+AGREEING = 2
+FORMAT = "tall-mask"
+_MASKS = ":masks"
+
+
+@method("consensus_ta", title="Consensus TA", alphas=THIRTIETHS, needs=VALIDATION)
+def consensus_ta(layer: Layer) -> Tensor:
+    """Return the sum of the changes at the weights that two or more tasks want, with lambda = 0.4 for all tasks.
+
+    ``consensus`` makes the same method with other lambdas.
+    """
+    return _agreed(layer, [LAMBDA] * layer.n_tasks)
+
+
+def consensus(lambdas: Sequence[float]) -> Method:
+    """Return Consensus TA with one lambda for each expert, in their order.
+
+    Merging raises InputError when there are fewer or more lambdas than experts, or one is not above zero.
+    """
+
+    def bind(suite: Suite) -> Merge:
+        _check_lambdas(suite, lambdas)
+        return lambda layer: _agreed(layer, lambdas)
+
+    return replace(METHODS["consensus_ta"], bind=bind)
+
+
+def wanted(own: Float[Tensor, "*shape"], shared: Float[Tensor, "*shape"], threshold: float) -> Bool[Tensor, "*shape"]:
+    """Return the TALL mask |own| >= threshold * |shared - own| of a task with the change ``own``.
+
+    The published code has > instead, which differs where both sides are equal.
+    """
+    return own.abs() >= threshold * (shared - own).abs()
+
+
+def masked(shared: StateDict, own: StateDict, threshold: float) -> TaskVector:
+    """Return the shared update at the weights that a task with the task vector ``own`` wants, and zero elsewhere."""
+    return TaskVector({key: tensor * wanted(own[key], tensor, threshold) for key, tensor in shared.items()})
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Experts as one update in float32, and for each of them one bit per weight, by the names of tensors."""
+
+    experts: tuple[str, ...]
+    shared: TaskVector
+    masks: Mapping[str, UInt8[Tensor, "experts bytes"]]
+
+    @property
+    def stored_bytes(self) -> int:
+        """Return how many bytes the values take."""
+        return self.shared.stored_bytes + sum(mask.nbytes for mask in self.masks.values())
+
+    def expert(self, name: str) -> TaskVector:
+        """Return what stands for the task vector of an expert; alpha is 1. InputError for an unknown one."""
+        if name not in self.experts:
+            raise InputError(f"there is no expert `{name}` among these; choose one of {', '.join(self.experts)}.")
+        row = self.experts.index(name)
+        return TaskVector({key: tensor * self._bits(key, row) for key, tensor in self.shared.items()})
+
+    def _bits(self, key: str, row: int) -> Bool[Tensor, "*shape"]:
+        shape = self.shared[key].shape
+        bits = np.unpackbits(self.masks[key][row].numpy(), count=shape.numel())
+        return torch.from_numpy(bits).bool().reshape(shape)
+
+
+def shared_update(suite: Suite) -> TaskVector:
+    """Return the update that the experts of TALL-Mask + TIES share, in float32.
+
+    It is TIES with the disjoint *sum* and taken as it is (alpha = 1), as in the code of TALL-masks.
+    """
+    merge = ties.ties_sum(suite)
+    return TaskVector({key: merge(Layer(suite, key)).float() for key in suite.shapes})
+
+
+def pack(suite: Suite, experts: Sequence[str], shared: TaskVector, lambdas: Sequence[float]) -> Masked:
+    """Return the experts of a suite by their names as TALL masks of a shared update, one lambda for each.
+
+    Each change is read once, and only its bits are kept. InputError for lambdas as in ``consensus``.
+    """
+    _check_lambdas(suite, lambdas)
+    masks = {}
+    for key, tensor in shared.items():
+        # An expert that left a tensor alone wants nothing of it.
+        rows = np.zeros((suite.n_tasks, -(-tensor.numel() // 8)), np.uint8)
+        for expert, change in suite.changes(key):
+            rows[expert] = np.packbits(wanted(change, tensor, lambdas[expert]).numpy())
+        masks[key] = torch.from_numpy(rows)
+    return Masked(tuple(experts), shared, masks)
+
+
+def save(path: Path, experts: Masked, recipe: Mapping[str, object]) -> str:
+    """Write masked experts to a file and return its digest; InputError when it cannot be written."""
+    tensors = {**experts.shared, **{f"{key}{_MASKS}": rows for key, rows in experts.masks.items()}}
+    notes = json.dumps({"version": 1, "experts": experts.experts})
+    return checkpoints.save(path, tensors, recipe, metadata={FORMAT: notes})
+
+
+def load(path: Path) -> Masked:
+    """Return what ``save`` wrote; InputError for a file that is missing, damaged or of another kind."""
+    tensors = checkpoints.load(path)
+    notes = checkpoints.open_checkpoint(path).metadata.get(FORMAT)
+    if notes is None:
+        raise InputError(f"{path}: this is no file of masked experts; name one that was saved as such.")
+    masks = {key.removesuffix(_MASKS): rows for key, rows in tensors.items() if key.endswith(_MASKS)}
+    return Masked(tuple(json.loads(notes)["experts"]), TaskVector({key: tensors[key] for key in masks}), masks)
+
+
+def _agreed(layer: Layer, lambdas: Sequence[float]) -> Tensor:
+    total = layer.total()
+    votes = torch.zeros(layer.shape, dtype=torch.int32, device=layer.device)
+    for expert, change in layer.numbered_changes():
+        votes += wanted(change, total, lambdas[expert])
+    return total * (votes >= AGREEING)
+
+
+def _check_lambdas(suite: Suite, lambdas: Sequence[float]) -> None:
+    if len(lambdas) != suite.n_tasks:
+        raise InputError(f"there are {len(lambdas)} lambdas for {suite.n_tasks} experts; give one for each.")
+    if unfit := [value for value in lambdas if not 0 < value < math.inf]:
+        raise InputError(f"{unfit[0]} is no lambda of a TALL mask; choose a number above zero, such as {LAMBDA}.")
