@@ -13,8 +13,9 @@ from torch import Tensor
 from bench.literal import FRACTIONS
 from tsvlib import compression, linalg, merging, sti
 from tsvlib.compression import Rank
+from tsvlib.layers import Computing, MemorySuite
+from tsvlib.methods import named
 from tsvlib.store import Spectra
-from tsvlib.taskvectors import MemorySuite
 
 Matrix = Float[Tensor, "rows columns"]
 KEY = "matrix"
@@ -67,13 +68,13 @@ def sweep(store: Spectra, delta: Matrix) -> None:
 def merge(store: Spectra, deltas: Sequence[Matrix]) -> Matrix:
     """Return the update of TSV-M."""
     suite = MemorySuite([{KEY: delta} for delta in deltas])
-    return merging.update(merging.named("tsv_m").bind(suite), suite, KEY, spectra=store)
+    return merging.update(named("tsv_m").bind(suite), suite, KEY, Computing(spectra=store))
 
 
 def compress(store: Spectra, delta: Matrix, tasks: int) -> Matrix:
     """Return what TSV-C leaves of a matrix."""
     suite = MemorySuite([{KEY: delta}])
-    tensors = compression.compressed(suite, KEY, Rank(fraction=1 / tasks), spectra=store)
+    tensors = compression.compressed(suite, KEY, Rank(fraction=1 / tasks), computing=Computing(spectra=store))
     return compression.expanded(KEY, suite.shapes[KEY], list(tensors), tensors.__getitem__)
 
 

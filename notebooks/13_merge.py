@@ -22,7 +22,8 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import results, tables
 from compendium.study import studies
-from tsvlib import merging, progress
+from tsvlib import progress
+from tsvlib.methods import METHODS
 
 # %% [markdown]
 # ## The methods
@@ -34,13 +35,10 @@ from tsvlib import merging, progress
 # images.
 
 # %%
-methods = [merging.METHODS[name] for name in ("weight_averaging", "task_arithmetic", "tsv_m")]
-once = [merging.METHODS[name] for name in ("ties", "iso_c")]
+methods = [METHODS[name] for name in ("weight_averaging", "task_arithmetic", "tsv_m")]
+once = [METHODS[name] for name in ("ties", "iso_c")]
 pd.DataFrame(
-    [
-        (m.title, min(m.alphas), max(m.alphas), len(m.alphas))
-        for m in [*methods, merging.METHODS["consensus_ta"], *once]
-    ],
+    [(m.title, min(m.alphas), max(m.alphas), len(m.alphas)) for m in [*methods, METHODS["consensus_ta"], *once]],
     columns=["method", "from", "to", "alphas"],
 ).round(3)
 

@@ -20,7 +20,8 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import results, tables
 from compendium.study import studies
-from tsvlib import merging, progress
+from tsvlib import progress
+from tsvlib.methods import METHODS
 
 # %% [markdown]
 # ## One step at a time
@@ -30,7 +31,7 @@ from tsvlib import merging, progress
 # Alpha is chosen as in notebook 13, from the grid of task arithmetic and from that of TSV-M.
 
 # %%
-methods = [merging.METHODS[name] for name in ("low_rank", "interference_reduction")]
+methods = [METHODS[name] for name in ("low_rank", "interference_reduction")]
 pd.DataFrame(
     [(m.title, min(m.alphas), max(m.alphas), len(m.alphas)) for m in methods],
     columns=["method", "from", "to", "alphas"],

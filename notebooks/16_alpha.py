@@ -21,7 +21,8 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import results
 from compendium.study import alpha, studies
-from tsvlib import merging, progress
+from tsvlib import progress
+from tsvlib.methods import METHODS
 
 # %% [markdown]
 # ## The subsets
@@ -42,7 +43,7 @@ pd.Series({subset: " ".join(tasks) for subset, tasks in subsets[first].items()},
 # method's grid next to the ones for which the search asks. Only validation images are used.
 
 # %%
-methods = [merging.METHODS[name] for name in ("task_arithmetic", "tsv_m")]
+methods = [METHODS[name] for name in ("task_arithmetic", "tsv_m")]
 rows, grids = [], []
 with progress.track(sum(map(len, subsets.values())) + len(methods), "scoring alphas") as bar:
     for run in studies.runs(settings):

@@ -19,7 +19,8 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import results
 from compendium.study import studies
-from tsvlib import merging, progress
+from tsvlib import progress
+from tsvlib.methods import METHODS
 
 # %% [markdown]
 # ## The model
@@ -29,7 +30,7 @@ from tsvlib import merging, progress
 
 # %%
 settings = profiles.load(profile).first_seeds()
-n_tasks, method = settings.suites[-1], merging.METHODS["tsv_m"]
+n_tasks, method = settings.suites[-1], METHODS["tsv_m"]
 merged = results.load("merge", profile).query("n_tasks == @n_tasks and method == 'tsv_m'")
 with progress.track(1, "confusion") as bar:
     *_, run = studies.runs(settings)

@@ -20,7 +20,8 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import results
 from compendium.study import interference, studies, theory
-from tsvlib import linalg, merging, sti
+from tsvlib import linalg, sti
+from tsvlib.methods import tsv
 
 # %% [markdown]
 # ## The task matrices
@@ -97,7 +98,7 @@ real.astype(dict.fromkeys(real.columns[:4], float)).round(2).reset_index(drop=Tr
 strength = {key: sum(float(f.s.sum()) for f in factors) for key, factors in kept.items()}
 before = pd.Series({k: sti.singular_task_interference(f).entrywise / strength[k] for k, f in kept.items()})
 after = pd.Series(
-    {k: sti.singular_task_interference(merging.orthogonalised(f)).entrywise / strength[k] for k, f in kept.items()}
+    {k: sti.singular_task_interference(tsv.orthogonalised(f)).entrywise / strength[k] for k, f in kept.items()}
 )
 pd.DataFrame({"before": before, "after": after}).describe().loc[["min", "mean", "max"]]
 

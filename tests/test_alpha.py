@@ -11,6 +11,7 @@ from compendium.study import alpha, studies
 from compendium.study.evaluation import normalised_accuracy, search_alpha
 from compendium.worlds import datasets
 from tsvlib import merging
+from tsvlib.methods import METHODS
 
 SMOKE, MINI = profiles.load("smoke"), profiles.load("mini")
 RECORDED = pd.read_csv(paths.ROOT / "data" / "results" / "mini" / "alpha_search.csv")
@@ -43,7 +44,7 @@ def test_scores_of_a_subset_are_those_of_merging_its_experts(run: studies.Runs) 
     assert sorted(rows.alpha.unique()) == sorted(published.load("alpha").alpha.unique())
     row = rows[rows.alpha == 1.2].iloc[0]
     tasks = alpha.subsets(SMOKE, "smoke-b32")[4]
-    update = merging.merge(merging.METHODS["tsv_m"], [run.task_vectors[task] for task in tasks])
+    update = merging.merged_update(METHODS["tsv_m"], [run.task_vectors[task] for task in tasks])
     most = SMOKE.images.alpha // len(tasks)
     accuracies = run.evaluator.accuracies(update.apply(run.evaluator.base, 1.2), tasks, "validation", most)
     assert row.step == 12
@@ -52,7 +53,7 @@ def test_scores_of_a_subset_are_those_of_merging_its_experts(run: studies.Runs) 
 
 @pytest.mark.parametrize("name", ["task_arithmetic", "tsv_m"])
 def test_a_grid_tells_what_the_search_scored_and_found(run: studies.Runs, name: str) -> None:
-    method = merging.METHODS[name]
+    method = METHODS[name]
     rows = pd.DataFrame(alpha.over_grid(run, 2, method))
     assert set(rows.columns) == set(alpha.GRID_COLUMNS)
     curve = rows.pivot_table(index="step", columns="metric", values="value")
@@ -69,7 +70,7 @@ def test_on_mini_the_search_finds_the_best_alpha_of_the_whole_grid(setting: tupl
     n_tasks, method = setting
     rows = RECORDED[(RECORDED.n_tasks == n_tasks) & (RECORDED.method == method)]
     curve = rows.pivot_table(index="step", columns="metric", values="value")
-    assert len(curve) == len(merging.METHODS[method].alphas) == 30
+    assert len(curve) == len(METHODS[method].alphas) == 30
     found = search_alpha(lambda step: curve.score[int(step)], [float(step) for step in curve.index])
     assert found.score == curve.score.max()
     assert found.evaluations <= 10

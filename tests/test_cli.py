@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from compendium import paths
 from tsvlib import __main__, checkpoints, files, merging
 from tsvlib.cli import commands
+from tsvlib.methods import METHODS, named
 
 COMMANDS = ["plan", "merge", "compress", "expand", "interference", "spectra"]
 
@@ -77,7 +78,7 @@ def test_help_tells_in_a_clause_what_each_command_does(capsys: pytest.CaptureFix
 
 def test_help_names_every_method() -> None:
     named = re.findall(r"[a-z-]{3,}", commands.METHODS)
-    assert {name.replace("-", "_") for name in named} == merging.METHODS.keys()
+    assert {name.replace("-", "_") for name in named} == METHODS.keys()
 
 
 def test_fixed_forms_write_what_they_promise(
@@ -172,7 +173,7 @@ def test_float64_is_merged_in_float64(tmp_path: Path, monkeypatch: pytest.Monkey
     experts = [base + random(32, 24, seed=seed, scale=1e-7, dtype=torch.float64) for seed in (1, 2)]
     assert call("merge", *wrote(base, *experts), "--method", method, "--out", "m.safetensors") == 0
     changes = [{"w": expert - base} for expert in experts]
-    expected = base + merging.merge(merging.named(method), changes)["w"]
+    expected = base + merging.merged_update(named(method), changes)["w"]
     torch.testing.assert_close(load_file("m.safetensors")["w"], expected, rtol=0, atol=1e-15)
 
 
@@ -221,7 +222,7 @@ def test_an_update_that_the_type_of_the_base_cannot_hold_is_told(
     assert call("merge", *options, "--out", "m.safetensors", "--dtype", "bfloat16") == 0
     told = capsys.readouterr().out
     merged = load_file("m.safetensors")["w"].double() - base.double()
-    exact = merging.merge(merging.named("tsv_m"), [{"w": expert - base} for expert in experts])["w"].double()
+    exact = merging.merged_update(named("tsv_m"), [{"w": expert - base} for expert in experts])["w"].double()
     share = 100 * float((merged - exact).norm() / exact.norm())
     assert f". But rounding to bfloat16 lost {share:.0f} % of the update; a wider --dtype keeps it.\n" in told
     assert call("merge", *options, "--out", "m.safetensors") == 0
@@ -235,7 +236,7 @@ def test_exploded_weights_are_merged_or_refused(
     options = wrote(torch.zeros(64, 48), *(random(64, 48, seed=seed, scale=1e20) for seed in (1, 2)))
     assert call("merge", *options, "--out", "m.safetensors") == 0
     changes = [{"w": random(64, 48, seed=seed, scale=1e20).double()} for seed in (1, 2)]
-    expected = merging.merge(merging.named("tsv_m"), changes)["w"]
+    expected = merging.merged_update(named("tsv_m"), changes)["w"]
     assert (load_file("m.safetensors")["w"].double() - expected).norm() <= 1e-4 * expected.norm()
     capsys.readouterr()
     for method in ("tsv-m", "task-arithmetic"):

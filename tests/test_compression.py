@@ -10,7 +10,8 @@ from torch import Tensor
 from tsvlib import linalg
 from tsvlib.compression import Compressed, Rank, check_names, compress, compressed, expanded
 from tsvlib.errors import InputError
-from tsvlib.taskvectors import MatrixRule, MemorySuite
+from tsvlib.layers import Computing, MemorySuite
+from tsvlib.taskvectors import MatrixRule
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -133,13 +134,13 @@ def test_factors_take_no_more_memory_than_they_say() -> None:
 
 def test_parts_are_factorised_one_by_one() -> None:
     original = task_vector(0)
-    suite, rule = MemorySuite([original]), MatrixRule(split_qkv=True, convolutions=True)
+    suite, computing = MemorySuite([original]), Computing(MatrixRule(split_qkv=True, convolutions=True))
     key = "attn.in_proj_weight"
-    found = compressed(suite, key, share(1.0), rule=rule)
+    found = compressed(suite, key, share(1.0), computing=computing)
     assert set(found) == {f"{key}:{part}:{name}" for part in range(3) for name in ("u", "s", "vh")}
     restored = expanded(key, (24, 8), found, found.__getitem__)
     torch.testing.assert_close(restored, original[key], rtol=1e-4, atol=1e-5)
-    kernel = compressed(suite, "conv1.weight", share(1.0), torch.float16, rule)
+    kernel = compressed(suite, "conv1.weight", share(1.0), torch.float16, computing)
     # Singular values are few, and may be beyond the narrow type.
     assert [tensor.dtype for tensor in kernel.values()] == [torch.float16, torch.float32, torch.float16]
     restored = expanded("conv1.weight", (4, 3, 2, 2), kernel, kernel.__getitem__)
@@ -147,11 +148,11 @@ def test_parts_are_factorised_one_by_one() -> None:
 
 
 def test_a_part_that_was_not_touched_takes_no_room() -> None:
-    key, rule = "attn.in_proj_weight", MatrixRule(split_qkv=True)
+    key, computing = "attn.in_proj_weight", Computing(MatrixRule(split_qkv=True))
     for part in range(3):
         original = task_vector(0)[key]
         original[8 * part : 8 * part + 8] = 0
-        found = compressed(MemorySuite([{key: original}]), key, share(1.0), rule=rule)
+        found = compressed(MemorySuite([{key: original}]), key, share(1.0), computing=computing)
         assert {name.split(":")[1] for name in found} == {"0", "1", "2"} - {str(part)}
         restored = expanded(key, (24, 8), found, found.__getitem__)
         torch.testing.assert_close(restored, original, rtol=1e-4, atol=1e-5)
@@ -167,7 +168,7 @@ def test_no_tensor_is_taken_for_factors_of_another(touched: dict[str, bool], see
     random = torch.Generator().manual_seed(seed)
     shapes = {key: (3,) if key.startswith("b") else (6, 3) for key in touched}
     original = {key: torch.randn(shape, generator=random) * touched[key] for key, shape in shapes.items()}
-    suite, rule = MemorySuite([original]), MatrixRule(split_qkv=True)
+    suite, computing = MemorySuite([original]), Computing(MatrixRule(split_qkv=True))
     try:
         check_names(original)
     except InputError:
@@ -176,7 +177,7 @@ def test_no_tensor_is_taken_for_factors_of_another(touched: dict[str, bool], see
         with pytest.raises(InputError, match="the task vector: a TSV-C file could not tell"):
             compress(original, share(1.0))
         return
-    parts = [compressed(suite, key, share(1.0), rule=rule) for key in original]
+    parts = [compressed(suite, key, share(1.0), computing=computing) for key in original]
     packed = {name: tensor for part in parts for name, tensor in part.items()}
     assert len(packed) == sum(map(len, parts))
     for key, tensor in original.items():

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from compendium import profiles, provenance
 from compendium.study.evaluation import AlphaSearch, Evaluator, normalised_accuracy, search_alpha
 from compendium.worlds import datasets, models
-from tsvlib import merging
 from tsvlib.errors import InputError
+from tsvlib.methods import METHODS
 
 SMOKE = profiles.load("smoke")
 GRID = tuple(map(float, range(30)))
@@ -152,9 +152,9 @@ def test_short_grids_are_searched_whole(size: int) -> None:
         assert search_alpha(lambda alpha, peak=peak: -abs(alpha - peak), GRID[:size]).alpha == peak
 
 
-@pytest.mark.parametrize("name", merging.METHODS)
+@pytest.mark.parametrize("name", METHODS)
 def test_the_grid_of_every_method_is_searched_within_ten_evaluations(name: str) -> None:
-    grid = merging.METHODS[name].alphas
+    grid = METHODS[name].alphas
     for peak in grid:
         found = search_alpha(lambda alpha, peak=peak: -abs(alpha - peak), grid)
         assert found.alpha == peak

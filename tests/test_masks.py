@@ -3,6 +3,8 @@
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,10 @@ from test_baselines import SHAPES, experts, flat, yadav
 
 from tsvlib import checkpoints, merging
 from tsvlib.errors import InputError
-from tsvlib.methods import masks
-from tsvlib.taskvectors import MemorySuite, TaskVector
+from tsvlib.layers import MemorySuite
+from tsvlib.methods import METHODS, masks
+from tsvlib.methods.base import Method
+from tsvlib.taskvectors import TaskVector
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -25,6 +29,10 @@ Array = npt.NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
 NAMES = ("a", "b", "c")
 MIXED = [0.2, 0.6, 0.4]
+
+
+def consensus(lambdas: Sequence[float]) -> Method:
+    return replace(METHODS["consensus_ta"], bind=masks.consensus(lambdas))
 
 
 def wang(vectors: Array, shared: Array, lambdas: list[float]) -> npt.NDArray[np.bool_]:
@@ -47,14 +55,14 @@ def test_consensus_ta_is_its_papers_formula(n_tasks: int, seed: int) -> None:
     vectors = experts(n_tasks, seed)
     total = rows(vectors).sum(0)
     lambdas = [(0.2, 0.3, 0.4, 0.5, 0.6)[task % 5] for task in range(n_tasks)]
-    for method, values in ((masks.consensus(lambdas), lambdas), (merging.METHODS["consensus_ta"], [0.4] * n_tasks)):
+    for method, values in ((consensus(lambdas), lambdas), (METHODS["consensus_ta"], [0.4] * n_tasks)):
         expected = total * (wang(rows(vectors), total, values).sum(0) >= 2)
-        np.testing.assert_allclose(flat(merging.merge(method, vectors)), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(flat(merging.merged_update(method, vectors)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_consensus_by_hand() -> None:
     vectors = [{"w": torch.tensor(values)} for values in ([1.0, 4.0, 0.0, 2.0], [1.0, 0.5, 0.0, -2.0])]
-    found = merging.merge(merging.METHODS["consensus_ta"], vectors)["w"]
+    found = merging.merged_update(METHODS["consensus_ta"], vectors)["w"]
     assert found.tolist() == [2.0, 0.0, 0.0, 0.0]
 
 
@@ -72,13 +80,13 @@ def test_a_weight_is_wanted_where_both_sides_are_equal(size: int, negative: bool
 def test_every_expert_has_its_own_lambda_also_behind_one_that_changed_nothing() -> None:
     vectors = [{"w": torch.zeros(1)}, {"w": torch.tensor([3.0])}, {"w": torch.tensor([1.0])}]
     for lambdas, kept in (([9.0, 0.5, 0.3], 4.0), ([0.3, 0.5, 9.0], 0.0), ([0.3, 9.0, 0.3], 0.0)):
-        assert merging.merge(masks.consensus(lambdas), vectors)["w"].tolist() == [kept]
+        assert merging.merged_update(consensus(lambdas), vectors)["w"].tolist() == [kept]
 
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_lambdas_must_be_as_many_as_experts(count: int) -> None:
     with pytest.raises(InputError, match=f"{count} lambdas for 3 experts; give one for each"):
-        merging.merge(masks.consensus([0.4] * count), experts(3, 0))
+        merging.merged_update(consensus([0.4] * count), experts(3, 0))
     suite = MemorySuite(experts(3, 0))
     with pytest.raises(InputError, match=f"{count} lambdas for 3 experts"):
         masks.pack(suite, NAMES, masks.shared_update(suite), [0.4] * count)
@@ -87,7 +95,7 @@ def test_lambdas_must_be_as_many_as_experts(count: int) -> None:
 @pytest.mark.parametrize("value", [0.0, -0.4, math.inf, math.nan])
 def test_lambdas_must_be_above_zero(value: float) -> None:
     with pytest.raises(InputError, match=f"{value} is no lambda of a TALL mask"):
-        merging.merge(masks.consensus([0.4, value, -1.0]), experts(3, 0))
+        merging.merged_update(consensus([0.4, value, -1.0]), experts(3, 0))
 
 
 def packed(seed: int) -> tuple[list[dict[str, torch.Tensor]], masks.Masked]:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from tsvlib import linalg, merging
 from tsvlib.errors import InputError
-from tsvlib.methods import base
-from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict
+from tsvlib.layers import Computing, Layer, MemorySuite, task_matrices
+from tsvlib.methods import METHODS, named, tsv
+from tsvlib.methods.base import Method, Needs, layerwise
+from tsvlib.taskvectors import MatrixRule, StateDict
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -50,7 +52,7 @@ def experts(n_tasks: int, seed: int, dtype: torch.dtype = torch.float64) -> list
 
 
 def merged(name: str, task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
-    return merging.merge(merging.METHODS[name], task_vectors)
+    return merging.merged_update(METHODS[name], task_vectors)
 
 
 def mean(task_vectors: list[dict[str, Tensor]], key: str) -> Tensor:
@@ -98,8 +100,8 @@ def test_long_and_short_matrices_in_float32_are_algorithm_1(shape: tuple[int, in
 def test_task_vectors_in_half_precision_are_merged(dtype: torch.dtype, shape: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     vectors = [{"w": torch.randn(shape, generator=generator).to(dtype)} for _ in range(4)]
-    found = merging.merge(merging.named("tsv_m"), vectors)["w"]
-    exact = merging.merge(merging.named("tsv_m"), [{"w": vector["w"].double()} for vector in vectors])["w"]
+    found = merging.merged_update(named("tsv_m"), vectors)["w"]
+    exact = merging.merged_update(named("tsv_m"), [{"w": vector["w"].double()} for vector in vectors])["w"]
     assert found.dtype == torch.float32
     assert (found.double() - exact).norm() <= 1e-4 * exact.norm()
 
@@ -112,7 +114,7 @@ def test_averaging_is_the_mean_and_task_arithmetic_the_sum(n_tasks: int, seed: i
     assert_same(total, {key: n_tasks * mean(task_vectors, key) for key in SHAPES})
 
 
-@pytest.mark.parametrize("name", merging.METHODS)
+@pytest.mark.parametrize("name", METHODS)
 @given(order=st.permutations(range(4)), seed=seeds)
 def test_order_of_tasks_does_not_matter(name: str, order: list[int], seed: int) -> None:
     task_vectors = experts(4, seed)
@@ -179,49 +181,44 @@ def test_directions_without_weight_do_not_disturb_other_tasks() -> None:
 
 def test_inputs_stay_as_they_were() -> None:
     task_vectors = experts(3, 0)
-    for name in merging.METHODS:
+    for name in METHODS:
         merged(name, task_vectors)
     for before, after in zip(experts(3, 0), task_vectors, strict=True):
         assert all(torch.equal(before[key], after[key]) for key in SHAPES)
 
 
 def test_grids_of_the_papers_code() -> None:
-    assert merging.METHODS["weight_averaging"].alphas == (1.0,)
-    assert merging.named("tsv-m").alphas[:3] == (0.1, 0.2, 0.3)
-    assert merging.named("tsv-m").alphas[-1] == 3.0
-    assert merging.METHODS["task_arithmetic"].alphas[::29] == (1 / 30, 1.0)
-    assert [name for name, method in merging.METHODS.items() if not method.searches_alpha] == ["weight_averaging"]
-    assert {len(method.alphas) for method in merging.METHODS.values()} == {1, 30}
+    assert METHODS["weight_averaging"].alphas == (1.0,)
+    assert named("tsv-m").alphas[:3] == (0.1, 0.2, 0.3)
+    assert named("tsv-m").alphas[-1] == 3.0
+    assert METHODS["task_arithmetic"].alphas[::29] == (1 / 30, 1.0)
+    assert [name for name, method in METHODS.items() if not method.searches_alpha] == ["weight_averaging"]
+    assert {len(method.alphas) for method in METHODS.values()} == {1, 30}
 
 
-def test_new_method_joins_by_decoration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "METHODS", dict(merging.METHODS))
-
-    @merging.method("first", title="The first", alphas=(0.5,))
-    def first(layer: merging.Layer) -> Tensor:
-        """Return the first task vector."""
+def test_a_method_is_a_function_and_a_row() -> None:
+    def first(layer: Layer) -> Tensor:
         return next(iter(layer.changes())).reshape(layer.shape)
 
-    found = merging.named("first")
-    assert (found.title, found.alphas, found.needs) == ("The first", (0.5,), merging.Needs())
-    assert_same(merging.merge(found, experts(2, 0)), experts(2, 0)[0])
-    assert first.__doc__ == "Return the first task vector."
+    found = Method("first", "The first", layerwise(first), (0.5,))
+    assert (found.searches_alpha, found.needs) == (False, Needs())
+    assert_same(merging.merged_update(found, experts(2, 0)), experts(2, 0)[0])
 
 
 def test_unknown_method_is_refused() -> None:
     sentence = "no merging method `tsvm`; choose one of weight_averaging, task_arithmetic, .*, tsv_m"
     with pytest.raises(InputError, match=sentence):
-        merging.named("tsvm")
+        named("tsvm")
 
 
-@pytest.mark.parametrize("name", merging.METHODS)
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_experts_are_refused(name: str, count: int) -> None:
     with pytest.raises(InputError, match=f"at least two experts, and there are {count}"):
         merged(name, experts(count, 0))
 
 
-@pytest.mark.parametrize("name", merging.METHODS)
+@pytest.mark.parametrize("name", METHODS)
 def test_unlike_task_vectors_are_refused(name: str) -> None:
     unlike = experts(3, 0)
     for number in (3, 2):
@@ -284,13 +281,13 @@ def test_almost_equal_tasks_do_not_blow_up_the_eigen_form() -> None:
 def test_workers_change_no_byte(workers: int) -> None:
     task_vectors = [{key: tensor.float() for key, tensor in expert.items()} for expert in experts(3, 0)]
     alone = merged("tsv_m", task_vectors)
-    together = merging.merge(merging.METHODS["tsv_m"], task_vectors, workers=workers)
+    together = merging.merged_update(METHODS["tsv_m"], task_vectors, workers=workers)
     assert all(torch.equal(alone[key], together[key]) for key in SHAPES)
 
 
 def test_parts_of_a_tensor_are_merged_as_matrices_of_their_own() -> None:
     suite = MemorySuite(experts(3, 0))
-    found = merging.update(merging.METHODS["tsv_m"].bind(suite), suite, "in_proj_weight", MatrixRule(split_qkv=True))
+    found = merging.update(METHODS["tsv_m"].bind(suite), suite, "in_proj_weight", Computing(MatrixRule(split_qkv=True)))
     for part, rows in enumerate(found.chunk(3)):
         deltas = [expert["in_proj_weight"].chunk(3)[part].numpy() for expert in suite.task_vectors]
         torch.testing.assert_close(rows, torch.from_numpy(algorithm_1(deltas)), rtol=1e-6, atol=1e-8)
@@ -298,7 +295,9 @@ def test_parts_of_a_tensor_are_merged_as_matrices_of_their_own() -> None:
 
 def test_matrices_are_all_task_matrices_in_the_order_asked_for() -> None:
     suite = MemorySuite(experts(2, 0))
-    found = merging.matrices(suite, ["proj", "bias", "text_projection", "in_proj_weight"], MatrixRule(split_qkv=True))
+    found = task_matrices(
+        suite, ["proj", "bias", "text_projection", "in_proj_weight"], Computing(MatrixRule(split_qkv=True))
+    )
     expected = [("proj", 0), *(("in_proj_weight", part) for part in range(3))]
     assert [(layer.key, layer.part) for layer in found] == expected
 
@@ -307,24 +306,26 @@ def test_kernels_can_be_merged_as_matrices() -> None:
     random = torch.Generator().manual_seed(0)
     kernels = [torch.randn(6, 3, 2, 2, dtype=torch.float64, generator=random) for _ in range(3)]
     suite = MemorySuite([{"conv1.weight": kernel} for kernel in kernels])
-    found = merging.update(merging.METHODS["tsv_m"].bind(suite), suite, "conv1.weight", MatrixRule(convolutions=True))
+    found = merging.update(
+        METHODS["tsv_m"].bind(suite), suite, "conv1.weight", Computing(MatrixRule(convolutions=True))
+    )
     expected = torch.from_numpy(algorithm_1([kernel.flatten(1).numpy() for kernel in kernels]))
     torch.testing.assert_close(found, expected.reshape(6, 3, 2, 2), rtol=1e-6, atol=1e-8)
-    averaged = merging.update(merging.METHODS["tsv_m"].bind(suite), suite, "conv1.weight")
+    averaged = merging.update(METHODS["tsv_m"].bind(suite), suite, "conv1.weight")
     torch.testing.assert_close(averaged, torch.stack(kernels).mean(0))
 
 
 @given(suites, seeds)
 def test_parts_of_tsv_m_add_up_to_it(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)
-    first, *others = merging.tsv_m_parts(task_vectors)
+    first, *others = tsv.tsv_m_parts(task_vectors)
     assert_same(sum(others, start=first), merged("tsv_m", task_vectors))
 
 
 @given(suites, seeds)
 def test_each_part_has_its_tasks_singular_values_and_no_share_in_other_parts(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)
-    parts = merging.tsv_m_parts(task_vectors)
+    parts = tsv.tsv_m_parts(task_vectors)
     for key in ("in_proj_weight", "proj"):
         k = min(SHAPES[key]) // n_tasks
         for number, (part, task_vector) in enumerate(zip(parts, task_vectors, strict=True)):
@@ -344,7 +345,7 @@ def test_parts_keep_their_tasks_where_others_changed_nothing() -> None:
         task_vectors[task][key].zero_()
     for task_vector in task_vectors:
         task_vector["in_proj_weight"].zero_()
-    parts = merging.tsv_m_parts(task_vectors)
+    parts = tsv.tsv_m_parts(task_vectors)
     assert [bool(part["proj"].any()) for part in parts] == [False, True, False, True]
     assert [bool(part["bias"].any()) for part in parts] == [True, False, True, True]
     assert not any(part["in_proj_weight"].any() for part in parts)
@@ -356,4 +357,4 @@ def test_parts_keep_their_tasks_where_others_changed_nothing() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_parts_need_two_experts(count: int) -> None:
     with pytest.raises(InputError, match=f"at least two experts, and there are {count}"):
-        merging.tsv_m_parts(experts(count, 0))
+        tsv.tsv_m_parts(experts(count, 0))

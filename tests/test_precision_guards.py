@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import checkpoints, linalg, taskvectors
+from tsvlib.layers import CheckpointSuite
 from tsvlib.linalg import Factors
-from tsvlib.taskvectors import CheckpointSuite
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

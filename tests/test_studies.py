@@ -16,9 +16,9 @@ from compendium.study.adaptation import Settings, Unlabelled
 from compendium.worlds import datasets, experts, models
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compress
-from tsvlib.methods import masks
+from tsvlib.layers import MemorySuite
+from tsvlib.methods import METHODS, masks
 from tsvlib.store import Spectra
-from tsvlib.taskvectors import MemorySuite
 
 SMOKE = profiles.load("smoke")
 BRIEF = Settings(steps=2)
@@ -40,7 +40,7 @@ def test_runs_cover_every_backbone_and_seed(run: studies.Runs) -> None:
 
 
 def test_rows_have_just_the_described_columns(run: studies.Runs) -> None:
-    rows = [*studies.references(run, 2), *studies.merge(run, 2, merging.METHODS["tsv_m"]), *studies.compressed(run, 2)]
+    rows = [*studies.references(run, 2), *studies.merge(run, 2, METHODS["tsv_m"]), *studies.compressed(run, 2)]
     assert all(row.keys() == studies.COLUMNS.keys() for row in rows)
 
 
@@ -53,12 +53,12 @@ def test_references_are_the_base_and_each_expert_on_its_own_task(run: studies.Ru
     assert pick(rows, "normalised_accuracy", "individual") == {"all": 1.0}
 
 
-@pytest.mark.parametrize("name", merging.METHODS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: studies.Runs, name: str) -> None:
-    method, tasks = merging.METHODS[name], datasets.suite(2)
+    method, tasks = METHODS[name], datasets.suite(2)
     rows = studies.merge(run, 2, method)
     alpha = pick(rows, "alpha", name).get("all", 1.0)
-    update = merging.merge(method, [run.task_vectors[task] for task in tasks])
+    update = merging.merged_update(method, [run.task_vectors[task] for task in tasks])
     state = update.apply(run.evaluator.base, alpha)
     assert pick(rows, "accuracy", name) == run.evaluator.accuracies(state, tasks, "test")
     assert alpha in method.alphas
@@ -73,7 +73,7 @@ def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
     brief, tasks, seen, encode = dataclasses.replace(run, profile=profile), datasets.suite(n_tasks), [], models.encode
     monkeypatch.setattr(models, "encode", lambda visual, images: seen.append(len(images)) or encode(visual, images))
     monkeypatch.setattr(evaluation.Evaluator, "_file", lambda self, weights: tmp_path / f"{weights}.json")
-    update = run.merged(merging.METHODS["task_arithmetic"], n_tasks)
+    update = run.merged(METHODS["task_arithmetic"], n_tasks)
     score = studies.validation_score(brief, update, tasks)
     assert sum(seen) == n_tasks * most
     found = score(0.5)
@@ -99,7 +99,7 @@ def test_alpha_never_sees_test_images(run: studies.Runs, monkeypatch: pytest.Mon
         return whole(self, state, tasks, split, most)
 
     monkeypatch.setattr(evaluation.Evaluator, "accuracies", noted)
-    rows = studies.merge(run, 2, merging.METHODS["task_arithmetic"])
+    rows = studies.merge(run, 2, METHODS["task_arithmetic"])
     searched = int(pick(rows, "evaluations", "task_arithmetic")["all"])
     experts_validated = 2
     assert asked[: experts_validated + searched] == ["validation"] * (experts_validated + searched)
@@ -124,7 +124,7 @@ def test_compression_tells_its_size(run: studies.Runs) -> None:
 
 def test_lambdas_are_the_smallest_of_the_best_on_each_tasks_own_validation_images(run: studies.Runs) -> None:
     tasks = datasets.suite(3)
-    total = run.merged(merging.METHODS["task_arithmetic"], 3)
+    total = run.merged(METHODS["task_arithmetic"], 3)
     chosen = studies.lambdas(run, 3, total)
     assert list(chosen) == list(tasks)
     for task, value in chosen.items():
@@ -139,7 +139,7 @@ def test_consensus_takes_the_lambda_of_each_task(run: studies.Runs, monkeypatch:
     rows = studies.consensus(run, 3)
     assert pick(rows, "lambda", "consensus_ta") == given
     assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
-    update = merging.merge(masks.consensus([0.6, 0.2, 0.5]), list(run.task_vectors.values())[:3])
+    update = merging.merged_update(masks.consensus([0.6, 0.2, 0.5]), list(run.task_vectors.values())[:3])
     state = update.apply(run.evaluator.base, pick(rows, "alpha", "consensus_ta")["all"])
     assert pick(rows, "accuracy", "consensus_ta") == run.evaluator.accuracies(state, datasets.suite(3), "test")
 
@@ -182,7 +182,7 @@ def test_no_choice_sees_test_images_and_nothing_is_predicted_twice(
 
 
 def test_all_keys_of_a_table_are_distinct(run: studies.Runs) -> None:
-    rows = [row for n in SMOKE.suites for row in studies.merge(run, n, merging.METHODS["tsv_m"])]
+    rows = [row for n in SMOKE.suites for row in studies.merge(run, n, METHODS["tsv_m"])]
     assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
 
 
@@ -199,7 +199,7 @@ def test_results_do_not_depend_on_who_asked_the_store_first(run: studies.Runs, t
 
 
 def test_confusion_counts_every_image_and_has_the_accuracies_on_its_diagonal(run: studies.Runs) -> None:
-    method = merging.METHODS["tsv_m"]
+    method = METHODS["tsv_m"]
     rows = studies.confusion(run, 2, method, 0.5)
     state = run.merged(method, 2).apply(run.evaluator.base, 0.5)
     for task, accuracy in run.evaluator.accuracies(state, datasets.suite(2), "test").items():
@@ -226,7 +226,7 @@ def test_adaptation_starts_from_task_arithmetic_and_from_tsv_m(run: studies.Runs
     rows = [row for rows in studies.adapted(run, 2, BRIEF) for row in rows if row["seed"] == 0]
     tasks = datasets.suite(2)
     for name, (method, alpha) in {"adamerging": ("task_arithmetic", 0.3), "tsv_m_adapted": ("tsv_m", 1.0)}.items():
-        start = run.merged(merging.METHODS[method], 2).apply(run.evaluator.base, alpha)
+        start = run.merged(METHODS[method], 2).apply(run.evaluator.base, alpha)
         assert pick(rows, "accuracy_before", name) == run.evaluator.accuracies(start, tasks, "test")
 
 

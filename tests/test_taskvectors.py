@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tsvlib import checkpoints, taskvectors
 from tsvlib.errors import InputError
-from tsvlib.taskvectors import CheckpointSuite, MatrixRule, MemorySuite, TaskVector
+from tsvlib.layers import CheckpointSuite, MemorySuite
+from tsvlib.taskvectors import MatrixRule, TaskVector
 
 
 def model(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

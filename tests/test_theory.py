@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compendium.study import theory
-from tsvlib import linalg, merging, sti
+from tsvlib import linalg, sti
+from tsvlib.methods import tsv
 
 seeds = st.integers(0, 2**31)
 
@@ -60,7 +61,7 @@ def test_orthogonalised_tasks_do_not_interfere_and_add_up_to_tsv_m(n_tasks: int,
     generator = torch.Generator().manual_seed(seed)
     deltas = torch.randn(n_tasks, 12, 10, dtype=torch.float64, generator=generator)
     kept = [linalg.truncate(linalg.svd(delta), 10 // n_tasks) for delta in deltas]
-    found = merging.orthogonalised(kept)
+    found = tsv.orthogonalised(kept)
     assert sti.singular_task_interference(kept).entrywise > 1
     assert sti.singular_task_interference(found).entrywise < 1e-9
     u, v = (linalg.orthogonalise(side) for side in theory.sides(kept))

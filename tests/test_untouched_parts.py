@@ -10,10 +10,12 @@ from torch import Tensor
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compressed, expanded
 from tsvlib.errors import InputError
-from tsvlib.taskvectors import CheckpointSuite, MatrixRule, MemorySuite
+from tsvlib.layers import CheckpointSuite, Computing, MemorySuite, layers_of
+from tsvlib.methods import METHODS
+from tsvlib.taskvectors import MatrixRule
 
 KEY = "attn.in_proj_weight"
-RULE = MatrixRule(split_qkv=True)
+SPLIT = Computing(MatrixRule(split_qkv=True))
 CHANGED = {0: (0, 1, 2), 1: (0, 2), 2: (1,)}
 """Which of q, k and v each expert changed."""
 
@@ -28,7 +30,7 @@ def vectors() -> list[dict[str, Tensor]]:
 
 def test_a_part_yields_the_changes_of_the_experts_that_changed_it() -> None:
     suite = MemorySuite(vectors())
-    for part, layer in enumerate(merging.layers(suite, KEY, RULE)):
+    for part, layer in enumerate(layers_of(suite, KEY, SPLIT)):
         found = dict(layer.numbered_changes())
         assert list(found) == [expert for expert, parts in CHANGED.items() if part in parts]
         for expert, change in found.items():
@@ -53,9 +55,9 @@ def test_a_change_of_any_sign_is_a_change(tmp_path: Path, values: list[float]) -
 
 @pytest.mark.parametrize("name", ["tsv_m", "tsv_m_eigen", "low_rank", "interference_reduction"])
 def test_merging_a_part_leaves_out_experts_that_did_not_change_it(name: str) -> None:
-    experts, method = vectors(), merging.METHODS[name]
+    experts, method = vectors(), METHODS[name]
     suite = MemorySuite(experts)
-    found = merging.update(method.bind(suite), suite, KEY, RULE)
+    found = merging.update(method.bind(suite), suite, KEY, SPLIT)
     for part, rows in enumerate(found.chunk(3)):
         alone = MemorySuite([{"w": expert[KEY].chunk(3)[part]} for expert in experts])
         torch.testing.assert_close(rows, merging.update(method.bind(alone), alone, "w"))
@@ -64,7 +66,7 @@ def test_merging_a_part_leaves_out_experts_that_did_not_change_it(name: str) -> 
 @pytest.mark.parametrize("expert", CHANGED)
 def test_a_compressed_tensor_comes_back_whichever_of_its_parts_were_changed(expert: int) -> None:
     vector = {KEY: vectors()[expert][KEY].float()}
-    found = compressed(MemorySuite([vector]), KEY, Rank(fraction=1.0), rule=RULE)
+    found = compressed(MemorySuite([vector]), KEY, Rank(fraction=1.0), computing=SPLIT)
     assert set(found) == {f"{KEY}:{part}:{name}" for part in CHANGED[expert] for name in ("u", "s", "vh")}
     restored = expanded(KEY, (18, 7), found, found.__getitem__)
     torch.testing.assert_close(restored, vector[KEY], rtol=1e-5, atol=1e-5)
@@ -73,6 +75,6 @@ def test_a_compressed_tensor_comes_back_whichever_of_its_parts_were_changed(expe
 @pytest.mark.parametrize("shape", [(17, 7), (6, 7), (18, 6), (18,), ()])
 @pytest.mark.parametrize("expert", CHANGED)
 def test_parts_that_do_not_fit_the_tensor_are_refused(expert: int, shape: tuple[int, ...]) -> None:
-    found = compressed(MemorySuite([vectors()[expert]]), KEY, Rank(fraction=1.0), rule=RULE)
+    found = compressed(MemorySuite([vectors()[expert]]), KEY, Rank(fraction=1.0), computing=SPLIT)
     with pytest.raises(InputError, match="its factors do not make a tensor of shape"):
         expanded(KEY, shape, found, found.__getitem__)

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from tsvlib import devices, linalg
 from tsvlib.errors import InputError
+from tsvlib.layers import ORDINARY, Computing, MemorySuite, Suite, layers_of
 from tsvlib.linalg import Factors
-from tsvlib.merging import CPU, PAPER, layers
 from tsvlib.precision import check_held, plain, wider
 from tsvlib.store import Spectra
-from tsvlib.taskvectors import MatrixRule, MemorySuite, StateDict, Suite, TaskVector
+from tsvlib.taskvectors import StateDict, TaskVector
 
 FORMAT = "tsv-c"
 """Name of the metadata entry that makes a safetensors file a TSV-C file."""
@@ -122,7 +122,8 @@ def compress(task_vector: StateDict, rank: Rank, *, workers: int = 1, spectra: S
     check_names(task_vector)
     suite = MemorySuite([task_vector])
     keys = list(suite.shapes)
-    parts = devices.ordered(lambda key: compressed(suite, key, rank, suite.dtype, spectra=spectra), keys, workers)
+    computing = Computing(spectra=spectra)
+    parts = devices.ordered(lambda key: compressed(suite, key, rank, suite.dtype, computing), keys, workers)
     return Compressed({name: tensor for part in parts for name, tensor in part.items()}, dict(suite.shapes))
 
 
@@ -131,9 +132,7 @@ def compressed(
     key: str,
     rank: Rank,
     dtype: torch.dtype = torch.float32,
-    rule: MatrixRule = PAPER,
-    device: torch.device = CPU,
-    spectra: Spectra | None = None,
+    computing: Computing = ORDINARY,
 ) -> dict[str, Tensor]:
     """Return what a TSV-C file holds of one tensor of a single expert, which is all that ``suite`` may hold.
 
@@ -141,7 +140,7 @@ def compressed(
     """
     found: dict[str, Tensor] = {}
     whole = wider(dtype)
-    for layer in layers(suite, key, rule, device, spectra):
+    for layer in layers_of(suite, key, computing):
         if not layer.is_matrix:
             found.update((key, change.to("cpu", whole)) for change in layer.changes())
             continue

@@ -3,17 +3,15 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from tsvlib.checkpoints import Checkpoint
 from tsvlib.errors import InputError
-from tsvlib.precision import added, is_finite, lost, plain, type_name, wider
+from tsvlib.precision import added, is_finite, lost, type_name, wider
 
 StateDict = Mapping[str, Tensor]
 _REMEDY = "use checkpoints of one architecture"
@@ -137,95 +135,14 @@ def _difference(key: str, start: Tensor, end: Tensor, name: str) -> Tensor:
     dtype = wider(start.dtype, end.dtype)
     change = end.to(dtype) - start.to(dtype)
     if not is_finite(change):
-        raise InputError(_beyond(key, name, dtype))
+        raise InputError(beyond(key, name, dtype))
     return change
 
 
-def _beyond(key: str, name: str, dtype: torch.dtype) -> str:
+def beyond(key: str, name: str, dtype: torch.dtype) -> str:
+    """Return what is wrong with an expert whose changes are too large for their type."""
     trouble = f"differs from the base by more than {type_name(dtype)} can hold"
     return f"`{key}` of {name} {trouble}; train or download that checkpoint again."
-
-
-@runtime_checkable
-class Suite(Protocol):
-    """The task vectors of several experts, one tensor of all of them at a time."""
-
-    @property
-    def n_tasks(self) -> int:
-        """Return the number of experts."""
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the shape of every tensor by its name."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Return the widest type of what experts changed: float64 if some of it is, else float32."""
-
-    def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
-        """Yield the number of each expert, from 0, and what it changed in one tensor, in float32 or float64.
-
-        Experts that left the tensor as it was are left out.
-        """
-
-
-class MemorySuite:
-    """A suite of task vectors in memory, of any floating-point type; InputError when they are unlike or not finite."""
-
-    def __init__(self, task_vectors: Sequence[StateDict]) -> None:
-        for number, vector in enumerate(task_vectors, start=1):
-            check_alike(task_vectors[0], vector, "task vector 1", f"task vector {number}")
-            for key, tensor in vector.items():
-                if _has_changed(tensor):
-                    check_finite(key, tensor, f"task vector {number}")
-        self.task_vectors = task_vectors
-        self.n_tasks = len(task_vectors)
-        self.shapes = {key: tuple(tensor.shape) for key, tensor in task_vectors[0].items()}
-        self.dtype = wider(*(tensor.dtype for vector in task_vectors for tensor in vector.values()))
-
-    def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
-        """Yield the tensors that are not zero, after the number of the expert."""
-        every = enumerate(self.task_vectors)
-        return ((expert, plain(vector[key])) for expert, vector in every if _has_changed(vector[key]))
-
-
-class CheckpointSuite:
-    """A suite of experts on disk, of which no more than one tensor of one expert and of the base is read at a time."""
-
-    def __init__(self, base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
-        self.base, self.experts = base, experts
-        self.n_tasks = len(experts)
-        self.shapes = {key: info.shape for key, info in base.layout.items()}
-        self.dtype = wider(*(info.dtype for info in base.layout.values()))
-
-    def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
-        """Yield number and expert minus base, in float32 or float64, for experts that differ.
-
-        InputError for what cannot be subtracted.
-        """
-        start = self.base.read(key)
-        for number, expert in enumerate(self.experts):
-            end = expert.read(key)
-            if torch.equal(start, end):
-                continue
-            if not start.is_floating_point():
-                check_finite(key, end, str(expert.path))
-            dtype = wider(start.dtype)
-            # In the memory of what was read, because fresh memory takes as long as the subtraction.
-            change = end.to(dtype).sub_(start.to(dtype))
-            # One pass finds what changed nothing and, since NaN and Inf survive subtraction, what is not finite.
-            low, high = torch.aminmax(change)
-            if not (low.isfinite() and high.isfinite()):
-                for owner in (self.base, expert):
-                    check_finite(key, owner.read(key), str(owner.path))
-                raise InputError(_beyond(key, str(expert.path), dtype))
-            if low != 0 or high != 0:
-                yield number, change
-
-
-def _has_changed(tensor: Tensor) -> bool:
-    # The first value nearly always has, which spares a look at the others.
-    return bool(tensor.flatten()[:1].any() or tensor.any())
 
 
 def check_enough(count: int) -> None:

@@ -270,7 +270,7 @@ def _session(options: argparse.Namespace) -> "Session":
         raise UsageError(f"--store-limit {options.store_limit:g}: choose a size above zero.")
     store = Spectra(options.store, int(options.store_limit * GIGABYTE)) if options.store else None
     rule = MatrixRule(options.split_qkv, options.convolutions)
-    return workflows.Session(rule, device, options.workers or devices.default_workers(device), store)
+    return workflows.Session(rule, device, store, options.workers or devices.default_workers(device))
 
 
 def _look_after_store(options: argparse.Namespace, session: "Session") -> str:

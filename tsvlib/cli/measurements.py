@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsvlib import compression, linalg, merging, sti
+from tsvlib import compression, linalg, sti
 from tsvlib.cli import outputs
 from tsvlib.cli.workflows import Inputs, Session, check_place
 from tsvlib.files import replacing
-from tsvlib.merging import Layer
-from tsvlib.taskvectors import CheckpointSuite, check_enough
+from tsvlib.layers import CheckpointSuite, Layer, task_matrices
+from tsvlib.taskvectors import check_enough
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ def _names(layer: Layer) -> dict[str, object]:
 def _matrices(suite: CheckpointSuite, session: Session) -> list[Layer]:
     # Tensors of whole numbers, such as the position numbers of published models, may have two dimensions as well.
     keys = [key for key, info in suite.base.layout.items() if info.dtype.is_floating_point]
-    return merging.matrices(suite, keys, session.rule, session.device, session.spectra)
+    return task_matrices(suite, keys, session)
 
 
 def _table(out: Path, rows: Iterable[dict[str, object]]) -> "pd.DataFrame":

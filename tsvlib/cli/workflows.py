@@ -20,10 +20,10 @@ from tsvlib import checkpoints, compression, devices, linalg, merging, progress,
 from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.cli import outputs, planning
 from tsvlib.errors import InputError
-from tsvlib.merging import CPU, PAPER
+from tsvlib.layers import CheckpointSuite, Computing
+from tsvlib.methods import named
 from tsvlib.precision import Rounding, added, lost, type_name
-from tsvlib.store import Spectra
-from tsvlib.taskvectors import CheckpointSuite, MatrixRule, check_enough
+from tsvlib.taskvectors import check_enough
 
 AS_BASE = "base"
 """Stands for the types of the base."""
@@ -34,13 +34,10 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Session:
-    """How to compute: what counts as a matrix, on which device, with how many workers, with which store."""
+class Session(Computing):
+    """How to compute, and with how many workers at once."""
 
-    rule: MatrixRule = PAPER
-    device: torch.device = CPU
     workers: int = 1
-    spectra: Spectra | None = None
 
     @contextmanager
     def over(self, function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Iterator[Result]]:
@@ -107,7 +104,7 @@ def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session
     cannot be written.
     """
     check_enough(len(inputs.experts))
-    chosen = merging.named(method)
+    chosen = named(method)
     _check_alpha(alpha)
     layout = _layout(inputs.base, dtype)
     check_place(out, outputs.WEIGHTS, inputs, session, sum(info.nbytes for info in layout.values()))
@@ -115,7 +112,7 @@ def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session
     function = chosen.bind(inputs.suite)
 
     def update(key: str) -> Tensor:
-        return merging.update(function, inputs.suite, key, session.rule, session.device, session.spectra)
+        return merging.update(function, inputs.suite, key, session)
 
     recipe = _recipe("merge", inputs, hashes, session, method=method, alpha=alpha, dtype=dtype)
     return _write(out, inputs.base, layout, update, alpha, recipe, session, "merging")
@@ -130,7 +127,7 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     hashes = inputs.inspect(session)
 
     def compressed(key: str) -> dict[str, Tensor]:
-        return compression.compressed(inputs.suite, key, kept, factors, session.rule, session.device, session.spectra)
+        return compression.compressed(inputs.suite, key, kept, factors, session)
 
     with session.over(compressed, list(inputs.suite.shapes), "compressing") as parts:
         tensors = {name: tensor for part in parts for name, tensor in part.items()}

@@ -11,7 +11,7 @@ in the order of the rows); ``recipe`` and ``digest`` are those of all files that
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,10 @@ from torch import Tensor
 
 from tsvlib import checkpoints
 from tsvlib.errors import InputError
+from tsvlib.layers import Layer, Suite
 from tsvlib.methods import ties
-from tsvlib.methods.base import METHODS, THIRTIETHS, VALIDATION, Layer, Merge, Method, method
-from tsvlib.taskvectors import StateDict, Suite, TaskVector
+from tsvlib.methods.base import Binding, Merge
+from tsvlib.taskvectors import StateDict, TaskVector
 
 LAMBDA = 0.4
 """Where nothing can be chosen."""
@@ -33,7 +34,6 @@ FORMAT = "tall-mask"
 _MASKS = ":masks"
 
 
-@method("consensus_ta", title="Consensus TA", alphas=THIRTIETHS, needs=VALIDATION)
 def consensus_ta(layer: Layer) -> Tensor:
     """Return the sum of the changes at the weights that two or more tasks want, with lambda = 0.4 for all tasks.
 
@@ -42,8 +42,8 @@ def consensus_ta(layer: Layer) -> Tensor:
     return _agreed(layer, [LAMBDA] * layer.n_tasks)
 
 
-def consensus(lambdas: Sequence[float]) -> Method:
-    """Return Consensus TA with one lambda for each expert, in their order.
+def consensus(lambdas: Sequence[float]) -> Binding:
+    """Return the binding of Consensus TA with one lambda for each expert, in their order.
 
     Merging raises InputError when there are fewer or more lambdas than experts, or one is not above zero.
     """
@@ -52,7 +52,7 @@ def consensus(lambdas: Sequence[float]) -> Method:
         _check_lambdas(suite, lambdas)
         return lambda layer: _agreed(layer, lambdas)
 
-    return replace(METHODS["consensus_ta"], bind=bind)
+    return bind
 
 
 def wanted(own: Float[Tensor, "*shape"], shared: Float[Tensor, "*shape"], threshold: float) -> Bool[Tensor, "*shape"]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The merging methods that came before the paper's, and one that came after: averages, sums, TIES and Iso-C."""
+"""TIES-Merging: of every task vector the largest entries, and of these the ones that have the elected sign."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,10 +9,8 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from tsvlib import linalg, progress
-from tsvlib.linalg import Factors
-from tsvlib.methods.base import TENTHS, THIRTIETHS, VALIDATION, Layer, Merge, method, suite_method
-from tsvlib.precision import check_held
-from tsvlib.taskvectors import Suite
+from tsvlib.layers import Layer, Suite
+from tsvlib.methods.base import Merge
 
 LARGEST = 0.2
 """The share of each task vector that TIES keeps."""
@@ -22,19 +20,6 @@ BINS = 2**DIGIT
 _SAME_WIDTH = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-@method("weight_averaging", title="Weight averaging", alphas=(1.0,))
-def weight_averaging(layer: Layer) -> Tensor:
-    """Return the mean of the changes."""
-    return layer.mean()
-
-
-@method("task_arithmetic", title="Task arithmetic", alphas=THIRTIETHS, needs=VALIDATION)
-def task_arithmetic(layer: Layer) -> Tensor:
-    """Return the sum of the changes, matrix or not (Ilharco et al.)."""
-    return layer.total()
-
-
-@suite_method("ties", title="TIES", alphas=TENTHS, needs=VALIDATION)
 def ties(suite: Suite) -> Merge:
     """Return TIES-Merging (Yadav et al. 2023) of a suite: the disjoint *mean*, as in the code of TALL-masks for TIES.
 
@@ -48,23 +33,6 @@ def ties(suite: Suite) -> Merge:
 def ties_sum(suite: Suite) -> Merge:
     """Return TIES of a suite with the disjoint *sum*: the entries that have the elected sign are added up."""
     return _elected(suite, mean=False)
-
-
-@method("iso_c", title="Iso-C", alphas=TENTHS, needs=VALIDATION)
-def iso_c(layer: Layer) -> Tensor:
-    """Return Iso-C (Marczak et al., arXiv 2502.04959), which is not in the TSV paper.
-
-    That is the sum of the task matrices with every singular value replaced by the mean of all of them, and the mean of
-    what is no matrix. Directions that only rounding error fills are left out, since they are arbitrary. The weakest of
-    the others count as much as the strongest, so they are computed in float64.
-    """
-    if not layer.is_matrix:
-        return layer.mean()
-    total = layer.total()
-    check_held(layer.key, total)
-    whole = linalg.svd(total.double())
-    kept = linalg.truncate(whole, max(1, linalg.numerical_rank(whole, total.dtype)))
-    return Factors(kept.u, whole.s.mean().expand(len(kept.s)), kept.vh).product().to(total.dtype)
 
 
 def thresholds(suite: Suite, share: float) -> list[float]:

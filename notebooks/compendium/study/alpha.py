@@ -7,7 +7,8 @@ from compendium.study import studies
 from compendium.study.evaluation import search_alpha
 from compendium.study.studies import Row, Runs
 from compendium.worlds import datasets
-from tsvlib import merging
+from tsvlib.methods import METHODS
+from tsvlib.methods.base import Method
 
 STEP = "place of alpha in the grid of the method, from 1"
 SCORE = "mean over tasks of accuracy / accuracy of the expert, on validation images"
@@ -46,7 +47,7 @@ def subsets(profile: Profile, backbone: str) -> dict[int, tuple[str, ...]]:
 
 def over_subset(run: Runs, subset: int) -> list[Row]:
     """Return the scores of TSV-M for one subset of tasks and each alpha of Figure 7."""
-    method, alphas = merging.METHODS["tsv_m"], set(published.load("alpha").alpha)
+    method, alphas = METHODS["tsv_m"], set(published.load("alpha").alpha)
     backbone = run.evaluator.backbone.name
     tasks = subsets(run.profile, backbone)[subset]
     score = studies.validation_score(run, run.merged_from(method, tasks), tasks)
@@ -58,7 +59,7 @@ def over_subset(run: Runs, subset: int) -> list[Row]:
     ]
 
 
-def over_grid(run: Runs, n_tasks: int, method: merging.Method) -> list[Row]:
+def over_grid(run: Runs, n_tasks: int, method: Method) -> list[Row]:
     """Return the score of every alpha of a method for the first ``n_tasks`` tasks, and when the search asks for it."""
     tasks = datasets.suite(n_tasks)
     score = studies.validation_score(run, run.merged(method, n_tasks), tasks)

@@ -7,10 +7,9 @@ import torch
 
 from compendium.study.studies import Row, Runs
 from compendium.worlds import datasets
-from tsvlib import devices, linalg, merging, sti
+from tsvlib import devices, linalg, sti
+from tsvlib.layers import Computing, Layer, MemorySuite, task_matrices
 from tsvlib.linalg import Factors
-from tsvlib.merging import Layer
-from tsvlib.taskvectors import MemorySuite
 
 NONE = sti.Interference(0.0, 0.0)
 """What tasks that did not change a matrix put into each other there."""
@@ -80,7 +79,7 @@ def procrustes_errors(run: Runs, n_tasks: int) -> list[Row]:
 def matrices(run: Runs, n_tasks: int) -> list[Layer]:
     """Return the task matrices of the first ``n_tasks`` experts, in the order of the model."""
     suite = MemorySuite([run.task_vectors[task] for task in datasets.suite(n_tasks)])
-    return merging.matrices(suite, suite.shapes, spectra=run.spectra)
+    return task_matrices(suite, suite.shapes, Computing(spectra=run.spectra))
 
 
 def place(key: str) -> tuple[int, str]:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from compendium.study.studies import Row, Runs
 from compendium.worlds import datasets
-from tsvlib import linalg, merging
-from tsvlib.taskvectors import MemorySuite
+from tsvlib import linalg
+from tsvlib.layers import Computing, MemorySuite, layers_of
 
 COLUMNS = {
     "vectors": "u: left singular vectors; v: right ones",
@@ -25,7 +25,7 @@ def maps(run: Runs, n_tasks: int, key: str, k: int) -> list[Row]:
     """Return the upper triangles of UᵀU and VᵀV for the k leading components of each of the first tasks."""
     tasks = datasets.suite(n_tasks)
     suite = MemorySuite([run.task_vectors[task] for task in tasks])
-    (layer,) = merging.layers(suite, key, spectra=run.spectra)
+    (layer,) = layers_of(suite, key, Computing(spectra=run.spectra))
     factors = [linalg.signed(linalg.truncate(each, k)) for each in layer.factors(min(layer.shape))]
     sides = {"u": [each.u for each in factors], "v": [each.vh.mT for each in factors]}
     owners = [task for task, each in zip(tasks, factors, strict=True) for _ in each.s]

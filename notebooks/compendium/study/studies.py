@@ -7,7 +7,7 @@ they hold.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
 
@@ -23,9 +23,11 @@ from compendium.worlds.datasets import SplitName
 from tsvlib import compression, devices, merging, taskvectors
 from tsvlib.compression import Compressed, Rank
 from tsvlib.devices import Item, Result
-from tsvlib.methods import masks
+from tsvlib.layers import MemorySuite
+from tsvlib.methods import METHODS, masks, tsv
+from tsvlib.methods.base import Method
 from tsvlib.store import Spectra
-from tsvlib.taskvectors import MemorySuite, TaskVector
+from tsvlib.taskvectors import TaskVector
 
 Row = dict[str, str | int | float]
 ALL_TASKS = "all"
@@ -90,14 +92,14 @@ class Runs:
             for task, vector in self.task_vectors.items()
         }
 
-    def merged(self, method: merging.Method, n_tasks: int) -> TaskVector:
+    def merged(self, method: Method, n_tasks: int) -> TaskVector:
         """Return the update of a merging method for the first ``n_tasks`` experts."""
         return self.merged_from(method, datasets.suite(n_tasks))
 
-    def merged_from(self, method: merging.Method, tasks: Sequence[str]) -> TaskVector:
+    def merged_from(self, method: Method, tasks: Sequence[str]) -> TaskVector:
         """Return the update of a merging method for the experts of ``tasks``."""
         vectors = [self.task_vectors[task] for task in tasks]
-        return merging.merge(method, vectors, workers=_workers(), spectra=self.spectra)
+        return merging.merged_update(method, vectors, workers=_workers(), spectra=self.spectra)
 
     def individual(self, split: SplitName, tasks: Sequence[str], most: int | None = None) -> dict[str, float]:
         """Return the accuracy of each expert on its own task, on all or at most the first ``most`` images."""
@@ -153,7 +155,7 @@ def validation_score(run: Runs, update: TaskVector, tasks: Sequence[str]) -> Cal
     return score
 
 
-def merge(run: Runs, n_tasks: int, method: merging.Method) -> list[Row]:
+def merge(run: Runs, n_tasks: int, method: Method) -> list[Row]:
     """Merge the first ``n_tasks`` experts, choose alpha on validation images, and return the rows of the test."""
     tasks = datasets.suite(n_tasks)
     update = run.merged(method, n_tasks)
@@ -168,8 +170,8 @@ def merge(run: Runs, n_tasks: int, method: merging.Method) -> list[Row]:
 
 def consensus(run: Runs, n_tasks: int) -> list[Row]:
     """Return the rows of Consensus TA with the lambda of each task chosen for its mask of the sum of task vectors."""
-    chosen = lambdas(run, n_tasks, run.merged(merging.METHODS["task_arithmetic"], n_tasks))
-    method = masks.consensus(list(chosen.values()))
+    chosen = lambdas(run, n_tasks, run.merged(METHODS["task_arithmetic"], n_tasks))
+    method = replace(METHODS["consensus_ta"], bind=masks.consensus(list(chosen.values())))
     return merge(run, n_tasks, method) + _lambda_rows(run, method.name, chosen)
 
 
@@ -206,7 +208,7 @@ def lambdas(run: Runs, n_tasks: int, shared: TaskVector) -> dict[str, float]:
     return {task: max(run.profile.lambdas, key=lambda value: scores[task, value]) for task in tasks}
 
 
-def confusion(run: Runs, n_tasks: int, method: merging.Method, alpha: float) -> list[Row]:
+def confusion(run: Runs, n_tasks: int, method: Method, alpha: float) -> list[Row]:
     """Return how often a merged model takes test images of one class for another, for every task of the suite."""
     tasks, base = datasets.suite(n_tasks), run.evaluator.base
     state = run.merged(method, n_tasks).apply(base, alpha)
@@ -245,7 +247,7 @@ def adapted(run: Runs, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[
     images = [Unlabelled(split.images, evaluator.head(task)) for task, split in zip(tasks, splits, strict=True)]
 
     def adapt(name: str) -> Adapted:
-        parts = vectors if name == "adamerging" else merging.tsv_m_parts(vectors, run.spectra)
+        parts = vectors if name == "adamerging" else tsv.tsv_m_parts(vectors, run.spectra)
         # An encoder of its own, since other threads adapt others.
         encoder = partial(models.features, models.with_weights(evaluator.model, evaluator.base))
         return adaptation.adapt(

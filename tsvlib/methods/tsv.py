@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""The paper's methods: TSV-Merge, its two forms and the two halves of it that the ablation takes apart."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from tsvlib import linalg
+from tsvlib.layers import Computing, Layer, MemorySuite, layers_of
+from tsvlib.linalg import Factors
+from tsvlib.precision import scaled, unscaled
+from tsvlib.store import Spectra
+from tsvlib.taskvectors import StateDict, TaskVector, check_enough
+
+
+def tsv_m(layer: Layer) -> Tensor:
+    """Return TSV-Merge (Algorithm 1): orthogonalised sums of task matrices, and the mean of everything else.
+
+    As in the paper's code, and unlike Eq. 1-2, the sum is not divided by the number of tasks. A matrix with fewer
+    components than tasks, such as the position embedding of a model with few patches, cannot give each task one;
+    it is averaged too. (The paper's models have no such matrix.)
+    """
+    return _recomposed(layer, 1 / layer.n_tasks, _orthogonalised_product)
+
+
+def tsv_m_eigen(layer: Layer) -> Tensor:
+    """Return TSV-Merge by whitening (App. D.2.1), which Proposition 4.1 makes the same."""
+    return _recomposed(layer, 1 / layer.n_tasks, _whitened_product)
+
+
+def low_rank(layer: Layer) -> Tensor:
+    """Return the ablation (Tables 4-6) that keeps 1/T of the components of each task and only adds them up."""
+    return _recomposed(layer, 1 / layer.n_tasks, Factors.product)
+
+
+def interference_reduction(layer: Layer) -> Tensor:
+    """Return the ablation (Tables 4-6) that orthogonalises all components of all tasks at once.
+
+    Singular vectors then outnumber the dimensions: the closest matrix with orthonormal rows takes the place of
+    the one with orthonormal columns.
+    """
+    return _recomposed(layer, 1.0, _orthogonalised_product)
+
+
+def tsv_m_parts(task_vectors: Sequence[StateDict], spectra: Spectra | None = None) -> list[TaskVector]:
+    """Return what each task adds to the update of TSV-M: the parts add up to ``merge`` with that method.
+
+    That is its kept components with their orthogonalised vectors, and its change over the number of tasks where TSV-M
+    averages. InputError when task vectors are fewer than two or unlike.
+    """
+    check_enough(len(task_vectors))
+    suite = MemorySuite(task_vectors)
+    parts = [TaskVector() for _ in task_vectors]
+    for key in suite.shapes:
+        (layer,) = layers_of(suite, key, Computing(spectra=spectra))
+        added = iter(_added(layer))
+        for part, vector in zip(parts, task_vectors, strict=True):
+            part[key] = next(added) if vector[key].any() else torch.zeros_like(vector[key])
+    return parts
+
+
+def _added(layer: Layer) -> list[Tensor]:
+    """Return what each task that changed a layer adds to the update of TSV-M."""
+    if _is_averaged(layer):
+        return [change / layer.n_tasks for change in layer.changes()]
+    kept = _kept(layer, 1 / layer.n_tasks)
+    return [factors.product() for factors in orthogonalised(kept)] if kept else []
+
+
+def orthogonalised(kept: Sequence[Factors]) -> list[Factors]:
+    """Return the components of each task after the vectors of all tasks have been made orthonormal together."""
+    u, s, vh = _together(kept)
+    whole, counts = (linalg.orthogonalise(u).mT, s, linalg.orthogonalise(vh)), [len(factors.s) for factors in kept]
+    blocks = zip(*(torch.split(x, counts) for x in whole), strict=True)
+    return [Factors(u.mT, s, vh) for u, s, vh in blocks]
+
+
+def _recomposed(layer: Layer, fraction: float, product: Callable[[Factors], Tensor]) -> Tensor:
+    """Return what ``product`` makes of the components that are kept of all tasks, side by side.
+
+    What is no matrix, or cannot give each task one component, is averaged.
+    """
+    if _is_averaged(layer):
+        return layer.mean()
+    if not (kept := _kept(layer, fraction)):
+        return torch.zeros(layer.shape, device=layer.device)
+    u, s, vh = _together(kept)
+    row, exponent = scaled(s[None])
+    return unscaled(product(Factors(u, row[0], vh)), exponent)
+
+
+def _is_averaged(layer: Layer) -> bool:
+    return not layer.is_matrix or min(layer.shape) < layer.n_tasks
+
+
+def _kept(layer: Layer, fraction: float) -> list[Factors]:
+    """Return the leading share of the components of each task matrix that is not zero.
+
+    Components that are rounding error are left out: without weight they would add nothing, yet push other tasks'
+    directions aside.
+    """
+    found = layer.factors(linalg.kept_rank(min(layer.shape), fraction))
+    return [linalg.truncate(factors, max(1, linalg.numerical_rank(factors))) for factors in found]
+
+
+def _together(kept: Sequence[Factors]) -> Factors:
+    """Return the components of all tasks side by side, which are no longer orthonormal."""
+    u = torch.cat([factors.u for factors in kept], dim=1)
+    s = torch.cat([factors.s for factors in kept])
+    return Factors(u, s, torch.cat([factors.vh for factors in kept]))
+
+
+def _orthogonalised_product(whole: Factors) -> Tensor:
+    """Return the product of factors after both sides have been made orthonormal."""
+    u, s, vh = whole
+    if len(u) < vh.shape[1]:
+        return _orthogonalised_product(Factors(vh.mT, s, u.mT)).mT
+    if len(s) > len(u) and (product := _between_roots(whole)) is not None:
+        return product
+    right = s[:, None] * linalg.orthogonalise(vh)
+    root = linalg.inverse_root(u) if len(u) >= 2 * len(s) else None
+    if root is None:
+        return linalg.orthogonalise(u) @ right
+    # A tall matrix is multiplied once if the small ones are multiplied first.
+    return (u.to(root.dtype) @ (root @ right.to(root.dtype))).to(u.dtype)
+
+
+def _between_roots(whole: Factors) -> Tensor | None:
+    """Return the same for components that outnumber both dimensions, or None where the roots would be inexact.
+
+    With A = (UUᵀ)^(-1/2) and B = (VVᵀ)^(-1/2), AU and BV have orthonormal rows, and AU diag(s) VᵀB needs the
+    many components only in the product of the factors as they are.
+    """
+    left, right = linalg.inverse_root(whole.u.mT), linalg.inverse_root(whole.vh)
+    if left is None or right is None:
+        return None
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    product = Factors(*(part.to(dtype) for part in whole)).product()
+    return (left.to(dtype) @ product @ right.to(dtype)).to(whole.s.dtype)
+
+
+def _whitened_product(whole: Factors) -> Tensor:
+    return Factors(linalg.whiten(whole.u), whole.s, linalg.whiten(whole.vh.mT).mT).product()
