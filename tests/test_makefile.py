@@ -16,6 +16,7 @@ from compendium import paths, profiles
 from compendium.worlds import experts
 
 COMPENDIUM = "notebooks/compendium"
+NOTEBOOK = re.compile(r"notebooks/(\d\d)_\w+\.py")
 # Called as `python -m MODULE ARGUMENT...`; notes the call, fails where told to, and touches what the rule promises.
 STAND_IN = """#!/usr/bin/env bash
 echo "$2 $3" >> calls
@@ -59,9 +60,10 @@ def checkout(tmp_path):
     for target, needs in graph.items():
         executable(tmp_path / target, "committed")
         others = {"paper": "page", "experts-first_suite": "first", "experts": "experts"}
-        maker = needs[0] if needs[0].startswith("notebooks/") else others[target.split("/")[-1].split(".")[0]]
+        of_notebook = NOTEBOOK.match(needs[0])
+        maker = needs[0] if of_notebook else others[target.split("/")[-1].split(".")[0]]
         products.setdefault(maker, []).append(target)
-        if maker.startswith("notebooks/"):
+        if of_notebook:
             executable(tmp_path / maker, "")
     shutil.rmtree(tmp_path / "data" / "cache")
     lines = [f"{maker} {target}\n" for maker, targets in products.items() for target in targets]
@@ -86,7 +88,7 @@ def make(checkout, *arguments, code=0, venv="env", path=None):
     return done.stdout + done.stderr, [words[1][10:12] for words in called if words[0] == "compendium.runner"]
 
 
-ALL = sorted({needs[0][10:12] for needs in rules().values() if needs[0].startswith("notebooks/")})
+ALL = sorted({found[1] for needs in rules().values() if (found := NOTEBOOK.match(needs[0]))})
 
 
 def test_a_fresh_clone_recomputes_everything_and_then_nothing(checkout):
