@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import small_models
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from compendium import paths
-from tsvlib import __main__, checkpoints, files, merging
+from tsvlib import checkpoints, files, frontdoor, merging
 from tsvlib.cli import commands
 from tsvlib.methods import METHODS, named
 
@@ -30,24 +31,24 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def call(*arguments: str) -> int:
-    try:
-        return __main__.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return int(str(end.code))
+    return commands.main([str(argument) for argument in arguments])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_tells_a_newcomer_what_and_how(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert f"Example: python -m tsvlib {command} --base base.safetensors" in text
-    for action in vars(commands.parser())["_subparsers"]._group_actions[0].choices[command]._actions:
-        assert action.help, action.option_strings
+    assert f"Example: tsvlib {command} --base base.safetensors" in text
+    for option in commands.cli.commands[command].params:
+        assert isinstance(option, click.Option)
+        assert option.help, option.opts
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys; from tsvlib import commands; commands.parser(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=False).returncode == 0
+    told = "commands.main(['merge', '--help']); assert 'torch' not in sys.modules"
+    code = f"import sys; from tsvlib.cli import commands; {told}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_merge_as_a_process(inputs: list[str], tmp_path: Path) -> None:
@@ -272,26 +273,29 @@ def test_a_recipe_notices_a_changed_input(made: list[str], tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize(
-    ("command", "surplus"),
+    ("command", "options"),
     [
-        ("merge", ["--base", "b"]),
-        ("merge", ["--expert", "e"]),
-        ("merge", ["--alpha", "0"]),
-        ("merge", ["--method", "tsv-m"]),
-        ("merge", ["--split-qkv"]),
-        ("merge", ["--dtype", "float32"]),
-        ("compress", ["--rank", "1/8"]),
-        ("compress", ["--dtype", "float32"]),
-        ("compress", ["--convolutions"]),
-        ("expand", ["--factors", "f"]),
+        ("merge", {"alpha": "0.3"}),
+        ("merge", {"method": "ties", "dtype": "float64"}),
+        ("merge", {"expert": "models/expert2.safetensors"}),
+        ("compress", {"rank": "2"}),
+        ("compress", {"base": "copy.safetensors", "dtype": "float32"}),
+        ("expand", {"alpha": "1.0"}),
     ],
 )
-def test_a_recipe_leaves_nothing_to_set(
-    made: list[str], command: str, surplus: list[str], capsys: pytest.CaptureFixture[str]
+def test_what_is_given_overrides_a_recipe(
+    made: list[str], command: str, options: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(command, "--recipe", f"{command}.safetensors", "--out", "again.safetensors", *surplus) == 2
-    assert f"its recipe names inputs and settings; leave {surplus[0]} out" in capsys.readouterr().err
-    assert not Path("again.safetensors").exists()
+    Path("copy.safetensors").write_bytes(Path("models/base.safetensors").read_bytes())
+    given = [word for name, value in options.items() for word in (f"--{name}", value)]
+    given *= 2 if "expert" in options else 1
+    assert call(command, "--recipe", f"{command}.safetensors", "--out", "again.safetensors", *given) == 0
+    assert f" {command}.safetensors has other bytes; other settings," in capsys.readouterr().out
+    old, new = (checkpoints.recipe(Path(f"{name}.safetensors"))["arguments"] for name in (command, "again"))
+    expected = {name: float(value) if name == "alpha" else value for name, value in options.items()}
+    if "expert" in options:
+        expected["expert"] = 2 * [options["expert"]]
+    assert new == old | expected
 
 
 def test_a_recipe_tells_when_its_bytes_cannot_be_had(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -357,9 +361,9 @@ def test_mistakes_get_a_sentence_and_change_nothing(
 def test_an_error_of_the_system_names_the_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(_: object) -> str:
+    def full(*_: object, **__: object) -> str:
         raise OSError(28, "No space left on device", "sti.csv")
 
-    monkeypatch.setattr(commands, "run", full)
-    assert call("plan") == 1
+    monkeypatch.setattr(frontdoor, "plan", full)
+    assert call("plan", "--base", "b", "--expert", "e") == 1
     assert capsys.readouterr().err.startswith("sti.csv: No space left on device; free space")

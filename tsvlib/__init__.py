@@ -1,4 +1,52 @@
 # SPDX-License-Identifier: MIT
-"""Task Singular Vectors: merge and compress fine-tuned models, and measure their interference."""
+"""Task Singular Vectors: merge and compress fine-tuned models, and measure their interference.
+
+On files, with the defaults of the command line: ``plan``, ``merge``, ``compress``, ``expand``, ``interference``,
+``spectra``. In memory: ``task_vector`` and ``TaskVector``, ``merged_update`` with a method of ``METHODS``, ``Rank``.
+Everything else is in the modules below. Names are fetched when they are used, because torch takes a second.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tsvlib.compression import Rank as Rank
+    from tsvlib.errors import InputError as InputError
+    from tsvlib.frontdoor import compress as compress
+    from tsvlib.frontdoor import expand as expand
+    from tsvlib.frontdoor import interference as interference
+    from tsvlib.frontdoor import merge as merge
+    from tsvlib.frontdoor import plan as plan
+    from tsvlib.frontdoor import spectra as spectra
+    from tsvlib.merging import merged_update as merged_update
+    from tsvlib.methods import METHODS as METHODS
+    from tsvlib.taskvectors import TaskVector as TaskVector
+    from tsvlib.taskvectors import task_vector as task_vector
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "METHODS": "methods",
+    "InputError": "errors",
+    "Rank": "compression",
+    "TaskVector": "taskvectors",
+    "compress": "frontdoor",
+    "expand": "frontdoor",
+    "interference": "frontdoor",
+    "merge": "frontdoor",
+    "merged_update": "merging",
+    "plan": "frontdoor",
+    "spectra": "frontdoor",
+    "task_vector": "taskvectors",
+}
+__all__ = [*_PLACES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'tsvlib' has no attribute {name!r}; it offers {', '.join(sorted(_PLACES))}")
+    return getattr(importlib.import_module(f"tsvlib.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES])

@@ -8,9 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -31,12 +31,22 @@ def track(total: int, label: str, *, delay: float = 0.0) -> Iterator["tqdm[Any]"
     copies to the terminal, or to the standard error stream when there is no runner. What is done within ``delay``
     seconds is never shown.
     """
-    file = os.environ.get("TSV_PROGRESS")
     layout = "{desc}: {n_fmt}/{total_fmt} |{bar:24}| {elapsed} elapsed, {remaining} left"
-    with Path(file).open("a", encoding="utf-8") if file else nullcontext(sys.stderr) as stream:
+    with _stream() as stream:
         bar: tqdm[Any] = tqdm(total=total, desc=label, file=stream, bar_format=layout, mininterval=0.5, delay=delay)
         with bar:
             yield bar
+
+
+def say(sentence: str) -> None:
+    """Write a line to where the bars are shown."""
+    with _stream() as stream:
+        stream.write(f"{sentence}\n")
+
+
+def _stream() -> AbstractContextManager[TextIO]:
+    file = os.environ.get("TSV_PROGRESS")
+    return Path(file).open("a", encoding="utf-8") if file else nullcontext(sys.stderr)
 
 
 @contextmanager

@@ -52,14 +52,20 @@ class TaskVector(dict[str, Tensor]):
     """The change of every parameter by its name, with the arithmetic of a vector.
 
     >>> one, two = TaskVector(w=torch.tensor([3.0, 4.0])), TaskVector(w=torch.tensor([0.0, 1.0]))
-    >>> one.norm(), one.dot(two), (2 * one - two)["w"]
-    (5.0, 4.0, tensor([6., 7.]))
+    >>> one.norm(), one.dot(two), (2 * one - two)["w"], (sum([one, two]) / 2)["w"]
+    (5.0, 4.0, tensor([6., 7.]), tensor([1.5000, 2.5000]))
     """
 
     def __add__(self, other: StateDict) -> "TaskVector":
         """Return the sum, key by key; InputError when keys or shapes differ."""
         check_alike(self, other, "the first task vector", "the second task vector")
         return TaskVector({key: tensor + other[key] for key, tensor in self.items()})
+
+    def __radd__(self, start: int) -> "TaskVector":
+        """Return this one as the sum that ``sum`` begins with, which is zero."""
+        if start != 0:
+            raise InputError(f"a task vector cannot be added to {start}; add it to another task vector.")
+        return self
 
     def __sub__(self, other: StateDict) -> "TaskVector":
         """Return the difference, key by key; InputError when keys or shapes differ."""
@@ -70,6 +76,10 @@ class TaskVector(dict[str, Tensor]):
         return TaskVector({key: factor * tensor for key, tensor in self.items()})
 
     __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float | int) -> "TaskVector":
+        """Return every change divided by a number."""
+        return self * (1 / divisor)
 
     def __neg__(self) -> "TaskVector":
         """Return the task vector that undoes this one."""
@@ -120,18 +130,20 @@ class TaskVector(dict[str, Tensor]):
 def task_vector(base: StateDict, expert: StateDict, name: str = "the expert") -> TaskVector:
     """Return expert minus base, in float32 or, where one of the two is, in float64.
 
+    Whole numbers, such as the position numbers of published models, are zero there and must be equal in both.
     InputError, naming ``name`` and the key, when keys or shapes differ or a value is not a finite float.
     """
     check_alike(base, expert, "the base", name)
-    for owner, state in (("the base", base), (name, expert)):
-        for key, tensor in state.items():
-            check_finite(key, tensor, owner)
     return TaskVector(
         {key: _difference(key, start.detach(), expert[key].detach(), name) for key, start in base.items()}
     )
 
 
 def _difference(key: str, start: Tensor, end: Tensor, name: str) -> Tensor:
+    if not start.is_floating_point() and torch.equal(start, end):
+        return torch.zeros(start.shape)
+    check_finite(key, start, "the base")
+    check_finite(key, end, name)
     dtype = wider(start.dtype, end.dtype)
     change = end.to(dtype) - start.to(dtype)
     if not is_finite(change):

@@ -1,292 +1,318 @@
 # SPDX-License-Identifier: MIT
-"""What the command line offers, in words for newcomers, and how it reaches the library.
+"""What the command line offers, in words for newcomers: one typed function for each command.
 
-Help must be quick, so nothing here imports torch before there is work to do.
+Help must be quick, so nothing here imports torch before there is work to do. A recipe gives defaults, which explicit
+options override.
 """
 
-import argparse
 import gc
+import inspect
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
-from tsvlib import files
+import click
+
+from tsvlib import files, frontdoor
+from tsvlib.cli import exits
 from tsvlib.errors import InputError
+from tsvlib.frontdoor import Options
 
-if TYPE_CHECKING:
-    from tsvlib.cli.workflows import Inputs, Session
-
+PROGRAM = "tsvlib"
 CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
 METHODS = (
     "tsv-m, tsv-m-eigen, low-rank, interference-reduction, task-arithmetic, weight-averaging, consensus-ta, ties or "
     "iso-c"
 )
-# What holds when neither the command line nor a recipe says otherwise.
-SETTINGS: dict[str, Any] = {
-    "method": "tsv-m",
-    "alpha": 1.0,
-    "rank": "1/8",
-    "dtype": "base",
-    "split_qkv": False,
-    "convolutions": False,
-    "device": "auto",
-}
-OWN_SETTINGS: dict[str, dict[str, Any]] = {"interference": {"rank": "1.0"}, "compress": {"dtype": "float32"}}
-GIGABYTE = 10**9
-
-_DESCRIPTIONS = {
-    "plan": "Check from the headers alone whether a base and its experts fit each other, and estimate the time and "
-    "memory that merging them takes. Nothing is written.",
-    "merge": "Merge experts, which were fine-tuned from one base, into one model: base + alpha * update. The whole "
-    "models are never in memory.",
-    "compress": "Store one expert as the leading singular components of what fine-tuning changed (TSV-C). The file is "
-    "safetensors; `expand` turns it back into a checkpoint.",
-    "expand": "Turn a file that `compress` made back into a checkpoint: base + alpha * task vector.",
-    "interference": "Measure singular task interference (equation 6 of the paper) of every task matrix and write it as "
-    "CSV. It is zero when tasks use directions of their own, and grows the more they share.",
-    "spectra": "Decompose the task matrices of experts and write as CSV how many singular components hold their "
-    "energy. With --list or --clear, look after a store of decompositions instead.",
-}
-_EXAMPLES = {
-    "plan": "--base base.safetensors --expert cars.safetensors --expert svhn.safetensors",
-    "merge": "--base base.safetensors --expert cars.safetensors --expert svhn.safetensors --method tsv-m --alpha 1.0 "
-    "--out merged.safetensors",
-    "compress": "--base base.safetensors --expert cars.safetensors --rank 1/8 --out cars.tsvc.safetensors",
-    "expand": "--base base.safetensors --factors cars.tsvc.safetensors --out cars.safetensors",
-    "interference": "--base base.safetensors --expert cars.safetensors --expert svhn.safetensors --out sti.csv",
-    "spectra": "--base base.safetensors --expert cars.safetensors --out spectra.csv",
-}
+_REPLACED = "an older one is replaced when all is done"
+_AFTER_A_STOP = "nothing was written, and the same command starts again."
+_RANK = "Components to keep of each matrix: a share (1/8 or 0.1), a number (64) or energy=0.99."
+_PATH = click.Path(path_type=Path)
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class UsageError(InputError):
-    """A command line that lacks something or contradicts itself."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status (see ``tsvlib.cli.exits``)."""
+    return exits.run(cli, PROGRAM, arguments, _AFTER_A_STOP)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    main = argparse.ArgumentParser(
-        prog="python -m tsvlib", description="Task Singular Vectors on checkpoints of your own.", allow_abbrev=False
-    )
-    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, description in _DESCRIPTIONS.items():
-        example = f"Example: python -m tsvlib {name} {_EXAMPLES[name]}"
-        first = description.partition(": ")[0].partition(". ")[0]
-        command = commands.add_parser(name, help=first, description=description, epilog=example, allow_abbrev=False)
-        _add_inputs(command, name)
-        _add_choices(command, name)
-        _add_computing(command)
-    return main
+@click.group(context_settings={"show_default": True, "max_content_width": 100, "help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Task Singular Vectors on checkpoints of your own."""
 
 
-def run(options: argparse.Namespace) -> str:
-    """Do what the command line says, and return the sentence that tells what came of it."""
-    recipe = _recall(options) if getattr(options, "recipe", None) else {}
-    _complete(options)
-    session = _session(options)
-    if options.command == "spectra" and (options.list or options.clear):
-        return _look_after_store(options, session)
-    from tsvlib.cli import workflows
-
-    _require(options)
-    inputs = workflows.Inputs(options.base, options.expert, options.recipe if recipe else None)
-    told = _COMMANDS[options.command](options, inputs, session)
-    return told + _compared(options, recipe["digest"]) if recipe else told
+def _command(function: Callable[..., Any], example: str, *options: Decorator) -> Callable[..., Any]:
+    """Make a command of a function, with its own options first and those of computing last."""
+    for option in (*options, *_COMPUTING)[::-1]:
+        function = option(function)
+    name = function.__name__.strip("_")
+    return cli.command(name, epilog=f"Example: {PROGRAM} {name} {example}")(function)
 
 
-def _plan(_: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
-    from tsvlib import taskvectors
-    from tsvlib.cli import planning
-
-    taskvectors.check_enough(len(inputs.experts))
-    return str(planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers))
+def _default(function: Callable[..., Any], name: str) -> Any:
+    return inspect.signature(function).parameters[name].default
 
 
-def _merge(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
-    from tsvlib.cli import planning, workflows
-
-    plan = planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers)
-    sys.stderr.write(f"{plan.brief}\n")
-    done = workflows.merge(inputs, options.out, options.method, options.alpha, session, options.dtype)
-    return _written(options.out, *done)
-
-
-def _compress(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
-    from tsvlib.cli import workflows
-
-    return _written(options.out, workflows.compress(inputs, options.out, options.rank, options.dtype, session))
-
-
-def _expand(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
-    from tsvlib.cli import workflows
-
-    done = workflows.expand(inputs, options.factors, options.out, options.alpha, session, options.dtype)
-    return _written(options.out, *done)
-
-
-def _interference(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
-    from tsvlib.cli import measurements
-
-    frame = measurements.interference(inputs, options.out, options.rank, session)
-    return f"Interference of {len(frame)} task matrices in {_written(options.out)}"
-
-
-def _spectra(options: argparse.Namespace, inputs: "Inputs", session: "Session") -> str:
-    from tsvlib.cli import measurements
-
-    frame = measurements.spectra(inputs, options.out, session)
-    return f"Spectra of {len(frame)} task matrices in {_written(options.out)}"
-
-
-_COMMANDS: dict[str, Callable[[argparse.Namespace, "Inputs", "Session"], str]] = {
-    "plan": _plan,
-    "merge": _merge,
-    "compress": _compress,
-    "expand": _expand,
-    "interference": _interference,
-    "spectra": _spectra,
-}
-
-
-def _add_inputs(command: argparse.ArgumentParser, name: str) -> None:
-    group = command.add_argument_group("files")
-    group.add_argument("--base", type=Path, help=f"the model before fine-tuning: {CHECKPOINT}")
-    if name != "expand":
-        many = "; once" if name == "compress" else "; repeat it for every expert"
-        group.add_argument("--expert", type=Path, action="append", default=[], help=f"a fine-tuned model{many}")
-    if name == "expand":
-        group.add_argument("--factors", type=Path, help="a file that `compress` made")
-    if name != "plan":
-        suffix = ".csv" if name in ("interference", "spectra") else ".safetensors"
-        text = f"the file to write, *{suffix}; an older one is replaced when all is done"
-        group.add_argument("--out", type=Path, help=text)
-    if name in ("merge", "compress", "expand"):
-        group.add_argument(
-            "--recipe", type=Path, help="a file written earlier: take inputs and settings from it, not from here"
-        )
-
-
-def _add_choices(command: argparse.ArgumentParser, name: str) -> None:
-    group = command.add_argument_group("settings", argument_default=argparse.SUPPRESS)
-    if name == "merge":
-        group.add_argument("--method", help=f"how to combine the experts: {METHODS} (default: {SETTINGS['method']})")
-    if name in ("merge", "expand"):
-        group.add_argument("--alpha", type=float, help="how much of the update to add (default: 1.0)")
-        text = "of all weights in the file: float64, float32, float16 or bfloat16 (default: those of the base)"
-        group.add_argument("--dtype", help=text)
-    if name in ("compress", "interference"):
-        default = SETTINGS["rank"] if name == "compress" else "1.0, all"
-        text = "components to keep of each matrix: a share (1/8 or 0.1), a number (64) or energy=0.99"
-        group.add_argument("--rank", help=f"{text} (default: {default})")
-    if name == "compress":
-        group.add_argument("--dtype", help="of singular vectors: float32 (default), float64, float16 or bfloat16")
-    if name == "spectra":
-        either = command.add_argument_group("the store").add_mutually_exclusive_group()
-        either.add_argument("--list", action="store_true", help="list what the folder of --store holds")
-        either.add_argument("--clear", action="store_true", help="empty the folder of --store")
-    texts = {
-        "--split-qkv": "take attention weights that hold q, k and v in one as three matrices (default: as one)",
-        "--convolutions": "take convolution kernels as matrices, a row per output channel (default: as no matrices)",
-    }
-    for option, text in texts.items():
-        idle = "changes nothing here: the file says how it was compressed"
-        group.add_argument(option, action="store_true", help=idle if name == "expand" else text)
-
-
-def _add_computing(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("computing")
-    text = "auto (default: a CUDA GPU if there is one, else the CPU), cpu, cuda or mps"
-    group.add_argument("--device", default=argparse.SUPPRESS, help=text)
-    text = "matrices to work on at once; changes no bit (default: as many as CPUs, 1 on a GPU)"
-    group.add_argument("--workers", type=int, help=text)
-    group.add_argument("--store", type=Path, help="a folder to keep decompositions in for the next command")
-    text = "size of that folder; what was not used for longest goes (default: 50)"
-    group.add_argument("--store-limit", type=float, default=50.0, metavar="GB", help=text)
-
-
-def _recall(options: argparse.Namespace) -> dict[str, Any]:
-    """Fill the options from the recipe of a file; return the recipe with the digest of that file."""
+def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> Path | None:
+    """Take defaults from the recipe of a file, and remember its digest."""
+    if file is None:
+        return None
     from tsvlib import checkpoints
 
-    named = [name for name in ("base", "expert", "factors") if getattr(options, name, None)]
-    if surplus := named + [name for name in SETTINGS if name in options and name != "device"]:
-        option = surplus[0].replace("_", "-")
-        raise UsageError(f"{options.recipe}: its recipe names inputs and settings; leave --{option} out.")
     remedy = "name a file that this command wrote"
-    recipe = checkpoints.recipe(options.recipe, remedy)
-    if recipe.get("command") != options.command:
-        raise InputError(f"{options.recipe}: it was not made by `{options.command}`; name a file that was.")
-    for name, value in recipe["arguments"].items():
-        if name in ("base", "factors"):
-            setattr(options, name, Path(value))
-        elif name == "expert":
-            options.expert = [Path(path) for path in value]
-        elif name in SETTINGS and name not in options:
-            setattr(options, name, value)
-    return recipe | {"digest": checkpoints.digest(options.recipe, remedy)}
+    recipe = checkpoints.recipe(file, remedy)
+    if recipe.get("command") != context.info_name:
+        raise InputError(f"{file}: it was not made by `{context.info_name}`; name a file that was.")
+    named = recipe["arguments"]
+    context.default_map = named | {"experts": named.get("expert")}
+    context.obj = checkpoints.digest(file, remedy)
+    return file
 
 
-def _complete(options: argparse.Namespace) -> None:
-    """Set what neither the command line nor a recipe said."""
-    for name, value in (SETTINGS | OWN_SETTINGS.get(options.command, {})).items():
-        setattr(options, name, getattr(options, name, value))
+_BASE = click.option("--base", type=_PATH, required=True, help=f"The model before fine-tuning: {CHECKPOINT}.")
+_EXPERTS = click.option(
+    "--expert",
+    "experts",
+    type=_PATH,
+    multiple=True,
+    required=True,
+    help="A fine-tuned model; repeat it for every expert.",
+)
+_EXPERT = click.option("--expert", type=_PATH, multiple=True, required=True, help="A fine-tuned model; once.")
+_FACTORS = click.option("--factors", type=_PATH, required=True, help="A file that `compress` made.")
+_WEIGHTS = click.option("--out", type=_PATH, required=True, help=f"The file to write, *.safetensors; {_REPLACED}.")
+_TABLE = click.option("--out", type=_PATH, required=True, help=f"The file to write, *.csv; {_REPLACED}.")
+_RECIPE = click.option(
+    "--recipe",
+    type=_PATH,
+    is_eager=True,
+    callback=_follow,
+    help="A file written earlier: take inputs and settings from it, where they are not given here.",
+)
+_ALPHA = click.option(
+    "--alpha", type=float, default=_default(frontdoor.merge, "alpha"), help="How much of the update to add."
+)
+_TYPE = click.option(
+    "--dtype",
+    default=_default(frontdoor.merge, "dtype"),
+    help="Type of all weights in the file: float64, float32, float16, bfloat16, or base for those of the base.",
+)
+_COMPUTING = (
+    click.option(
+        "--split-qkv", is_flag=True, help="Take attention weights that hold q, k and v in one as three matrices."
+    ),
+    click.option(
+        "--convolutions", is_flag=True, help="Take convolution kernels as matrices, a row per output channel."
+    ),
+    click.option(
+        "--device",
+        default=_default(frontdoor.session_of, "device"),
+        help="auto (a CUDA GPU if there is one, else the CPU), cpu, cuda or mps.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        show_default="as many as CPUs, 1 on a GPU",
+        help="Matrices to work on at once; changes no bit.",
+    ),
+    click.option("--store", type=_PATH, help="A folder to keep decompositions in for the next command."),
+    click.option(
+        "--store-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        default=frontdoor.STORE_LIMIT,
+        metavar="GB",
+        help="Size of that folder; what was not used for longest goes.",
+    ),
+)
 
 
-def _compared(options: argparse.Namespace, digest: str) -> str:
+def _plan(base: Path, experts: tuple[Path, ...], **options: Unpack[Options]) -> None:
+    """Check from the headers alone whether experts fit, and estimate time and memory.
+
+    That is what merging them takes. Nothing is written.
+    """
+    _say(str(frontdoor.plan(base, experts, **options)))
+
+
+def _merge(
+    base: Path,
+    experts: tuple[Path, ...],
+    out: Path,
+    recipe: Path | None,
+    method: str,
+    alpha: float,
+    dtype: str,
+    **options: Unpack[Options],
+) -> None:
+    """Merge experts, which were fine-tuned from one base, into one model.
+
+    That is base + alpha * update. The whole models are never in memory.
+    """
+    with _telling(out, recipe) as done:
+        done(frontdoor.merge(base, experts, out, method=method, alpha=alpha, dtype=dtype, recipe=recipe, **options))
+
+
+def _compress(
+    base: Path,
+    expert: tuple[Path, ...],
+    out: Path,
+    recipe: Path | None,
+    rank: str,
+    dtype: str,
+    **options: Unpack[Options],
+) -> None:
+    """Store one expert as the leading singular components of what fine-tuning changed (TSV-C).
+
+    The file is safetensors; `expand` turns it back into a checkpoint.
+    """
+    if len(expert) > 1:
+        raise click.UsageError(f"compress takes one expert, and {len(expert)} are named; run it once for each.")
+    with _telling(out, recipe) as done:
+        done(frontdoor.compress(base, expert[0], out, rank=rank, dtype=dtype, recipe=recipe, **options))
+
+
+def _expand(
+    base: Path, factors: Path, out: Path, recipe: Path | None, alpha: float, dtype: str, **options: Unpack[Options]
+) -> None:
+    """Turn a file that `compress` made back into a checkpoint.
+
+    That is base + alpha * task vector. The file says how matrices were taken, whatever is asked for here.
+    """
+    with _telling(out, recipe) as done:
+        done(frontdoor.expand(base, factors, out, alpha=alpha, dtype=dtype, recipe=recipe, **options))
+
+
+def _interference(base: Path, experts: tuple[Path, ...], out: Path, rank: str, **options: Unpack[Options]) -> None:
+    """Measure singular task interference (equation 6 of the paper) of every task matrix and write it as CSV.
+
+    It is zero when tasks use directions of their own, and grows the more they share.
+    """
+    frame = frontdoor.interference(base, experts, out, rank=rank, **options)
+    _say(f"Interference of {len(frame)} task matrices in {_table(out)}")
+
+
+def _spectra(
+    base: Path | None,
+    experts: tuple[Path, ...],
+    out: Path | None,
+    listed: bool,
+    clear: bool,
+    **options: Unpack[Options],
+) -> None:
+    """Decompose task matrices and write as CSV how many singular components hold their energy.
+
+    With --list or --clear, look after a store of decompositions instead.
+    """
+    if listed or clear:
+        return _look_after_store(listed, clear, options)
+    if base is None or out is None or not experts:
+        lacking = "--base" if base is None else "--expert" if not experts else "--out"
+        raise click.UsageError(f"Missing option '{lacking}'.")
+    frame = frontdoor.spectra(base, experts, out, **options)
+    return _say(f"Spectra of {len(frame)} task matrices in {_table(out)}")
+
+
+_TWO = "--base base.safetensors --expert cars.safetensors --expert svhn.safetensors"
+_METHOD = click.option(
+    "--method", default=_default(frontdoor.merge, "method"), help=f"How to combine experts: {METHODS}."
+)
+_command(_plan, _TWO, _BASE, _EXPERTS)
+_command(
+    _merge,
+    f"{_TWO} --method tsv-m --alpha 1.0 --out merged.safetensors",
+    _BASE, _EXPERTS, _WEIGHTS, _RECIPE, _METHOD, _ALPHA, _TYPE,
+)  # fmt: skip
+_command(
+    _compress,
+    "--base base.safetensors --expert cars.safetensors --rank 1/8 --out cars.tsvc.safetensors",
+    _BASE,
+    _EXPERT,
+    _WEIGHTS,
+    _RECIPE,
+    click.option("--rank", default=_default(frontdoor.compress, "rank"), help=_RANK),
+    click.option(
+        "--dtype",
+        default=_default(frontdoor.compress, "dtype"),
+        help="Type of singular vectors: float32, float64, float16 or bfloat16.",
+    ),
+)
+_command(
+    _expand,
+    "--base base.safetensors --factors cars.tsvc.safetensors --out cars.safetensors",
+    _BASE, _FACTORS, _WEIGHTS, _RECIPE, _ALPHA, _TYPE,
+)  # fmt: skip
+_command(
+    _interference,
+    f"{_TWO} --out sti.csv",
+    _BASE,
+    _EXPERTS,
+    _TABLE,
+    click.option("--rank", default=_default(frontdoor.interference, "rank"), help=f"{_RANK} 1.0 is all."),
+)
+_command(
+    _spectra,
+    "--base base.safetensors --expert cars.safetensors --out spectra.csv",
+    click.option("--base", type=_PATH, help=f"The model before fine-tuning: {CHECKPOINT}."),
+    click.option(
+        "--expert", "experts", type=_PATH, multiple=True, help="A fine-tuned model; repeat it for every expert."
+    ),
+    click.option("--out", type=_PATH, help=f"The file to write, *.csv; {_REPLACED}."),
+    click.option("--list", "listed", is_flag=True, help="List what the folder of --store holds."),
+    click.option("--clear", is_flag=True, help="Empty the folder of --store."),
+)
+
+
+@contextmanager
+def _telling(out: Path, recipe: Path | None) -> Iterator[Callable[[str], None]]:
+    """Tell about a file of weights what is to be known: size, digest, what its type lost, whether a recipe was met."""
+    digests: list[str] = []
+    _spare_the_collector()
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", UserWarning)
+        yield digests.append
+    lost = "".join(f" But {warning.message}" for warning in found)
+    _say(f"{out}: {out.stat().st_size:,} bytes, digest {digests[0][:12]}.{lost}{_compared(digests[0], recipe)}")
+
+
+def _compared(digest: str, recipe: Path | None) -> str:
     """Tell whether the new file is the one whose recipe was followed."""
-    from tsvlib import checkpoints
-
-    if checkpoints.digest(options.out) == digest:
-        return f" These are the bytes of {options.recipe}."
-    return f" {options.recipe} has other bytes; other versions, another processor or device made it."
-
-
-def _require(options: argparse.Namespace) -> None:
-    """Raise InputError for files that the command needs and the command line does not name."""
-    if not hasattr(options, "expert"):
-        options.expert = []
-    needed = ["base", *(["factors"] if options.command == "expand" else ["expert"])]
-    needed += [] if options.command == "plan" else ["out"]
-    if lacking := [name for name in needed if not getattr(options, name)]:
-        raise UsageError(f"{options.command} needs --{lacking[0]}; see python -m tsvlib {options.command} --help.")
-    if options.command == "compress" and len(options.expert) > 1:
-        raise UsageError(f"compress takes one expert, and {len(options.expert)} are named; run it once for each.")
+    if recipe is None:
+        return ""
+    if digest == click.get_current_context().obj:
+        return f" These are the bytes of {recipe}."
+    return f" {recipe} has other bytes; other settings, versions, another processor or device made it."
 
 
-def _session(options: argparse.Namespace) -> "Session":
+def _table(out: Path) -> str:
+    return f"{out}: {out.stat().st_size:,} bytes, SHA-256 {files.sha256(out)[:12]}."
+
+
+def _look_after_store(listed: bool, clear: bool, options: Options) -> None:
+    folder = options.get("store")
+    if (listed and clear) or folder is None:
+        raise click.UsageError("spectra takes either --list or --clear, and --store to name the folder.")
+    spectra = frontdoor.session_of(**options).spectra
+    assert spectra is not None
+    if clear:
+        return _say(f"{folder}: {spectra.clear() / 1e6:.1f} MB freed.")
+    entries: list[Any] = spectra.list()
+    for entry in entries:
+        size, last_use = f"{entry.shape[0]} x {entry.shape[1]}", f"{entry.last_use:%F %T}"
+        _say(f"{entry.name[:12]}  {size:>14}  rank {entry.rank:>5}  {entry.bytes / 1e6:9.2f} MB  {last_use}")
+    return _say(f"{folder}: {len(entries)} decompositions, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB.")
+
+
+def _spare_the_collector() -> None:
     # What is imported stays to the end: searching it for cycles, again and again, would take most of a second.
     gc.disable()
-    from tsvlib import devices
-    from tsvlib.cli import workflows
-    from tsvlib.store import Spectra
-    from tsvlib.taskvectors import MatrixRule
+    from tsvlib.cli import workflows  # noqa: F401
 
     gc.freeze()
     gc.enable()
-    device = devices.choose(options.device)
-    if options.workers is not None and options.workers < 1:
-        raise UsageError(f"--workers {options.workers}: choose at least one.")
-    if options.store_limit <= 0:
-        raise UsageError(f"--store-limit {options.store_limit:g}: choose a size above zero.")
-    store = Spectra(options.store, int(options.store_limit * GIGABYTE)) if options.store else None
-    rule = MatrixRule(options.split_qkv, options.convolutions)
-    return workflows.Session(rule, device, store, options.workers or devices.default_workers(device))
 
 
-def _look_after_store(options: argparse.Namespace, session: "Session") -> str:
-    if session.spectra is None:
-        raise UsageError("spectra --list and --clear need --store; name the folder.")
-    if options.clear:
-        return f"{options.store}: {session.spectra.clear() / 1e6:.1f} MB freed."
-    entries: list[Any] = session.spectra.list()
-    for entry in entries:
-        size, last_use = f"{entry.shape[0]} x {entry.shape[1]}", f"{entry.last_use:%F %T}"
-        text = f"{entry.name[:12]}  {size:>14}  rank {entry.rank:>5}  {entry.bytes / 1e6:9.2f} MB  {last_use}"
-        sys.stdout.write(f"{text}\n")
-    return f"{options.store}: {len(entries)} decompositions, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB."
-
-
-def _written(out: Path, digest: str = "", loss: str = "") -> str:
-    kind = "digest" if digest else "SHA-256"
-    told = f" But {loss}; a wider --dtype keeps it." if loss else ""
-    return f"{out}: {out.stat().st_size:,} bytes, {kind} {(digest or files.sha256(out))[:12]}.{told}"
+def _say(sentence: str) -> None:
+    sys.stdout.write(f"{sentence}\n")

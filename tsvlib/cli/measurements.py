@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 ENERGIES = (0.5, 0.9, 0.99)
 
 
-def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> "pd.DataFrame":
-    """Write singular task interference of every task matrix as CSV to ``out``, and return it.
+def interference(inputs: Inputs, out: Path | None, rank: str, session: Session) -> "pd.DataFrame":
+    """Write singular task interference of every task matrix as CSV to ``out``, if it is given, and return it.
 
     Columns: ``key``, ``part`` (of a tensor that holds several matrices), ``rows``, ``columns``, ``tasks`` (that
     changed it), ``components`` (of all tasks), ``entrywise`` and ``induced`` (norms of Eq. 6, see ``tsvlib.sti``).
     """
     check_enough(len(inputs.experts))
     kept = compression.Rank.parse(rank)
-    check_place(out, outputs.TABLE, inputs, session)
+    if out:
+        check_place(out, outputs.TABLE, inputs, session)
     inputs.inspect(session)
 
     def row(layer: Layer) -> dict[str, object]:
@@ -40,14 +41,15 @@ def interference(inputs: Inputs, out: Path, rank: str, session: Session) -> "pd.
         return _table(out, rows)
 
 
-def spectra(inputs: Inputs, out: Path, session: Session) -> "pd.DataFrame":
-    """Write what the singular values of every task matrix tell as CSV to ``out``, and return it.
+def spectra(inputs: Inputs, out: Path | None, session: Session) -> "pd.DataFrame":
+    """Write what the singular values of every task matrix tell as CSV to ``out``, if it is given, and return it.
 
     Columns: ``key``, ``part``, ``rows``, ``columns``, ``expert`` (number, in the order given), ``norm``
     (Frobenius), ``largest`` singular value, ``stable_rank`` (norm² / largest²), and how many components hold a share of
     the energy: ``energy_0.5`` and so on. Matrices that an expert did not change have no row.
     """
-    check_place(out, outputs.TABLE, inputs, session)
+    if out:
+        check_place(out, outputs.TABLE, inputs, session)
     inputs.inspect(session)
     suites = {number: CheckpointSuite(inputs.base, [expert]) for number, expert in enumerate(inputs.experts, 1)}
     items = [(number, layer) for number, suite in suites.items() for layer in _matrices(suite, session)]
@@ -79,11 +81,12 @@ def _matrices(suite: CheckpointSuite, session: Session) -> list[Layer]:
     return task_matrices(suite, keys, session)
 
 
-def _table(out: Path, rows: Iterable[dict[str, object]]) -> "pd.DataFrame":
+def _table(out: Path | None, rows: Iterable[dict[str, object]]) -> "pd.DataFrame":
     # Imported here because weights are merged without it.
     import pandas as pd
 
-    with replacing(out) as temporary:
-        frame = pd.DataFrame(list(rows))
-        frame.to_csv(temporary, index=False, lineterminator="\n")
+    frame = pd.DataFrame(list(rows))
+    if out:
+        with replacing(out) as temporary:
+            frame.to_csv(temporary, index=False, lineterminator="\n")
     return frame

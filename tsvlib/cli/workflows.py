@@ -7,11 +7,12 @@ input and versions, from which ``python -m tsvlib COMMAND --recipe FILE`` makes 
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class Session(Computing):
 class Inputs:
     """A base and the experts that were fine-tuned from it, which fit each other as far as headers tell.
 
-    With ``recipe``, a file whose recipe is followed, they must be the files that it names. InputError for files that
+    Those that ``recipe``, a file whose recipe is followed, names must be as they were then. InputError for files that
     cannot be read, or that differ in keys, shapes or types.
     """
 
@@ -84,19 +85,13 @@ class Inputs:
         if fresh := [checkpoint for checkpoint in every if str(checkpoint.path) not in self._digests]:
             with session.over(Checkpoint.inspect, fresh, "checking inputs") as digests:
                 self._digests |= {str(each.path): digest for each, digest in zip(fresh, digests, strict=True)}
-        if changed := [path for path, digest in self._expected.items() if self._digests.get(path) != digest]:
+        shared = self._expected.keys() & self._digests.keys()
+        if changed := sorted(path for path in shared if self._digests[path] != self._expected[path]):
             raise InputError(f"{changed[0]}: the file is not the one that the recipe names; restore it.")
         return dict(self._digests)
 
 
-class Written(NamedTuple):
-    """The digest of a file, and a sentence about what its type could not hold, if there is something to say."""
-
-    digest: str
-    loss: str
-
-
-def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session, dtype: str = AS_BASE) -> Written:
+def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session, dtype: str = AS_BASE) -> str:
     """Write base + alpha * update of a merging method to ``out``, in the base's types or all in ``dtype``.
 
     Tensors are read, merged and written one by one. InputError for fewer than two experts, an unknown method, an
@@ -108,6 +103,7 @@ def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session
     _check_alpha(alpha)
     layout = _layout(inputs.base, dtype)
     check_place(out, outputs.WEIGHTS, inputs, session, sum(info.nbytes for info in layout.values()))
+    progress.say(planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers).brief)
     hashes = inputs.inspect(session)
     function = chosen.bind(inputs.suite)
 
@@ -136,7 +132,7 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     return checkpoints.save(out, tensors, recipe, metadata={compression.FORMAT: json.dumps(notes, sort_keys=True)})
 
 
-def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Session, dtype: str = AS_BASE) -> Written:
+def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Session, dtype: str = AS_BASE) -> str:
     """Write base + alpha * the task vector of a TSV-C file to ``out``, as ``merge`` does; experts play no part.
 
     InputError when the factors are damaged, are no TSV-C file or belong to another base.
@@ -185,7 +181,7 @@ def _write(
     recipe: Mapping[str, object],
     session: Session,
     label: str,
-) -> Written:
+) -> str:
     """Write base + alpha * update, tensor by tensor."""
     roundings: list[Rounding] = []
 
@@ -199,7 +195,9 @@ def _write(
 
     with session.over(tensor, checkpoints.file_order(layout), label) as found:
         digest = checkpoints.write(out, layout, recipe, values(found))
-    return Written(digest, lost(roundings))
+    if loss := lost(roundings):
+        warnings.warn(f"{loss}; a wider --dtype keeps it.", stacklevel=3)
+    return digest
 
 
 def _recipe(

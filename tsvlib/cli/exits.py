@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""How every command line of this project ends: one table of exit statuses, one sentence on the error stream.
+
+| status | after |
+|---|---|
+| 0 | all that was asked for |
+| 1 | unsuitable input, a full disk, a lack of permission |
+| 2 | a wrong command line |
+| 128 and the signal's number | Ctrl-C (130), SIGTERM (143), SIGHUP (129), which leave nothing half-made |
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import click
+
+from tsvlib.errors import InputError
+
+# What batch systems send before they kill, and what a closed terminal sends.
+_STOPS = (signal.SIGTERM, signal.SIGHUP)
+
+
+def run(
+    command: click.Command,
+    program: str,
+    arguments: Sequence[str] | None,
+    after_a_stop: str,
+    tell: Callable[[str], object] = lambda sentence: sys.stderr.write(f"{sentence}\n"),
+) -> int:
+    """Run a command line and return the exit status of the table above.
+
+    ``after_a_stop`` says what a stopped command leaves behind.
+    """
+    try:
+        with (
+            _stoppable(),
+            command.make_context(program, list(sys.argv[1:] if arguments is None else arguments)) as found,
+        ):
+            status = command.invoke(found)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        error.show(sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        number = stop.args[0] if stop.args else signal.SIGINT
+        how = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
+        return _told(tell, f"{how}; {after_a_stop}", 128 + number)
+    except InputError as error:
+        return _told(tell, str(error), 1)
+    except OSError as error:
+        trouble = f"{error.filename or 'a file'}: {error.strerror}; free space or give permission, then run again."
+        return _told(tell, trouble, 1)
+    return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let other signals that end a process do so as Ctrl-C does, unless somebody, such as nohup, decided otherwise."""
+    ours = [number for number in _STOPS if signal.getsignal(number) == signal.SIG_DFL]
+
+    def stop(number: int, _: FrameType | None) -> None:
+        # A second one, which often follows at once, must not interrupt the clearing up.
+        for each in ours:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number))
+
+    try:
+        for number in ours:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _told(tell: Callable[[str], object], sentence: str, status: int) -> int:
+    # A terminal that has been closed takes no more words, and the status says it as well.
+    with suppress(OSError):
+        tell(sentence)
+    return status
