@@ -57,9 +57,9 @@ $(foreach folder,$(TOOL_FOLDERS),$(eval export $(folder) := $(CURDIR)/build/home
 table = $(R)/$(1).csv $(R)/$(1).json
 figure = $(addprefix $(F)/$(1).,pdf svg png txt)
 printed = $(addprefix $(F)/$(1).,csv md tex)
-run = @$(eval WORKED := yes)$(PYTHON) -m compendium.runner $< -p profile=$(PROFILE)
+run = @$(eval WORKED := yes)$(PYTHON) -m compendium run $< -p profile=$(PROFILE)
 compute = $(run)$(if $(FURTHER), -p further_seeds=$(FURTHER_SEEDS))
-train = @$(eval WORKED := yes)$(PYTHON) -m compendium.worlds.experts train --profile $(PROFILE)
+train = @$(eval WORKED := yes)$(PYTHON) -m compendium train --profile $(PROFILE)
 # From the root, so that links between folders work and tsvlib can be read beside the notebooks.
 open_lab = $(PYTHON) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB)
 train_all = $(train)$(if $(FURTHER), --further-seeds $(FURTHER_SEEDS))
@@ -93,7 +93,7 @@ tables: $(TABLES)  ## the printed tables and what they need
 experts: | intact-environment  ## train the experts that are missing or damaged
 	$(train_all)
 pretrain: | intact-environment  ## train the shipped base models anew (hours)
-	$(PYTHON) -m compendium.worlds.pretraining --profile $(PROFILE)
+	$(PYTHON) -m compendium pretrain --profile $(PROFILE)
 
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
 $(FIRST_SUITE): $(C)/worlds/training.py $(C)/worlds/models.py $(DATA) $(BASES)
@@ -183,7 +183,7 @@ $(AUDIT) $(N)/40_audit.ipynb &: notebooks/40_audit.py $(EXPERTS) $(wildcard data
 # Last of all, what the figures folder holds, on one page in the paper's order.
 $(PAGE) &: $(C)/paper/items.toml $(addprefix $(C)/paper/,contents.py page.py page.html.j2 sheets.py) data/$(PROFILE)/profile.toml \
   $(COPIES) $(FIGURES) $(TABLES)
-	@$(eval WORKED := yes)$(PYTHON) -m compendium.paper.page --profile $(PROFILE)
+	@$(eval WORKED := yes)$(PYTHON) -m compendium page --profile $(PROFILE)
 
 # The runner replaces files only when a notebook has succeeded, so an interrupt must not delete what was there before.
 .PRECIOUS: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(PAGE) $(EXPERTS) $(FIRST_SUITE)
@@ -191,7 +191,7 @@ $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(EXPERTS) $(FIRST_SUITE): | intact-ex
 
 .PHONY: intact-experts intact-environment
 intact-experts: intact-environment
-	@$(PYTHON) -m compendium.worlds.experts check --profile $(PROFILE)
+	@$(PYTHON) -m compendium check-experts --profile $(PROFILE)
 
 ##@ Checks
 
@@ -210,8 +210,8 @@ check: lint  ## lint, then test
 	@$(MAKE) --no-print-directory test
 verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(MAKE) --no-print-directory paper OUT=build/verify
-	@$(PYTHON) -m compendium.paper.verify check $(R) || true  # told; whether numbers agree is what decides
-	@$(PYTHON) -m compendium.paper.verify compare $(R) build/verify/data/results/$(PROFILE)
+	@$(PYTHON) -m compendium check-tables $(R) || true  # told; whether numbers agree is what decides
+	@$(PYTHON) -m compendium compare $(R) build/verify/data/results/$(PROFILE)
 
 bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (40 GB of disk)
 	$(PYTHON) -m bench.run merge paper memory storage figure

@@ -170,7 +170,8 @@ def test_spectra_table_tells_rank_and_energy(models, tmp_path: Path) -> None:
 PEAK = """
 import resource, sys, torch
 from pathlib import Path
-from tsvlib import artefacts, checkpoints
+from tsvlib import checkpoints
+from tsvlib.cli import workflows
 folder, n_keys = Path(sys.argv[1]), int(sys.argv[2])
 def tensors(seed):
     random = torch.Generator().manual_seed(seed)

@@ -9,7 +9,7 @@ import pytest
 
 from compendium import paths
 
-CHECK = "-m compendium.paper.verify check data/results/mini"
+CHECK = "-m compendium check-tables data/results/mini"
 BEHIND = "merge: notebooks/13_merge.py or a module that it imports"
 STAND_INS = {
     "bin/chromium": "exit 0",

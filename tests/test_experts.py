@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from compendium import paths, profiles
+from compendium import commands, paths, profiles
 from compendium.worlds import experts, training
 from tsvlib import checkpoints, files
 from tsvlib.errors import InputError
@@ -20,7 +20,8 @@ SMOKE = profiles.load("smoke")
 
 KILLED = """
 import os, signal
-from tsvlib import experts, training
+from compendium import commands
+from compendium.worlds import experts, training
 whole = training.schedule
 steps = []
 def schedule(*arguments):
@@ -29,7 +30,7 @@ def schedule(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(*arguments)
 training.schedule = schedule
-experts.main(["train", "--profile", "smoke"])
+commands.main(["train", "--profile", "smoke"])
 """
 
 
@@ -92,7 +93,7 @@ def test_killed_in_the_middle_it_continues_to_the_same_bytes(trained: Path, outp
     assert len(list(folder.glob("experts/*.safetensors"))) == 2
     assert not (folder / "experts.json").exists()
     resumed = run(
-        "import sys; from tsvlib import experts; sys.exit(experts.main(['train', '--profile', 'smoke']))", output
+        "import sys; from compendium import commands; sys.exit(commands.main(['train', '--profile', 'smoke']))", output
     )
     assert resumed.returncode == 0, resumed.stderr
     assert contents(output) == contents(trained)
@@ -153,14 +154,14 @@ def test_what_was_never_trained_is_not_to_be_trained_again(
 
 
 def test_the_experts_of_the_first_suite_are_a_finished_part(trained: Path, output: Path) -> None:
-    assert experts.main(["train", "--profile", "smoke", "--first-suite"]) == 0
+    assert commands.main(["train", "--profile", "smoke", "--first-suite"]) == 0
     few = experts.inventory(SMOKE.first_suite())
     assert few == (experts.Expert("smoke-b32", "mnist", 0), experts.Expert("smoke-b32", few[1].task, 0))
     assert {file.name for file in experts.folder(SMOKE).iterdir()} == {f"{each.name}.safetensors" for each in few}
     assert not experts.manifest_file(SMOKE).exists()
     experts.check(SMOKE)
     before = experts.first_suite_file(SMOKE).stat().st_mtime_ns
-    assert experts.main(["train", "--profile", "smoke"]) == 0
+    assert commands.main(["train", "--profile", "smoke"]) == 0
     assert experts.first_suite_file(SMOKE).stat().st_mtime_ns == before
     assert contents(output) == contents(trained)
 
@@ -173,13 +174,13 @@ def test_lists_that_name_an_expert_go_while_it_is_replaced(
     task = experts.inventory(SMOKE)[-1].task if task == "last" else task
     experts.path(SMOKE, experts.Expert("smoke-b32", task, 0)).unlink()
     monkeypatch.setattr(training, "finetune", _interrupted)
-    assert experts.main(["train", "--profile", "smoke"]) == 130
+    assert commands.main(["train", "--profile", "smoke"]) == 130
     assert {file.name for file in experts.folder(SMOKE).parent.glob("*.json")} == left
 
 
 def test_further_seeds_have_a_list_of_their_own(finished: Path) -> None:
     before = experts.manifest_file(SMOKE).read_bytes()
-    assert experts.main(["train", "--profile", "smoke", "--further-seeds", "1"]) == 0
+    assert commands.main(["train", "--profile", "smoke", "--further-seeds", "1"]) == 0
     listed = json.loads((experts.folder(SMOKE).parent / "experts-further_seeds-1.json").read_text())
     assert listed.keys() == {expert.name for expert in experts.inventory(SMOKE.with_further_seeds(1))}
     assert experts.manifest_file(SMOKE).read_bytes() == before
@@ -192,7 +193,9 @@ def test_a_broken_manifest_is_named(finished: Path) -> None:
 
 
 def test_the_check_answers_without_torch(output: Path, first: Path) -> None:
-    code = "import sys; from tsvlib import experts; status = experts.main(['check', '--profile', 'smoke'])\n"
+    code = (
+        "import sys; from compendium import commands; status = commands.main(['check-experts', '--profile', 'smoke'])\n"
+    )
     code += "assert 'torch' not in sys.modules; sys.exit(status)"
     assert run(code, output).returncode == 0
     first.unlink()
@@ -203,7 +206,7 @@ def test_the_check_answers_without_torch(output: Path, first: Path) -> None:
 
 
 def test_an_unknown_profile_is_told_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert experts.main(["check", "--profile", "huge"]) == 1
+    assert commands.main(["check-experts", "--profile", "huge"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 

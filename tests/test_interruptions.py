@@ -11,11 +11,13 @@ import pytest
 import small_models
 
 from compendium import paths
-from tsvlib import __main__, checkpoints
+from tsvlib import checkpoints
+from tsvlib.cli import commands
 
 STOPPED = """
 import os, signal, sys
-from tsvlib import __main__, artefacts, checkpoints, files, linalg
+from tsvlib import checkpoints, files, linalg
+from tsvlib.cli import commands, workflows
 # A process that a shell starts in the background ignores SIGINT and hands that down; a terminal's does not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 owner, name, count, number = eval(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -26,14 +28,14 @@ def counted(*arguments, **named):
         os.kill(os.getpid(), number)
     return whole(*arguments, **named)
 setattr(owner, name, counted)
-raise SystemExit(__main__.main(sys.argv[5:]))
+raise SystemExit(commands.main(sys.argv[5:]))
 """
 FULL = """
 import resource, sys
-from tsvlib import __main__
+from tsvlib.cli import commands
 # What a file may grow to; beyond, writing fails as on a full disk.
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-raise SystemExit(__main__.main(sys.argv[2:]))
+raise SystemExit(commands.main(sys.argv[2:]))
 """
 # During reading, decomposing and writing.
 MOMENTS = [
@@ -78,7 +80,7 @@ def test_killed_at_any_moment_leaves_no_half_made_file(
 ) -> None:
     out, kept = tmp_path / "merged.safetensors", tmp_path / "store"
     command = ["merge", *inputs, "--out", str(out), "--workers", "2"]
-    assert __main__.main(command) == 0
+    assert commands.main(command) == 0
     whole = out.read_bytes()
     out.write_bytes(EARLIER)
     command += ["--store", str(kept)] * store
@@ -87,7 +89,7 @@ def test_killed_at_any_moment_leaves_no_half_made_file(
     assert out.read_bytes() == EARLIER
     for entry in kept.glob("*.safetensors"):
         checkpoints.verify(entry)
-    assert __main__.main(command) == 0
+    assert commands.main(command) == 0
     assert out.read_bytes() == whole
     assert {path.name for path in tmp_path.iterdir()} - {"store"} == {"models", "merged.safetensors"}
 
@@ -164,15 +166,15 @@ def hang_up(*_):
 
 def test_signals_mean_afterwards_what_they_meant_before(inputs: list[str], tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    assert __main__.main(["merge", *inputs, "--out", str(tmp_path / "m.safetensors")]) == 0
-    assert __main__.main(["merge", *inputs, "--out", str(tmp_path)]) == 1
+    assert commands.main(["merge", *inputs, "--out", str(tmp_path / "m.safetensors")]) == 0
+    assert commands.main(["merge", *inputs, "--out", str(tmp_path)]) == 1
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 @pytest.mark.parametrize("command", ["merge", "compress", "expand", "interference", "spectra"])
 def test_running_out_of_space_while_writing(inputs: list[str], tmp_path: Path, command: str) -> None:
     one, factors = inputs[:4], tmp_path / "factors.safetensors"
-    assert __main__.main(["compress", *one, "--out", str(factors)]) == 0
+    assert commands.main(["compress", *one, "--out", str(factors)]) == 0
     others = {"compress": one, "expand": [*one[:2], "--factors", str(factors)]}
     out = tmp_path / ("out.csv" if command in ("interference", "spectra") else "out.safetensors")
     out.write_bytes(EARLIER)

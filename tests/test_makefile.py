@@ -19,18 +19,20 @@ COMPENDIUM = "notebooks/compendium"
 NOTEBOOK = re.compile(r"notebooks/(\d\d)_\w+\.py")
 # Called as `python -m MODULE ARGUMENT...`; notes the call, fails where told to, and touches what the rule promises.
 STAND_IN = """#!/usr/bin/env bash
-echo "$2 $3" >> calls
+call="$2 $3"
+if [ "$2 $3" = "compendium run" ]; then call="run $4"; fi
+echo "$call" >> calls
 echo "$*" >> words
 echo "${TSV_OUTPUT:-}|${TSV_CACHE:-}|${TSV_STAGE:-}" >> redirected
-if grep -qsxF "$2 $3" failing; then echo "the reason"; exit 1; fi
-if [ "$2 $3" = "compendium.worlds.experts train" ]; then
-  set -- -m compendium.runner "$([[ "$*" == *--first-suite ]] && echo first || echo experts)"
-fi
-if [ "$2" = compendium.paper.page ]; then set -- -m compendium.runner page; fi
-if [ "$2" = compendium.runner ]; then
-  sleep 0.01
-  for file in $(sed -n "s|^$3 ||p" products); do mkdir -p "$(dirname "$file")"; echo new > "$file"; done
-fi
+if grep -qsxF "$call" failing; then echo "the reason"; exit 1; fi
+case "$call" in
+  "compendium train") maker=$([[ "$*" == *--first-suite ]] && echo first || echo experts) ;;
+  "compendium page") maker=page ;;
+  "run "*) maker=$4 ;;
+  *) exit ;;
+esac
+sleep 0.01
+for file in $(sed -n "s|^$maker ||p" products); do mkdir -p "$(dirname "$file")"; echo new > "$file"; done
 """
 PYTHON3 = """#!/usr/bin/env bash
 if [ "$1" = --version ]; then echo "Python 3.10.0"; exit; fi
@@ -85,7 +87,7 @@ def make(checkout, *arguments, code=0, venv="env", path=None):
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     called = [line.split() for line in (checkout / "calls").read_text().splitlines()]
-    return done.stdout + done.stderr, [words[1][10:12] for words in called if words[0] == "compendium.runner"]
+    return done.stdout + done.stderr, [words[1][10:12] for words in called if words[0] == "run"]
 
 
 ALL = sorted({found[1] for needs in rules().values() if (found := NOTEBOOK.match(needs[0]))})
@@ -146,18 +148,18 @@ def test_a_changed_module_remakes_what_uses_it(checkout):
 )
 def test_the_page_is_remade_when_something_that_it_shows_has_changed(checkout, changed):
     make(checkout, "paper")
-    assert (checkout / "calls").read_text().splitlines()[-1] == "compendium.paper.page --profile"
+    assert (checkout / "calls").read_text().splitlines()[-1] == "compendium page"
     assert (checkout / "figures" / "mini" / "paper.pdf").read_text() == "new\n"
     (checkout / changed).touch()
     said, ran = make(checkout, "paper")
     assert said.startswith("Built:")
     assert ran == []
-    assert "compendium.paper.page" in (checkout / "calls").read_text()
+    assert "compendium page" in (checkout / "calls").read_text()
 
 
 @pytest.mark.parametrize("failing", ["13_merge", "10_checkpoints", "20_fig_spectra"])
 def test_after_a_failure_it_continues_there(checkout, failing):
-    (checkout / "failing").write_text(f"compendium.runner notebooks/{failing}.py\n")
+    (checkout / "failing").write_text(f"run notebooks/{failing}.py\n")
     said, ran = make(checkout, "paper", code=2)
     assert "the reason" in said
     ran.remove(failing[:2])
@@ -174,7 +176,7 @@ def test_a_half_moved_group_is_remade(checkout):
 
 def test_damaged_experts_stop_everything(checkout):
     make(checkout, "paper")
-    (checkout / "failing").write_text("compendium.worlds.experts check\n")
+    (checkout / "failing").write_text("compendium check-experts\n")
     (checkout / "figures" / "mini" / "scaling.svg").unlink()
     said, ran = make(checkout, "paper", code=2)
     assert "the reason" in said
@@ -228,8 +230,8 @@ def test_further_seeds_write_into_build_and_share_the_cache(checkout):
     assert sorted(make(checkout, "paper", "FURTHER_SEEDS=2")[1]) == ALL
     assert make(checkout, "paper", "FURTHER_SEEDS=2")[1] == []
     words = (checkout / "words").read_text()
-    assert "-m compendium.worlds.experts train --profile mini --further-seeds 2\n" in words
-    assert "-m compendium.runner notebooks/13_merge.py -p profile=mini -p further_seeds=2\n" in words
+    assert "-m compendium train --profile mini --further-seeds 2\n" in words
+    assert "-m compendium run notebooks/13_merge.py -p profile=mini -p further_seeds=2\n" in words
     assert (checkout / root / "figures" / "mini" / "scaling.svg").is_file()
     new = {file.name for file in contents(checkout).keys() - before.keys()}
     assert new == {"experts-first_suite.json", "experts-further_seeds-2.json"}
@@ -270,7 +272,7 @@ def test_the_tour_trains_few_experts_and_opens_jupyterlab(checkout):
     make(checkout, "tour", "LAB=--no-browser --port=1")
     calls = [line for line in (checkout / "words").read_text().splitlines() if " check " not in line]
     assert calls == [
-        "-m compendium.worlds.experts train --profile mini --first-suite",
+        "-m compendium train --profile mini --first-suite",
         "-m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb --no-browser --port=1",
     ]
     make(checkout, "lab")
@@ -282,11 +284,11 @@ def test_the_tour_trains_few_experts_and_opens_jupyterlab(checkout):
 
 def test_verify_rebuilds_and_tells_of_other_code_before_numbers_decide(checkout):
     build_in(checkout, "build/verify", "mini")
-    (checkout / "failing").write_text("compendium.paper.verify check\n")
+    (checkout / "failing").write_text("compendium check-tables\n")
     make(checkout, "verify")
     calls = (checkout / "calls").read_text().splitlines()
-    assert calls[-2:] == ["compendium.paper.verify check", "compendium.paper.verify compare"]
-    (checkout / "failing").write_text("compendium.paper.verify compare\n")
+    assert calls[-2:] == ["compendium check-tables", "compendium compare"]
+    (checkout / "failing").write_text("compendium compare\n")
     make(checkout, "verify", code=2)
 
 

@@ -15,8 +15,8 @@ import torch
 from foreign import HUB
 from safetensors.torch import save_file
 
-from tsvlib import __main__, checkpoints
-from tsvlib.cli import outputs, workflows
+from tsvlib import checkpoints
+from tsvlib.cli import commands, outputs, workflows
 from tsvlib.cli.workflows import Inputs, Session
 from tsvlib.errors import InputError
 
@@ -61,7 +61,7 @@ def refused(folder: Path, sentence: str, arguments: list[str], capsys: pytest.Ca
     """Assert that a command says one sentence before any work, and that everything is what it was."""
     before = tree(folder)
     capsys.readouterr()
-    assert __main__.main(arguments) == 1
+    assert commands.main(arguments) == 1
     said = capsys.readouterr().err.splitlines()
     assert re.search(sentence, said[-1]), said[-1]
     assert said[-1].endswith(".")
@@ -148,7 +148,7 @@ def test_a_link_as_input_protects_what_it_leads_to(folder: Path, capsys: pytest.
 def test_the_file_whose_recipe_is_followed_is_not_lost(
     folder: Path, command: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert __main__.main([*words(command), "--out", "recipe.safetensors"]) == 0
+    assert commands.main([*words(command), "--out", "recipe.safetensors"]) == 0
     out = alias(kind, folder, folder / "recipe.safetensors")
     refused(folder, "one of the files to read", [command, "--recipe", "recipe.safetensors", "--out", out], capsys)
 
@@ -170,7 +170,7 @@ def test_another_mount_is_another_name(folder: Path) -> None:
 def test_a_hard_link_to_no_input_is_replaced_and_the_other_name_keeps_the_content(folder: Path) -> None:
     (folder / "kept.safetensors").write_bytes(b"earlier")
     os.link("kept.safetensors", "m.safetensors")
-    assert __main__.main([*words("merge"), "--out", "m.safetensors"]) == 0
+    assert commands.main([*words("merge"), "--out", "m.safetensors"]) == 0
     assert (folder / "kept.safetensors").read_bytes() == b"earlier"
     checkpoints.verify(folder / "m.safetensors")
 
@@ -178,7 +178,7 @@ def test_a_hard_link_to_no_input_is_replaced_and_the_other_name_keeps_the_conten
 def test_a_link_to_a_file_is_written_through(folder: Path) -> None:
     (folder / "kept.safetensors").write_bytes(b"earlier")
     (folder / "m.safetensors").symlink_to("kept.safetensors")
-    assert __main__.main([*words("merge"), "--out", "m.safetensors"]) == 0
+    assert commands.main([*words("merge"), "--out", "m.safetensors"]) == 0
     assert (folder / "m.safetensors").is_symlink()
     checkpoints.verify(folder / "kept.safetensors")
 
@@ -259,7 +259,7 @@ def test_what_lies_beside_a_model_and_is_no_index_is_nobodys_hindrance(folder: P
     (other / "empty.index.json").symlink_to("missing")
     os.mkfifo(other / "pipe.index.json")
     for out in ("other/merged.safetensors", "new/model.safetensors", "new/model.safetensors"):
-        assert __main__.main([*words("merge"), "--out", out]) == 0
+        assert commands.main([*words("merge"), "--out", out]) == 0
         checkpoints.verify(folder / out)
 
 
@@ -288,7 +288,7 @@ def test_tables_and_weights_do_not_take_each_others_names(folder: Path, capsys: 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_capitals_do_not_matter(folder: Path, command: str) -> None:
     out = f"Out{suffix(command).upper()}"
-    assert __main__.main([*words(command), "--out", out]) == 0
+    assert commands.main([*words(command), "--out", out]) == 0
     assert (folder / out).stat().st_size
 
 
@@ -313,7 +313,7 @@ def test_sizes_are_told_as_they_are(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_place_is_refused_before_the_inputs_of_a_recipe_are_compared(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert __main__.main([*words("merge"), "--out", "m.safetensors"]) == 0
+    assert commands.main([*words("merge"), "--out", "m.safetensors"]) == 0
     refused(folder, "ends in .safetensors", ["merge", "--recipe", "m.safetensors", "--out", "m.pt"], capsys)
 
 
@@ -333,5 +333,5 @@ def test_factors_in_a_folder_are_read(folder: Path) -> None:
     (folder / "packed").mkdir()
     (folder / "factors.safetensors").rename("packed/model.safetensors")
     arguments = ["--base", "models/base.safetensors", "--factors", "packed", "--out", "m.safetensors"]
-    assert __main__.main(["expand", *arguments]) == 0
+    assert commands.main(["expand", *arguments]) == 0
     checkpoints.verify(folder / "m.safetensors")

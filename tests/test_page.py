@@ -15,7 +15,7 @@ import pytest
 from graph import calls
 from PIL import Image
 
-from compendium import paths, profiles, published
+from compendium import commands, paths, profiles, published
 from compendium.paper import contents, page, plotting, results
 from compendium.paper.contents import Table
 from tsvlib.errors import InputError
@@ -202,12 +202,12 @@ def test_damaged_files_are_one_sentence(made, output, damaged, capsys):
     (output / damaged).write_bytes(b"\xff")
     with pytest.raises(InputError, match="make paper"):
         page.build(profiles.load("smoke"))
-    assert page.main(["--profile", "smoke"]) == 1
+    assert commands.main(["page", "--profile", "smoke"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_an_unknown_profile_is_one_sentence(capsys):
-    assert page.main(["--profile", "huge"]) == 1
+    assert commands.main(["page", "--profile", "huge"]) == 1
     assert "there is no profile 'huge'" in capsys.readouterr().err
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from compendium import paths
+from compendium import paths, terminal
 from tsvlib import progress
 
 
@@ -110,19 +110,19 @@ def test_the_network_is_blocked():
 
 
 def test_running_bars_share_the_last_line_of_a_terminal(monkeypatch, tmp_path):
-    terminal = io.StringIO()
-    monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    screen = io.StringIO()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr(screen, "isatty", lambda: True)
     bar = "\r{}: {}/9 |###     | 00:10 elapsed, 00:{} left"
     for name, age, text in (("13_merge", 0, ""), ("11_spectra", 0, "b: 2"), ("killed", 60, "c: 1")):
         file = tmp_path / f"{name}.progress"
         file.write_text(bar.format("decomposing, " + text, 4, 20), encoding="utf-8")
         os.utime(file, (time.time() - age,) * 2)
-    with progress.shown_on_terminal(tmp_path / "13_merge.progress", "13_merge"):
+    with terminal.shown_on_terminal(tmp_path / "13_merge.progress", "13_merge"):
         with (tmp_path / "13_merge.progress").open("a", encoding="utf-8") as file:
             file.write(bar.format("merging", 1, 50) + bar.format("merging", 2, 40))
-        time.sleep(2 * progress.PAUSE)
-    last = terminal.getvalue().split(progress.CLEARED)[-1]
+        time.sleep(2 * terminal.PAUSE)
+    last = screen.getvalue().split(terminal.CLEARED)[-1]
     assert last == "11_spectra decomposing, b: 2 4/9, 00:20 left · 13_merge merging 2/9, 00:40 left"[:79]
 
 
@@ -130,7 +130,7 @@ def test_logs_get_whole_lines_and_few_of_them(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     log = io.StringIO()
-    show = progress._every_half_minute("13_merge", log.write)
+    show = terminal._every_half_minute("13_merge", log.write)
     for now, text in ((1, "\r1/9"), (31, "\r2/9\r3/9"), (32, "\r4/9"), (40, "\r9/9\n"), (80, "\r")):
         clock[0] = now
         show(text)

@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
-from compendium import paths, provenance
+from compendium import commands, paths, provenance
 from compendium.paper import results, verify
 from tsvlib.errors import InputError
 
@@ -119,7 +119,7 @@ def folders(monkeypatch, tmp_path):
 def test_equal_tables_have_no_differences(folders, capsys):
     left, right = folders("left"), folders("right")
     assert verify.compare(left, right).empty
-    assert verify.main(["compare", str(left), str(right)]) == 0
+    assert commands.main(["compare", str(left), str(right)]) == 0
     assert "agrees" in capsys.readouterr().out
 
 
@@ -146,7 +146,7 @@ def test_rows_tables_and_headers_must_agree(folders, capsys):
     folders("right", name="compress")
     table = verify.compare(left, right)
     assert sorted(table["table"]) == ["compress.csv", "merge.csv", "spectra.csv"]
-    assert verify.main(["compare", str(left), str(right)]) == 1
+    assert commands.main(["compare", str(left), str(right)]) == 1
     assert "3 differences" in capsys.readouterr().out
 
 
@@ -157,8 +157,8 @@ def test_missing_numbers_equal_only_missing_numbers(folders):
 
 
 def test_a_folder_without_tables_is_a_mistake(folders, tmp_path, capsys):
-    assert verify.main(["compare", str(folders("left")), str(tmp_path / "nowhere")]) == 2
-    assert "no result tables" in capsys.readouterr().out
+    assert commands.main(["compare", str(folders("left")), str(tmp_path / "nowhere")]) == 1
+    assert "no result tables" in capsys.readouterr().err
 
 
 NOTEBOOK = """\
@@ -195,7 +195,7 @@ def checkout(monkeypatch, tmp_path):
 
 
 def checked(checkout, capsys):
-    code = verify.main(["check", str(checkout["folder"])])
+    code = commands.main(["check-tables", str(checkout["folder"])])
     return code, capsys.readouterr().out.splitlines()
 
 
@@ -279,8 +279,8 @@ def test_a_table_that_no_notebook_computed_does_not_pass_the_check(checkout, cap
 
 
 def test_there_must_be_tables_to_check(tmp_path, capsys):
-    assert verify.main(["check", str(tmp_path)]) == 2
-    assert "no result tables" in capsys.readouterr().out
+    assert commands.main(["check-tables", str(tmp_path)]) == 1
+    assert "no result tables" in capsys.readouterr().err
 
 
 PRINTED = pd.DataFrame({"8 tasks": ["85.9 ± 0.1", "70.8"], "a_b": ["not run", "1 %"]}, index=["TSV-M", "Average"])

@@ -14,7 +14,7 @@ import nbformat
 import papermill
 import pytest
 
-from compendium import paths, runner, sourcecode
+from compendium import commands, paths, runner, sourcecode
 
 PATIENCE = 120  # seconds; a crowded machine may need a minute to start a kernel
 HEAD = """\
@@ -32,7 +32,9 @@ import time
 
 import pandas as pd
 
-from tsvlib import paths, progress, results
+from compendium import paths
+from compendium.paper import results
+from tsvlib import progress
 from tsvlib.errors import InputError
 
 # %%
@@ -78,7 +80,7 @@ def earlier():
 
 
 def test_success_puts_results_and_copy_in_place(notebook, earlier, capsys, tmp_path):
-    assert runner.main([notebook()]) == 0
+    assert commands.main(["run", notebook()]) == 0
     assert not earlier()
     assert (paths.results("smoke") / "small.csv").read_text() == "name,value\na,0.5\n"
     shown = capsys.readouterr()
@@ -93,13 +95,13 @@ def test_success_puts_results_and_copy_in_place(notebook, earlier, capsys, tmp_p
 def test_the_same_run_gives_the_same_bytes(notebook):
     contents = []
     for _ in range(2):
-        assert runner.main([notebook()]) == 0
+        assert commands.main(["run", notebook()]) == 0
         contents.append([file.read_bytes() for file in sorted(paths.output_root("smoke").rglob("*.*"))])
     assert contents[0] == contents[1]
 
 
 def test_the_copy_has_no_counts_times_ids_or_injected_defaults(notebook):
-    assert runner.main([notebook(), "-p", "profile=smoke", "-p", "steps=3", "-p", "share=0.5"]) == 0
+    assert commands.main(["run", notebook(), "-p", "profile=smoke", "-p", "steps=3", "-p", "share=0.5"]) == 0
     copy = nbformat.read(paths.notebooks("smoke") / "90_small.ipynb", as_version=4)
     assert not copy.metadata.keys() - {"kernelspec"}
     assert [cell.id for cell in copy.cells] == [str(i) for i in range(len(copy.cells))]
@@ -109,13 +111,13 @@ def test_the_copy_has_no_counts_times_ids_or_injected_defaults(notebook):
 
 
 def test_parameters_reach_the_notebook(notebook):
-    assert runner.main([notebook(), "-p", "steps=5", "-p", "share=1"]) == 0
+    assert commands.main(["run", notebook(), "-p", "steps=5", "-p", "share=1"]) == 0
     assert "counted 5" in (paths.notebooks("smoke") / "90_small.ipynb").read_text()
     assert (paths.results("smoke") / "small.csv").read_text() == "name,value\na,1\n"
 
 
 def test_the_sidecar_names_the_notebook_and_its_parameters_in_this_run(notebook):
-    assert runner.main([notebook(), "-p", "steps=5"]) == 0
+    assert commands.main(["run", notebook(), "-p", "steps=5"]) == 0
     sidecar = json.loads((paths.results("smoke") / "small.json").read_text(encoding="utf-8"))
     assert sidecar["notebook"] == "90_small.py"
     assert sidecar["parameters"] == {"profile": "smoke", "steps": 5, "share": 0.5}
@@ -133,7 +135,7 @@ def test_the_sidecar_names_the_notebook_and_its_parameters_in_this_run(notebook)
     ],
 )
 def test_a_wrong_command_is_one_sentence(notebook, earlier, capsys, parameter, sentence):
-    assert runner.main([notebook(), "-p", parameter]) == 2
+    assert commands.main(["run", notebook(), "-p", parameter]) == 2
     said = capsys.readouterr().err.splitlines()
     assert sentence in said[-1]
     assert "Traceback" not in "".join(said)
@@ -142,13 +144,13 @@ def test_a_wrong_command_is_one_sentence(notebook, earlier, capsys, parameter, s
 
 @pytest.mark.parametrize("name", ["notebooks/99_nothing.py", "notebooks/99_nothing.ipynb", "README.md", "notebooks"])
 def test_an_unknown_notebook_is_one_sentence(capsys, name):
-    assert runner.main([name]) == 2
+    assert commands.main(["run", name]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"{name.replace('.ipynb', '.py')}: there is no such notebook; choose one of 00_tour, ")
 
 
 def test_the_name_of_the_executed_copy_means_its_source(notebook, tmp_path):
-    assert runner.main([notebook().replace(".py", ".ipynb"), "-p", "steps=2"]) == 0
+    assert commands.main(["run", notebook().replace(".py", ".ipynb"), "-p", "steps=2"]) == 0
     assert "counted 2" in (paths.notebooks("smoke") / "90_small.ipynb").read_text()
 
 
@@ -157,7 +159,7 @@ def test_a_run_with_other_parameters_goes_where_it_can_replace_nothing(
 ):
     source = notebook()
     monkeypatch.delenv("TSV_OUTPUT")
-    assert runner.main([source, "-p", "steps=2", "-p", "share=0.5"]) == 0
+    assert commands.main(["run", source, "-p", "steps=2", "-p", "share=0.5"]) == 0
     root = tmp_path / "build" / "smoke-steps-2"
     assert (root / "data" / "results" / "smoke" / "small.csv").read_text() == "name,value\na,0.5\n"
     copy = root / "notebooks" / "smoke" / "90_small.ipynb"
@@ -167,7 +169,10 @@ def test_a_run_with_other_parameters_goes_where_it_can_replace_nothing(
 
 
 def test_a_users_mistake_inside_the_notebook_is_one_sentence(notebook, earlier, capsys):
-    assert runner.main([notebook('raise InputError("expert.safetensors: it is missing; run make experts.")')]) == 1
+    assert (
+        commands.main(["run", notebook('raise InputError("expert.safetensors: it is missing; run make experts.")')])
+        == 1
+    )
     said = capsys.readouterr().err
     assert said.splitlines()[-1] == "expert.safetensors: it is missing; run make experts."
     assert "Traceback" not in said
@@ -175,7 +180,7 @@ def test_a_users_mistake_inside_the_notebook_is_one_sentence(notebook, earlier, 
 
 
 def test_another_failure_shows_the_traceback_and_keeps_the_draft(notebook, earlier, capsys, tmp_path):
-    assert runner.main([notebook("1 / 0")]) == 1
+    assert commands.main(["run", notebook("1 / 0")]) == 1
     said = capsys.readouterr().err
     assert "ZeroDivisionError" in said
     assert "90_small.ipynb shows the whole notebook" in said
@@ -185,7 +190,7 @@ def test_another_failure_shows_the_traceback_and_keeps_the_draft(notebook, earli
 
 
 def test_a_dead_kernel_is_told(notebook, earlier, capsys):
-    assert runner.main([notebook("os._exit(1)")]) == 1
+    assert commands.main(["run", notebook("os._exit(1)")]) == 1
     assert "the Python process of the notebook died" in capsys.readouterr().err
     assert earlier()
 
@@ -201,7 +206,7 @@ def test_a_kernel_that_does_not_start_is_started_again(notebook, earlier, capsys
         return execute(*arguments, **options)
 
     monkeypatch.setattr(papermill, "execute_notebook", sometimes)
-    assert runner.main([notebook()]) == code
+    assert commands.main(["run", notebook()]) == code
     assert len(attempts) == 3
     assert earlier() == bool(code)
     assert ("died before replying" in capsys.readouterr().err) == bool(code)
@@ -217,7 +222,7 @@ def test_a_full_disk_changes_nothing(notebook, earlier, capsys, monkeypatch):
         copy(source, target)
 
     monkeypatch.setattr(shutil, "copyfile", fills_up)
-    assert runner.main([notebook()]) == 1
+    assert commands.main(["run", notebook()]) == 1
     assert "disk is full" in capsys.readouterr().err.splitlines()[-1]
     assert len(copied) == 2
     assert earlier()
@@ -228,7 +233,7 @@ def test_a_full_disk_under_the_draft_is_one_sentence(notebook, earlier, capsys, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "draft")
 
     monkeypatch.setattr(nbformat, "write", fails)
-    assert runner.main([notebook()]) == 1
+    assert commands.main(["run", notebook()]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("draft: No space left on device;")
     assert earlier()
 
@@ -240,7 +245,7 @@ def test_an_unwritable_folder_is_found_before_the_work(notebook, earlier, capsys
     else:
         (paths.output_root("smoke") / "figures").write_text("in the way")
     started = time.monotonic()
-    assert runner.main([notebook("time.sleep(600)")]) == 1
+    assert commands.main(["run", notebook("time.sleep(600)")]) == 1
     assert time.monotonic() - started < 10
     assert "cannot write there" in capsys.readouterr().err.splitlines()[-1]
     assert earlier()
@@ -250,8 +255,8 @@ def test_an_unwritable_folder_is_found_before_the_work(notebook, earlier, capsys
 def test_an_interrupt_leaves_nothing_half_made(notebook, earlier, tmp_path, interrupt):
     mark = tmp_path / "kernel"
     source = notebook(f'open({str(mark)!r}, "w").write(str(os.getpid()))\ntime.sleep(600)')
-    code = "import sys; from pathlib import Path; from tsvlib import paths, run\n"
-    code += f"paths.build = lambda: Path({str(tmp_path / 'build')!r}); sys.exit(runner.main({[source]!r}))"
+    code = "import sys; from pathlib import Path; from compendium import commands, paths\n"
+    code += f"paths.build = lambda: Path({str(tmp_path / 'build')!r}); sys.exit(commands.main({['run', source]!r}))"
     # A process that a shell starts in the background ignores SIGINT and hands that down; a terminal's does not.
     child = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + code
     process = subprocess.Popen([sys.executable, "-c", child], stderr=subprocess.PIPE, text=True, cwd=paths.ROOT)
@@ -267,7 +272,7 @@ def test_an_interrupt_leaves_nothing_half_made(notebook, earlier, tmp_path, inte
     if interrupt == signal.SIGINT:
         assert process.returncode == 130
         assert said.splitlines()[-1] == "90_small: interrupted; the same command continues where it was."
-    assert runner.main([notebook()]) == 0
+    assert commands.main(["run", notebook()]) == 0
     assert not list((tmp_path / "build").rglob("*.stage"))
 
 

@@ -10,8 +10,8 @@ import pytest
 import small_models
 import torch
 
-from tsvlib import __main__, checkpoints
-from tsvlib.cli import measurements, workflows
+from tsvlib import checkpoints
+from tsvlib.cli import commands, measurements, workflows
 from tsvlib.cli.workflows import Inputs, Session
 from tsvlib.errors import InputError
 
@@ -59,7 +59,7 @@ def output(folder: Path, command: str) -> Path:
 def refused(folder: Path, sentence: str, arguments: list[object], capsys: pytest.CaptureFixture[str]) -> None:
     """Assert that a command ends with a sentence, and that files are what they were."""
     before = small_models.contents(folder)
-    assert __main__.main([str(argument) for argument in arguments]) == 1
+    assert commands.main([str(argument) for argument in arguments]) == 1
     *bars, said = capsys.readouterr().err.splitlines()
     assert re.search(sentence, said)
     assert said.endswith(".")

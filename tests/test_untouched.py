@@ -49,7 +49,7 @@ def copy(tmp_path_factory):
     ids=["profile", "parameter"],
 )
 def test_a_run_with_another_profile_or_parameter_touches_nothing_and_says_where(copy, parameter, executed, table):
-    done = checkout.run(copy, "-m", "compendium.runner", "notebooks/90_small.py", "-p", parameter)
+    done = checkout.run(copy, "-m", "compendium", "run", "notebooks/90_small.py", "-p", parameter)
     assert done.returncode == 0, done.stderr
     assert checkout.changes(copy) == []
     assert done.stderr.splitlines()[-1].endswith(f"; the executed copy is {executed}")
@@ -72,7 +72,7 @@ def test_a_run_without_the_runner_leaves_drafts_and_says_how_they_become_results
 
 def test_a_run_into_another_folder_touches_nothing(copy, tmp_path):
     done = checkout.run(
-        copy, "-m", "compendium.runner", "notebooks/90_small.py", "-p", "share=1", TSV_OUTPUT=str(tmp_path)
+        copy, "-m", "compendium", "run", "notebooks/90_small.py", "-p", "share=1", TSV_OUTPUT=str(tmp_path)
     )
     assert done.returncode == 0, done.stderr
     assert checkout.changes(copy) == []
@@ -81,7 +81,7 @@ def test_a_run_into_another_folder_touches_nothing(copy, tmp_path):
 
 def test_a_run_with_the_parameters_of_the_notebook_makes_what_is_to_be_committed(copy):
     done = checkout.run(
-        copy, "-m", "compendium.runner", "notebooks/90_small.py", "-p", "profile=mini", "-p", "share=0.5"
+        copy, "-m", "compendium", "run", "notebooks/90_small.py", "-p", "profile=mini", "-p", "share=0.5"
     )
     assert done.returncode == 0, done.stderr
     assert sorted(checkout.changes(copy)) == [f"?? {name}" for name in sorted([*MADE, "notebooks/90_small.ipynb"])]
@@ -91,15 +91,15 @@ def test_a_run_with_the_parameters_of_the_notebook_makes_what_is_to_be_committed
 
 @pytest.mark.slow
 def test_the_tour_needs_its_few_experts_alone_and_touches_nothing(copy):
-    made = checkout.run(copy, "-m", "compendium.worlds.experts", "train", "--profile", "smoke", "--first-suite")
+    made = checkout.run(copy, "-m", "compendium", "train", "--profile", "smoke", "--first-suite")
     assert made.returncode == 0, made.stderr
     assert "the tour needs 2 of 9 experts" in made.stderr
     tour = ("notebooks/00_tour.ipynb", "-p", "profile=smoke")
-    assert checkout.run(copy, "-m", "compendium.runner", *tour).returncode == 0
-    wrong = checkout.run(copy, "-m", "compendium.runner", *tour, "-p", "layer=nonsense")
+    assert checkout.run(copy, "-m", "compendium", "run", *tour).returncode == 0
+    wrong = checkout.run(copy, "-m", "compendium", "run", *tour, "-p", "layer=nonsense")
     assert wrong.returncode == 1
     assert "there is no task matrix 'nonsense'; choose one of visual." in wrong.stderr.splitlines()[-1]
-    layer = checkout.run(copy, "-m", "compendium.runner", *tour, "-p", "layer=visual.proj")
+    layer = checkout.run(copy, "-m", "compendium", "run", *tour, "-p", "layer=visual.proj")
     assert layer.returncode == 0, layer.stderr
     assert (copy / "build" / "smoke-layer-visual.proj" / "notebooks" / "smoke" / "00_tour.ipynb").is_file()
     bare = "build/bare.ipynb"

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Run one notebook, all or nothing: ``python -m compendium.runner notebooks/13_merge.py -p profile=smoke``.
+"""Run one notebook, all or nothing: ``python -m compendium run notebooks/13_merge.py -p profile=smoke``.
 
 The notebook writes its results to a stage folder. When its last cell has succeeded, results and executed copy move
 into place together; after any failure earlier results are untouched and the draft keeps the traceback.
 """
 
-import argparse
 import ast
 import fcntl
 import json
-import logging
 import os
 import resource
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,9 +23,9 @@ from jupyter_client.manager import AsyncKernelManager
 from nbstripout import strip_output
 
 from compendium import paths, profiles, sourcecode
+from compendium.terminal import shown_on_terminal, tell
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
-from tsvlib.progress import CLEARED, shown_on_terminal
 
 VOLATILE = ["metadata.papermill", "metadata.language_info", "metadata.jupytext"]
 VOLATILE += ["cell.metadata.papermill", "cell.metadata.execution"]
@@ -143,7 +140,7 @@ def _staging(stage: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _tell(f"{stage.stem}: waiting for another run of this notebook to end")
+            tell(f"{stage.stem}: waiting for another run of this notebook to end")
             fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir()
@@ -170,12 +167,12 @@ def _execute(
         except papermill.PapermillExecutionError as error:
             if error.ename == InputError.__name__:
                 raise InputError(error.evalue) from None
-            raise NotebookError(f"{error}\nThe draft {_shown(draft)} shows the whole notebook up to there.") from None
+            raise NotebookError(f"{error}\nThe draft {shown(draft)} shows the whole notebook up to there.") from None
         except RuntimeError as error:
             if not str(error).startswith("Kernel d"):
                 raise
             reason = f"the Python process of the notebook died ({error}), perhaps for want of memory"
-            raise NotebookError(f"{_shown(draft)}: {reason}; {_shown(log)} may say more.") from None
+            raise NotebookError(f"{shown(draft)}: {reason}; {shown(log)} may say more.") from None
 
 
 def _papermill(
@@ -221,11 +218,12 @@ def _move_into_place(stage: Path, place: Path) -> None:
             shutil.copyfile(file, stack.enter_context(replacing(target)))
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """Return a path as it is named from the working directory."""
     return os.path.relpath(path)
 
 
-def _record(source: Path, profile_parameters: Sequence[str], seconds: float) -> None:
+def record(source: Path, profile_parameters: Sequence[str], seconds: float) -> None:
     """Append time and memory to the log that the README's figures come from."""
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
     entry = {"notebook": source.stem, "parameters": list(profile_parameters), "seconds": round(seconds, 1)}
@@ -239,46 +237,3 @@ def use_private_folders() -> None:
     for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
         folder = os.environ.setdefault(variable, str(paths.build() / "home" / variable))
         Path(folder).mkdir(parents=True, exist_ok=True)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one notebook from the command line; exit code 1 for a failure, 2 for a wrong command, 130 for Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m compendium.runner", description="Run one notebook, whole or not at all."
-    )
-    parser.add_argument("notebook", type=Path, help="the notebook, for example notebooks/13_merge.py (or .ipynb)")
-    parser.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[])
-    options = parser.parse_args(arguments)
-    source: Path = options.notebook
-    started = time.monotonic()
-    try:
-        if strays := [text for text in options.parameters if "=" not in text]:
-            raise CommandError(f"-p {strays[0]}: write a parameter as NAME=VALUE.")
-        use_private_folders()
-        _tell(" ".join((f"{source.stem}: running", *options.parameters)))
-        copy = run(source, dict(text.split("=", 1) for text in options.parameters))
-        _record(source, options.parameters, time.monotonic() - started)
-    except KeyboardInterrupt:
-        # The event loop would report that the kernel, which has just been stopped, is dead.
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        return _tell(f"{source.stem}: interrupted; the same command continues where it was.", 130)
-    except CommandError as error:
-        return _tell(str(error), 2)
-    except (InputError, NotebookError) as error:
-        return _tell(str(error), 1)
-    except OSError as error:
-        return _tell(f"{error.filename or source}: {error.strerror}; free space or give permission, then run again.", 1)
-    # Whoever changed a parameter looks for the result where the committed one is.
-    where = "" if copy.parent == paths.ROOT / "notebooks" else f"; the executed copy is {_shown(copy)}"
-    return _tell(f"{source.stem}: done in {time.monotonic() - started:.0f} s{where}")
-
-
-def _tell(sentence: str, code: int = 0) -> int:
-    # One write, so that notebooks running side by side do not mix their lines; on a terminal their bars stand there.
-    sys.stderr.write(f"{CLEARED if sys.stderr.isatty() else ''}{sentence}\n")
-    sys.stderr.flush()
-    return code
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""The whole paper on one page: ``python -m compendium.paper.page --profile mini`` writes it as HTML and as PDF.
+"""The whole paper on one page: ``python -m compendium page`` writes it as HTML and as PDF.
 
 Both hold everything that they show; the same figures, tables and notebooks give the same bytes.
 """
 
-import argparse
 import base64
 import os
-import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
 import jinja2
 
-from compendium import paths, profiles
+from compendium import paths
 from compendium.paper import contents, sheets
 from compendium.paper.contents import Entry
 from compendium.paper.results import write_text
 from compendium.profiles import Profile
-from tsvlib.errors import InputError
 from tsvlib.files import replacing
 
 TITLE = "Task Singular Vectors: an executable paper"
@@ -72,20 +69,3 @@ def html(profile: Profile, entries: Sequence[Entry]) -> str:
         notebooks=Path(os.path.relpath(paths.notebooks(profile.name), folder)).as_posix(),
         published=Path(os.path.relpath(paths.published(), folder)).as_posix(),
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page of a profile; return the process's exit status."""
-    parser = argparse.ArgumentParser(prog="python -m compendium.paper.page", description=__doc__.split("\n")[0])
-    parser.add_argument("--profile", default="mini", help="which profile (mini)")
-    options = parser.parse_args(arguments)
-    try:
-        build(profiles.load(options.profile))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Are result tables what this checkout computes? ``make verify`` asks twice.
 
-``python -m compendium.paper.verify compare LEFT RIGHT`` tells in which numbers two folders of tables differ, and
-``python -m compendium.paper.verify check FOLDER`` which tables this checkout would compute from something else.
+``python -m compendium compare LEFT RIGHT`` tells in which numbers two folders of tables differ, and
+``python -m compendium check-tables FOLDER`` which tables this checkout would compute from something else.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,52 +95,11 @@ def _differences(left: Path, right: Path) -> list[tuple[object, ...]]:
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print how tables differ from others, or from this checkout; exit code 1 when any does, 2 for bad folders."""
-    parser = argparse.ArgumentParser(
-        prog="python -m compendium.paper.verify", description="Compare and check result tables."
-    )
-    actions = parser.add_subparsers(dest="action", required=True)
-    comparing = actions.add_parser("compare", help="tell in which numbers two folders of tables differ")
-    comparing.add_argument("left", type=Path, help="the tables to trust, for example data/results/mini")
-    comparing.add_argument("right", type=Path, help="the tables to check")
-    checking = actions.add_parser("check", help="tell which tables this checkout would compute from something else")
-    checking.add_argument("folder", type=Path, help="the tables to check, for example data/results/mini")
-    options = parser.parse_args(arguments)
-    try:
-        return _check(options.folder) if options.action == "check" else _compare(options.left, options.right)
-    except InputError as error:
-        print(error)
-        return 2
-
-
-def _compare(left: Path, right: Path) -> int:
-    differences = compare(left, right)
-    if differences.empty:
-        print(f"{right} agrees with {left} within the tolerances of the sidecars.")
-        return 0
-    print(differences.to_markdown(index=False))
-    print(f"{len(differences)} differences; to accept the new tables, copy them over {left} and commit.")
-    return 1
-
-
-def _check(folder: Path) -> int:
-    tables = check(folder)
-    differing = {table: parts for table, parts in tables.items() if parts}
-    if not differing:
-        print(f"{folder}: code, parameters and inputs of all {len(tables)} tables are those of this checkout.")
-        return 0
-    for table, parts in differing.items():
-        print(f"{table}: {_listed(parts)}")
-    remedy = "to compute them again, delete their sidecars and run `make paper`"
-    print(f"{folder}: this checkout differs for {len(differing)} of {len(tables)} tables in what is named; {remedy}.")
-    return 1
+def told(tables: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a line for each table that differs from this checkout in something, as ``check`` found it."""
+    return [f"{table}: {_listed(parts)}" for table, parts in tables.items() if parts]
 
 
 def _listed(parts: Sequence[str]) -> str:
     shown = ", ".join(parts[:SHOWN])
     return shown if len(parts) <= SHOWN else f"{shown} and {len(parts) - SHOWN} more"
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The inventory of experts: where each one lies, which recipe it must have, training of what is missing.
 
-``python -m compendium.worlds.experts check --profile mini`` runs before every build and must not pay for importing
+``python -m compendium check-experts`` runs before every build and must not pay for importing
 torch, so the modules that need it are imported inside the functions that use them.
 """
 
-import argparse
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -242,35 +240,3 @@ def _start_worker() -> None:
 def _end_with(sentinel: int) -> None:
     multiprocessing.connection.wait([sentinel])
     os._exit(1)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Check or train the experts of a profile; return the process's exit status."""
-    parser = argparse.ArgumentParser(prog="python -m compendium.worlds.experts", description=__doc__.split("\n")[0])
-    parser.add_argument("command", choices=("check", "train"), help="compare files with the manifest, or train")
-    parser.add_argument("--profile", default="mini", help="which profile (mini)")
-    parser.add_argument("--further-seeds", type=int, default=0, help="train so many seeds more per backbone (0)")
-    parser.add_argument("--first-suite", action="store_true", help="train only what the tour needs")
-    options = parser.parse_args(arguments)
-    try:
-        profile = profiles.load(options.profile)
-        if options.command == "check":
-            check(profile)
-        else:
-            profile = profile.with_further_seeds(options.further_seeds)
-            few, all_of_them = len(inventory(profile.first_suite())), len(inventory(profile))
-            print(f"{profile.name}: the tour needs {few} of {all_of_them} experts, which come first.", file=sys.stderr)
-            train_first_suite(profile)
-            if not options.first_suite:
-                train_all(profile)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("experts: interrupted; the same command continues where it was.", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,6 @@ training state is kept every few hundred steps, and the order of the images depe
 products run in bfloat16, so that another machine gives other weights of the same quality, not the same bytes.
 """
 
-import argparse
 import dataclasses
 import time
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import log_softmax
 
-from compendium import paths, profiles
+from compendium import paths
 from compendium.worlds import models
 from compendium.worlds.datasets import world
 from compendium.worlds.datasets.families import FAMILIES
@@ -239,17 +238,3 @@ def pretrain(profile: str, backbones: list[str], config: Pretraining) -> None:
         model = train(profile, backbone, config, data, held_out)
         tensors = {key: tensor.half() for key, tensor in model.state_dict().items()}
         checkpoints.save(file, tensors, {"backbone": backbone, "pretraining": dataclasses.asdict(config)})
-
-
-def main() -> None:
-    """Run ``python -m compendium.worlds.pretraining --profile mini [--backbone NAME ...]``."""
-    parser = argparse.ArgumentParser(description="Pretrain the CLIPs of a profile on the captioned world.")
-    parser.add_argument("--profile", default="mini")
-    parser.add_argument("--backbone", action="append", help="only this backbone (may be repeated)")
-    arguments = parser.parse_args()
-    names = [backbone.name for backbone in profiles.load(arguments.profile).backbones]
-    pretrain(arguments.profile, arguments.backbone or names, Pretraining())
-
-
-if __name__ == "__main__":
-    main()
