@@ -53,145 +53,107 @@ TOOL_FOLDERS := JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR IPYTHOND
   SKIMAGE_DATADIR SCIKIT_LEARN_DATA HYPOTHESIS_STORAGE_DIRECTORY
 $(foreach folder,$(TOOL_FOLDERS),$(eval export $(folder) := $(CURDIR)/build/home/$(folder)))
 
-# What a notebook writes: a result table, a figure, a printed table; and its executed copy.
-table = $(R)/$(1).csv $(R)/$(1).json
-figure = $(addprefix $(F)/$(1).,pdf svg png txt)
-printed = $(addprefix $(F)/$(1).,csv md tex)
-run = @$(eval WORKED := yes)$(PYTHON) -m compendium run $< -p profile=$(PROFILE)
-compute = $(run)$(if $(FURTHER), -p further_seeds=$(FURTHER_SEEDS))
-train = @$(eval WORKED := yes)$(PYTHON) -m compendium train --profile $(PROFILE)
+# What a notebook writes: result tables, figures, printed tables; and its executed copy.
+table = $(foreach name,$(1),$(R)/$(name).csv $(R)/$(name).json)
+figure = $(foreach name,$(1),$(addprefix $(F)/$(name).,pdf svg png txt))
+printed = $(foreach name,$(1),$(addprefix $(F)/$(name).,csv md tex))
+compendium = $(PYTHON) -m compendium
+working = @$(eval WORKED := yes)$(compendium)
+train = $(working) train --profile $(PROFILE)
+train_all = $(train)$(if $(FURTHER), --further-seeds $(FURTHER_SEEDS))
 # From the root, so that links between folders work and tsvlib can be read beside the notebooks.
 open_lab = $(PYTHON) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB)
-train_all = $(train)$(if $(FURTHER), --further-seeds $(FURTHER_SEEDS))
 
-COPIES := $(patsubst notebooks/%.py,$(N)/%.ipynb,$(wildcard notebooks/*.py))
-INTERFERENCE := $(foreach stem,interference_blocks interference_matrices procrustes,$(call figure,$(stem)))
-FIGURES := $(foreach stem,tasks spectra scaling radar spectra_tasks alpha similarity interference_accuracy storage confusion,$(call figure,$(stem))) $(INTERFERENCE)
-CLAIMS := $(call printed,claims)
-AUDIT := $(foreach stem,audit_sizes audit_means audit_cells,$(call printed,$(stem)))
-TABLES := $(foreach stem,merge compress ablation requirements test_time theory,$(call printed,$(stem))) $(CLAIMS) $(AUDIT)
-PAGE := $(addprefix $(F)/paper.,html pdf)
-RESULTS := $(foreach name,checkpoints spectra interference procrustes similarity merge compress ablation alpha alpha_search test_time confusion,$(call table,$(name)))
+# $(call chapter,NOTEBOOK,what it writes,what it reads,the code it rests on,what must come before)
+COPIES :=
+MADE :=
+define chapter
+COPIES += $(N)/$(1).ipynb
+MADE += $(2)
+$(2) $(N)/$(1).ipynb &: notebooks/$(1).py $(3) $(4) $(if $(5),| $(5))
+	$$(working) run $$< -p profile=$(PROFILE)$(if $(and $(FURTHER),$(filter notebooks/$(1).py,$(SEEDED))), -p further_seeds=$(FURTHER_SEEDS))
+endef
+SEEDED := $(shell grep -l '^further_seeds = ' notebooks/*.py)
 
-DATA := $(wildcard notebooks/compendium/worlds/datasets/*.py)
-BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
+# The code, by what it is for; published numbers are data.
 C := notebooks/compendium
-STUDY := $(C)/study/studies.py $(C)/study/evaluation.py tsvlib/taskvectors.py
-CORE := $(addprefix tsvlib/,linalg.py sti.py eigen.py precision.py store.py devices.py taskvectors.py merging.py compression.py) $(wildcard tsvlib/methods/*.py)
-DRAW := $(C)/paper/plotting.py $(C)/paper/tsv.mplstyle
-AUDITING := $(addprefix $(C)/,paper/audit.py published.py paper/tables.py)
-
-##@ The paper
-
-.PHONY: paper tour figures tables experts pretrain
-paper: $(N)/13_merge.ipynb $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(PAGE)  ## everything: experts, results, figures, tables, one page of all
-	@echo "$(if $(WORKED),Built,Nothing to do): every result, figure and table of profile $(PROFILE) is up to date."
-tour: $(FIRST_SUITE)  ## train the few experts that the tour needs and open it in JupyterLab
-	$(open_lab)
-figures: $(FIGURES)  ## the figures and what they need
-tables: $(TABLES)  ## the printed tables and what they need
-experts: | intact-environment  ## train the experts that are missing or damaged
-	$(train_all)
-pretrain: | intact-environment  ## train the shipped base models anew (hours)
-	$(PYTHON) -m compendium pretrain --profile $(PROFILE)
+WORLD := $(wildcard $(C)/worlds/*.py $(C)/worlds/datasets/*.py)
+METHOD := $(wildcard tsvlib/*.py tsvlib/methods/*.py)
+STUDY := $(METHOD) $(wildcard $(C)/study/*.py)
+TABLES_OF := $(C)/paper/tables.py
+DRAW := $(addprefix $(C)/paper/,plotting.py tsv.mplstyle tables.py)
+PRINT := $(DRAW) $(C)/published.py $(wildcard data/published/*.csv) $(addprefix $(C)/paper/,claims.py audit.py requirements.py)
+BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
 
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
-$(FIRST_SUITE): $(C)/worlds/training.py $(C)/worlds/models.py $(DATA) $(BASES)
+$(FIRST_SUITE): $(C)/worlds/training.py $(C)/worlds/models.py $(WORLD) $(BASES)
 	$(train) --first-suite
 	@touch $@
 $(EXPERTS): $(FIRST_SUITE)
 	$(train_all)
 	@touch $@
+
 # Two notebooks side by side could measure the same weights, or decompose the same matrices with other numbers of threads:
 # what is in the stores would depend on who came first. So some follow 13_merge, which fills both.
-$(N)/00_tour.ipynb: notebooks/00_tour.py $(FIRST_SUITE) $(STUDY) $(CORE) $(DRAW)
-	$(run)
-$(call figure,tasks) $(N)/01_tasks.ipynb &: notebooks/01_tasks.py $(EXPERTS) $(DATA) $(DRAW)
-	$(run)
-$(call table,checkpoints) $(N)/10_checkpoints.ipynb &: notebooks/10_checkpoints.py $(EXPERTS) $(STUDY) $(C)/paper/tables.py
-	$(compute)
-$(call table,spectra) $(N)/11_spectra.ipynb &: notebooks/11_spectra.py $(call table,checkpoints) $(CORE)
-	$(compute)
-$(call table,interference) $(call table,procrustes) $(N)/12_interference.ipynb &: notebooks/12_interference.py \
-  $(call table,checkpoints) $(CORE) $(C)/study/interference.py $(C)/paper/claims.py
-	$(compute)
-$(call table,merge) $(N)/13_merge.ipynb &: notebooks/13_merge.py $(call table,checkpoints) $(CORE)
-	$(compute)
-$(call table,compress) $(N)/14_compress.ipynb &: notebooks/14_compress.py $(call table,checkpoints) $(CORE)
-	$(compute)
-$(call table,ablation) $(N)/15_ablation.ipynb &: notebooks/15_ablation.py $(call table,merge)
-	$(run)
-$(call table,alpha) $(call table,alpha_search) $(N)/16_alpha.ipynb &: notebooks/16_alpha.py $(call table,checkpoints) $(CORE) \
-  $(C)/study/alpha.py $(C)/published.py $(addprefix data/published/,alpha.csv alpha_subsets.csv data_sets.csv) | $(call table,merge)
-	$(run)
-$(call table,test_time) $(N)/17_test_time.ipynb &: notebooks/17_test_time.py $(call table,checkpoints) $(CORE) \
-  $(C)/study/adaptation.py $(C)/paper/plotting.py
-	$(run)
-$(call table,similarity) $(N)/18_similarity.ipynb &: notebooks/18_similarity.py $(call table,checkpoints) $(CORE) \
-  $(C)/study/similarity.py | $(call table,merge)
-	$(compute)
-$(call table,confusion) $(N)/19_confusion.ipynb &: notebooks/19_confusion.py $(call table,merge)
-	$(run)
-$(call figure,spectra) $(N)/20_fig_spectra.ipynb &: notebooks/20_fig_spectra.py $(call table,spectra) \
-  data/published/low_rank.csv $(C)/published.py $(DRAW)
-	$(run)
-$(INTERFERENCE) $(N)/21_fig_interference.ipynb &: notebooks/21_fig_interference.py $(call table,interference) \
-  $(call table,procrustes) $(DRAW)
-	$(run)
-$(call figure,scaling) $(N)/22_fig_scaling.ipynb &: notebooks/22_fig_scaling.py $(call table,merge) data/published/merging.csv \
-  $(C)/published.py $(DRAW)
-	$(run)
-$(call figure,radar) $(N)/23_fig_radar.ipynb &: notebooks/23_fig_radar.py $(call table,merge) $(call table,compress) $(DRAW)
-	$(run)
-$(call figure,spectra_tasks) $(N)/24_fig_spectra_tasks.ipynb &: notebooks/24_fig_spectra_tasks.py $(call table,spectra) $(DRAW)
-	$(run)
-$(call figure,alpha) $(N)/25_fig_alpha.ipynb &: notebooks/25_fig_alpha.py $(call table,alpha) data/published/alpha.csv \
-  $(C)/published.py $(DRAW)
-	$(run)
-$(call figure,similarity) $(N)/26_fig_similarity.ipynb &: notebooks/26_fig_similarity.py $(call table,similarity) $(DRAW)
-	$(run)
-$(call figure,interference_accuracy) $(N)/27_fig_interference_accuracy.ipynb &: notebooks/27_fig_interference_accuracy.py \
-  $(call table,interference) $(call table,merge) $(C)/paper/claims.py $(DRAW)
-	$(run)
-$(call figure,storage) $(N)/28_fig_storage.ipynb &: notebooks/28_fig_storage.py $(call table,spectra) $(call table,compress) $(DRAW)
-	$(run)
-$(call figure,confusion) $(N)/29_fig_confusion.ipynb &: notebooks/29_fig_confusion.py $(call table,confusion) $(DRAW)
-	$(run)
-$(call printed,merge) $(N)/30_tab_merge.ipynb &: notebooks/30_tab_merge.py $(call table,merge) $(C)/paper/plotting.py \
-  $(addprefix data/published/,merging.csv successors.csv) $(C)/published.py
-	$(run)
-$(call printed,compress) $(N)/31_tab_compress.ipynb &: notebooks/31_tab_compress.py $(call table,compress) $(C)/paper/plotting.py \
-  data/published/compression.csv $(C)/published.py
-	$(run)
-$(call printed,requirements) $(N)/33_tab_requirements.ipynb &: notebooks/33_tab_requirements.py $(EXPERTS) $(CORE) \
-  data/published/requirements.csv $(C)/paper/requirements.py $(C)/published.py $(C)/paper/plotting.py
-	$(run)
-$(call printed,ablation) $(N)/32_tab_ablation.ipynb &: notebooks/32_tab_ablation.py $(call table,merge) $(call table,ablation) \
-  data/published/ablation.csv $(C)/published.py
-	$(run)
-$(call printed,test_time) $(N)/34_tab_test_time.ipynb &: notebooks/34_tab_test_time.py $(call table,merge) \
-  $(call table,test_time) data/published/test_time.csv $(C)/paper/plotting.py $(C)/published.py
-	$(run)
-$(CLAIMS) $(N)/41_claims.ipynb &: notebooks/41_claims.py data/published/claims.csv $(C)/paper/claims.py $(C)/published.py \
-  $(foreach name,spectra interference procrustes merge compress ablation alpha,$(call table,$(name)))
-	$(run)
-$(call printed,theory) $(N)/42_theory.ipynb &: notebooks/42_theory.py $(EXPERTS) $(STUDY) $(CORE) $(C)/study/interference.py $(C)/study/theory.py \
-  | $(call table,merge)
-	$(run)
-$(AUDIT) $(N)/40_audit.ipynb &: notebooks/40_audit.py $(EXPERTS) $(wildcard data/published/*.csv) $(AUDITING)
-	$(run)
+EXPERTS_SEEN := $(call table,checkpoints)
+AFTER_MERGE := $(call table,merge)
+$(eval $(call chapter,00_tour,,$(FIRST_SUITE),$(STUDY) $(DRAW)))
+$(eval $(call chapter,01_tasks,$(call figure,tasks),$(EXPERTS),$(DRAW)))
+$(eval $(call chapter,10_checkpoints,$(call table,checkpoints),$(EXPERTS),$(STUDY) $(TABLES_OF)))
+$(eval $(call chapter,11_spectra,$(call table,spectra),$(EXPERTS_SEEN),$(STUDY)))
+$(eval $(call chapter,12_interference,$(call table,interference procrustes),$(EXPERTS_SEEN),$(STUDY) $(C)/paper/claims.py))
+$(eval $(call chapter,13_merge,$(call table,merge),$(EXPERTS_SEEN),$(STUDY) $(TABLES_OF)))
+$(eval $(call chapter,14_compress,$(call table,compress),$(EXPERTS_SEEN),$(STUDY) $(TABLES_OF)))
+$(eval $(call chapter,15_ablation,$(call table,ablation),$(AFTER_MERGE),$(STUDY) $(TABLES_OF)))
+$(eval $(call chapter,16_alpha,$(call table,alpha alpha_search),$(EXPERTS_SEEN),$(STUDY) $(PRINT),$(AFTER_MERGE)))
+$(eval $(call chapter,17_test_time,$(call table,test_time),$(EXPERTS_SEEN),$(STUDY) $(DRAW)))
+$(eval $(call chapter,18_similarity,$(call table,similarity),$(EXPERTS_SEEN),$(STUDY),$(AFTER_MERGE)))
+$(eval $(call chapter,19_confusion,$(call table,confusion),$(AFTER_MERGE),$(STUDY)))
+$(eval $(call chapter,20_fig_spectra,$(call figure,spectra),$(call table,spectra),$(PRINT)))
+$(eval $(call chapter,21_fig_interference,$(call figure,interference_blocks interference_matrices procrustes),$(call table,interference procrustes),$(DRAW)))
+$(eval $(call chapter,22_fig_scaling,$(call figure,scaling),$(call table,merge),$(PRINT)))
+$(eval $(call chapter,23_fig_radar,$(call figure,radar),$(call table,merge compress),$(DRAW)))
+$(eval $(call chapter,24_fig_spectra_tasks,$(call figure,spectra_tasks),$(call table,spectra),$(DRAW)))
+$(eval $(call chapter,25_fig_alpha,$(call figure,alpha),$(call table,alpha),$(PRINT)))
+$(eval $(call chapter,26_fig_similarity,$(call figure,similarity),$(call table,similarity),$(DRAW)))
+$(eval $(call chapter,27_fig_interference_accuracy,$(call figure,interference_accuracy),$(call table,interference merge),$(PRINT)))
+$(eval $(call chapter,28_fig_storage,$(call figure,storage),$(call table,spectra compress),$(DRAW)))
+$(eval $(call chapter,29_fig_confusion,$(call figure,confusion),$(call table,confusion),$(DRAW)))
+$(eval $(call chapter,30_tab_merge,$(call printed,merge),$(call table,merge),$(PRINT)))
+$(eval $(call chapter,31_tab_compress,$(call printed,compress),$(call table,compress),$(PRINT)))
+$(eval $(call chapter,32_tab_ablation,$(call printed,ablation),$(call table,merge ablation),$(PRINT)))
+$(eval $(call chapter,33_tab_requirements,$(call printed,requirements),$(EXPERTS),$(METHOD) $(PRINT)))
+$(eval $(call chapter,34_tab_test_time,$(call printed,test_time),$(call table,merge test_time),$(PRINT)))
+$(eval $(call chapter,40_audit,$(call printed,audit_sizes audit_means audit_cells),$(EXPERTS),$(PRINT)))
+$(eval $(call chapter,41_claims,$(call printed,claims),$(call table,spectra interference procrustes merge compress ablation alpha),$(PRINT)))
+$(eval $(call chapter,42_theory,$(call printed,theory),$(EXPERTS),$(STUDY),$(AFTER_MERGE)))
+
 # Last of all, what the figures folder holds, on one page in the paper's order.
-$(PAGE) &: $(C)/paper/items.toml $(addprefix $(C)/paper/,contents.py page.py page.html.j2 sheets.py) data/$(PROFILE)/profile.toml \
-  $(COPIES) $(FIGURES) $(TABLES)
-	@$(eval WORKED := yes)$(PYTHON) -m compendium page --profile $(PROFILE)
+PAGE := $(addprefix $(F)/paper.,html pdf)
+$(PAGE) &: $(addprefix $(C)/paper/,items.toml contents.py page.py page.html.j2 sheets.py) data/$(PROFILE)/profile.toml $(COPIES) $(MADE)
+	$(working) page --profile $(PROFILE)
+
+##@ The paper
+
+.PHONY: paper tour figures tables experts pretrain
+paper: $(N)/13_merge.ipynb $(COPIES) $(MADE) $(PAGE)  ## everything: experts, results, figures, tables, one page of all
+	@echo "$(if $(WORKED),Built,Nothing to do): every result, figure and table of profile $(PROFILE) is up to date."
+tour: $(FIRST_SUITE)  ## train the few experts that the tour needs and open it in JupyterLab
+	$(open_lab)
+figures: $(filter $(F)/%.svg,$(MADE))  ## the figures and what they need
+tables: $(filter $(F)/%.md,$(MADE))  ## the printed tables and what they need
+experts: | intact-environment  ## train the experts that are missing or damaged
+	$(train_all)
+pretrain: | intact-environment  ## train the shipped base models anew (hours)
+	$(compendium) pretrain --profile $(PROFILE)
 
 # The runner replaces files only when a notebook has succeeded, so an interrupt must not delete what was there before.
-.PRECIOUS: $(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(PAGE) $(EXPERTS) $(FIRST_SUITE)
-$(COPIES) $(FIGURES) $(TABLES) $(RESULTS) $(EXPERTS) $(FIRST_SUITE): | intact-experts
+.PRECIOUS: $(COPIES) $(MADE) $(PAGE) $(EXPERTS) $(FIRST_SUITE)
+$(COPIES) $(MADE) $(EXPERTS) $(FIRST_SUITE): | intact-experts
 
 .PHONY: intact-experts intact-environment
 intact-experts: intact-environment
-	@$(PYTHON) -m compendium check-experts --profile $(PROFILE)
+	@$(compendium) check-experts --profile $(PROFILE)
 
 ##@ Checks
 
@@ -210,8 +172,8 @@ check: lint  ## lint, then test
 	@$(MAKE) --no-print-directory test
 verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(MAKE) --no-print-directory paper OUT=build/verify
-	@$(PYTHON) -m compendium check-tables $(R) || true  # told; whether numbers agree is what decides
-	@$(PYTHON) -m compendium compare $(R) build/verify/data/results/$(PROFILE)
+	@$(compendium) check-tables $(R) || true  # told; whether numbers agree is what decides
+	@$(compendium) compare $(R) build/verify/data/results/$(PROFILE)
 
 bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (40 GB of disk)
 	$(PYTHON) -m bench.run merge paper memory storage figure
