@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from compendium import paths
-from tsvlib import checkpoints, files, frontdoor, merging
-from tsvlib.cli import commands
+from tsvlib import checkpoints, files, merging
+from tsvlib.cli import commands, frontdoor
 from tsvlib.methods import METHODS, named
 
 COMMANDS = ["plan", "merge", "compress", "expand", "interference", "spectra"]

@@ -10,14 +10,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tsvlib.cli.frontdoor import compress as compress
+    from tsvlib.cli.frontdoor import expand as expand
+    from tsvlib.cli.frontdoor import interference as interference
+    from tsvlib.cli.frontdoor import merge as merge
+    from tsvlib.cli.frontdoor import plan as plan
+    from tsvlib.cli.frontdoor import spectra as spectra
     from tsvlib.compression import Rank as Rank
     from tsvlib.errors import InputError as InputError
-    from tsvlib.frontdoor import compress as compress
-    from tsvlib.frontdoor import expand as expand
-    from tsvlib.frontdoor import interference as interference
-    from tsvlib.frontdoor import merge as merge
-    from tsvlib.frontdoor import plan as plan
-    from tsvlib.frontdoor import spectra as spectra
     from tsvlib.merging import merged_update as merged_update
     from tsvlib.methods import METHODS as METHODS
     from tsvlib.taskvectors import TaskVector as TaskVector
@@ -30,13 +30,13 @@ _PLACES = {
     "InputError": "errors",
     "Rank": "compression",
     "TaskVector": "taskvectors",
-    "compress": "frontdoor",
-    "expand": "frontdoor",
-    "interference": "frontdoor",
-    "merge": "frontdoor",
+    "compress": "cli.frontdoor",
+    "expand": "cli.frontdoor",
+    "interference": "cli.frontdoor",
+    "merge": "cli.frontdoor",
     "merged_update": "merging",
-    "plan": "frontdoor",
-    "spectra": "frontdoor",
+    "plan": "cli.frontdoor",
+    "spectra": "cli.frontdoor",
     "task_vector": "taskvectors",
 }
 __all__ = [*_PLACES]

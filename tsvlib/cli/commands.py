@@ -16,10 +16,10 @@ from typing import Any, Unpack
 
 import click
 
-from tsvlib import files, frontdoor
-from tsvlib.cli import exits
+from tsvlib import files
+from tsvlib.cli import exits, frontdoor
+from tsvlib.cli.frontdoor import Options
 from tsvlib.errors import InputError
-from tsvlib.frontdoor import Options
 
 PROGRAM = "tsvlib"
 CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
