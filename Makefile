@@ -9,49 +9,8 @@ FURTHER_SEEDS ?= 0
 # Options of JupyterLab's own, for example --no-browser.
 LAB ?=
 
-# The first make decides for those that it starts, and a -j of the user's for all.
-ifeq ($(MAKELEVEL)$(filter -j% --jobs%,$(MAKEFLAGS)),0)
-MAKEFLAGS += --jobs=$(JOBS)
-endif
-
-SHELL := bash
-.SHELLFLAGS := -eu -o pipefail -c
-.DEFAULT_GOAL := help
-
-ifeq ($(filter grouped-target,$(.FEATURES)),)
-$(error This Makefile needs GNU make 4.3 or newer; on macOS install it with "brew install make" and call gmake)
-endif
-PROFILES := $(patsubst data/%/profile.toml,%,$(wildcard data/*/profile.toml))
-ifeq ($(filter $(PROFILE),$(PROFILES)),)
-$(error There is no profile "$(PROFILE)"; choose one of: $(PROFILES))
-endif
-
-# The checkout holds what its own parameters give. The test profile goes to build, as compendium.paths has it, and so do runs
-# with further seeds, which share the cache.
-OWN := $(if $(filter smoke,$(PROFILE)),build/smoke,.)
-FURTHER := $(if $(filter-out 0,$(FURTHER_SEEDS)),-further_seeds-$(FURTHER_SEEDS))
-CACHE := $(or $(OUT),$(OWN))/data/cache
-unexport TSV_OUTPUT TSV_CACHE TSV_STAGE
-ifneq ($(OUT)$(FURTHER),)
-OUT ?= build/$(PROFILE)$(FURTHER)
-export TSV_OUTPUT := $(abspath $(OUT))
-export TSV_CACHE := $(abspath $(CACHE))
-endif
-OUT ?= $(OWN)
-R := $(OUT)/data/results/$(PROFILE)
-F := $(OUT)/figures/$(PROFILE)
-N := $(OUT)/notebooks$(if $(filter-out mini,$(PROFILE)),/$(PROFILE))
-EXPERTS := $(CACHE)/$(PROFILE)/experts$(FURTHER).json
-FIRST_SUITE := $(CACHE)/$(PROFILE)/experts-first_suite.json
-PYTHON := $(VENV)/bin/python
-
-# One place for everything that could change a number, and for folders that tools would make in the home directory.
-export PYTHONPATH := $(CURDIR):$(CURDIR)/notebooks
-export OMP_NUM_THREADS := $(THREADS)
-export OMP_WAIT_POLICY := passive
-TOOL_FOLDERS := JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR IPYTHONDIR MPLCONFIGDIR HF_HOME TORCH_HOME \
-  SKIMAGE_DATADIR SCIKIT_LEARN_DATA HYPOTHESIS_STORAGE_DIRECTORY
-$(foreach folder,$(TOOL_FOLDERS),$(eval export $(folder) := $(CURDIR)/build/home/$(folder)))
+C := notebooks/compendium
+include $(C)/settings.mk
 
 # What a notebook writes: result tables, figures, printed tables; and its executed copy.
 table = $(foreach name,$(1),$(R)/$(name).csv $(R)/$(name).json)
@@ -65,8 +24,6 @@ train_all = $(train)$(if $(FURTHER), --further-seeds $(FURTHER_SEEDS))
 open_lab = $(PYTHON) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB)
 
 # $(call chapter,NOTEBOOK,what it writes,what it reads,the code it rests on,what must come before)
-COPIES :=
-MADE :=
 define chapter
 COPIES += $(N)/$(1).ipynb
 MADE += $(2)
@@ -75,8 +32,7 @@ $(2) $(N)/$(1).ipynb &: notebooks/$(1).py $(3) $(4) $(if $(5),| $(5))
 endef
 SEEDED := $(shell grep -l '^further_seeds = ' notebooks/*.py)
 
-# The code, by what it is for; published numbers are data.
-C := notebooks/compendium
+# The code, by what it is for.
 WORLD := $(wildcard $(C)/worlds/*.py $(C)/worlds/datasets/*.py)
 METHOD := $(wildcard tsvlib/*.py tsvlib/methods/*.py)
 STUDY := $(METHOD) $(wildcard $(C)/study/*.py)
@@ -135,7 +91,7 @@ $(PAGE) &: $(addprefix $(C)/paper/,items.toml contents.py page.py page.html.j2 s
 
 ##@ The paper
 
-.PHONY: paper tour figures tables experts pretrain
+.PHONY: paper tour figures tables experts pretrain intact-experts intact-environment smoke test test-slow lint check verify bench help env lab notebooks clean distclean
 paper: $(N)/13_merge.ipynb $(COPIES) $(MADE) $(PAGE)  ## everything: experts, results, figures, tables, one page of all
 	@echo "$(if $(WORKED),Built,Nothing to do): every result, figure and table of profile $(PROFILE) is up to date."
 tour: $(FIRST_SUITE)  ## train the few experts that the tour needs and open it in JupyterLab
@@ -151,13 +107,11 @@ pretrain: | intact-environment  ## train the shipped base models anew (hours)
 .PRECIOUS: $(COPIES) $(MADE) $(PAGE) $(EXPERTS) $(FIRST_SUITE)
 $(COPIES) $(MADE) $(EXPERTS) $(FIRST_SUITE): | intact-experts
 
-.PHONY: intact-experts intact-environment
 intact-experts: intact-environment
 	@$(compendium) check-experts --profile $(PROFILE)
 
 ##@ Checks
 
-.PHONY: smoke test test-slow lint check verify bench
 smoke:  ## run every notebook on the tiny profile, in build/smoke
 	@$(MAKE) --no-print-directory paper PROFILE=smoke
 test: smoke  ## smoke, then all tests with coverage but the slow ones
@@ -180,7 +134,6 @@ bench: | intact-environment  ## measure speed, memory and precision against the 
 
 ##@ Workshop
 
-.PHONY: help env lab notebooks clean distclean
 help:  ## this list
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo; echo "  Profiles: $(PROFILES) (make paper PROFILE=mini is the default)"
@@ -194,20 +147,4 @@ clean:  ## delete build: drafts, logs, tool caches, smoke, runs with other param
 distclean: clean  ## delete also .venv and the cache with the experts, never what is committed
 	rm -rf .venv data/cache
 
-# The stamp is written last and lies in the environment, so an interrupted installation starts again.
-ifeq ($(VENV),.venv)
-intact-environment: .venv/complete
-.venv/complete: requirements.lock pyproject.toml
-	@command -v python3 >/dev/null || { echo "There is no python3; install Python 3.11 or newer." >&2; exit 1; }
-	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$(python3 --version) is too old; put Python 3.11 or newer first in PATH." >&2; exit 1; }
-	@python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "This python3 cannot make environments; install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
-	@echo "Installing the environment into .venv: a few minutes, once."
-	@if [ -e $@ ]; then rm $@; else rm -rf .venv; fi
-	@[ -e .venv ] || python3 -m venv .venv
-	@.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile --requirement requirements.lock
-	@.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@mkdir -p "$$IPYTHONDIR" && .venv/bin/python -m ipykernel install --sys-prefix >/dev/null  # a kernel that names its Python, for jupytext --execute
-	@.venv/bin/python -m compileall -qq -j 0 .venv/lib || true  # on all CPUs, and whatever Python may write later
-	@touch $@
-	@echo "The environment is complete."
-endif
+include $(C)/environment.mk
