@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""The front door: what ``import tsvlib`` offers, as README and CONTRIBUTING show it."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import small_models
+import torch
+
+import tsvlib
+from compendium import paths
+from tsvlib import checkpoints
+from tsvlib.cli import commands, frontdoor
+from tsvlib.errors import InputError
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
+    """A base and two experts in the working directory, named by texts."""
+    monkeypatch.chdir(tmp_path)
+    base, experts = small_models.write(Path("models"))
+    return str(base), [str(expert) for expert in experts[:2]]
+
+
+def blocks(page: str) -> list[str]:
+    """Return the Python on a page of the checkout."""
+    return re.findall(r"```python\n(.*?)```", (paths.ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs(files: tuple[str, list[str]]) -> None:
+    base, experts = files
+    for name, file in {"base": base, "cars": experts[0], "svhn": experts[1]}.items():
+        Path(f"{name}.safetensors").write_bytes(Path(file).read_bytes())
+    (block,) = blocks("README.md")
+    names: dict[str, object] = {}
+    exec(block, names)
+    assert checkpoints.recipe(Path("merged.safetensors"))["arguments"]["method"] == "tsv-m"
+    assert checkpoints.recipe(Path("cars.tsvc.safetensors"))["arguments"]["rank"] == "1/8"
+    assert len(names["sharing"]) > 0  # type: ignore[arg-type]
+
+
+def test_the_method_of_the_contributors_guide_merges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tsvlib.methods.METHODS", dict(tsvlib.METHODS))
+    (block,) = blocks("CONTRIBUTING.md")
+    names: dict[str, object] = {}
+    exec(block, names)
+    assert len(block.strip().splitlines()) <= 16
+    vectors = [{"w": torch.tensor(values)} for values in ([1.0, 5.0], [2.0, 3.0], [9.0, 4.0])]
+    found = tsvlib.merged_update(names["METHODS"]["median"], vectors)  # type: ignore[index]
+    assert found["w"].tolist() == [2.0, 4.0]
+
+
+def test_import_is_quick_because_torch_waits() -> None:
+    code = "import sys, tsvlib; dir(tsvlib), tsvlib.merge; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_offered_is_there_and_what_is_not_is_told() -> None:
+    for name in tsvlib.__all__:
+        assert getattr(tsvlib, name) is not None
+        assert name in dir(tsvlib)
+    with pytest.raises(AttributeError, match=r"module 'tsvlib' has no attribute 'melt'; it offers .*, merge, "):
+        tsvlib.melt  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["plan", "merge", "compress", "expand", "interference", "spectra"])
+def test_the_command_line_has_the_defaults_of_the_functions(name: str) -> None:
+    signature = inspect.signature(getattr(frontdoor, name)).parameters
+    options = {option.name: option for option in commands.cli.commands[name].params}
+    shared = [each for each in signature.values() if each.kind is each.KEYWORD_ONLY and each.name in options]
+    for each in (*shared, *inspect.signature(frontdoor.session_of).parameters.values()):
+        option = options[each.name]
+        assert isinstance(option, click.Option)
+        given = option.get_default(click.Context(commands.cli.commands[name]))
+        assert (given or None) == (each.default or None), each.name
+
+
+def test_files_in_memory_and_on_the_command_line_agree(files: tuple[str, list[str]]) -> None:
+    base, experts = files
+    digest = tsvlib.merge(base, experts, "m.safetensors", method="low-rank", alpha=0.5, workers=2)
+    options = ["--base", base, *(word for expert in experts for word in ("--expert", expert))]
+    assert commands.main(["merge", *options, "--method", "low-rank", "--alpha", "0.5", "--out", "n.safetensors"]) == 0
+    assert Path("m.safetensors").read_bytes() == Path("n.safetensors").read_bytes()
+    assert checkpoints.digest(Path("n.safetensors")) == digest
+    start, *ends = (checkpoints.load(Path(file)) for file in (base, *experts))
+    vectors = [tsvlib.task_vector(start, end) for end in ends]
+    merged = tsvlib.merged_update(tsvlib.METHODS["low_rank"], vectors).apply(start, 0.5)
+    for key, tensor in checkpoints.load(Path("m.safetensors")).items():
+        assert torch.equal(tensor, merged[key]), key
+
+
+def test_whole_numbers_that_agree_are_taken_in_memory_as_from_files() -> None:
+    start = {"position_ids": torch.arange(4), "w": torch.zeros(3, 2)}
+    end = {"position_ids": torch.arange(4), "w": torch.ones(3, 2)}
+    update = tsvlib.merged_update(tsvlib.METHODS["weight_averaging"], [tsvlib.task_vector(start, end)] * 2)
+    merged = update.apply(start)
+    assert torch.equal(merged["position_ids"], start["position_ids"])
+    assert torch.equal(merged["w"], end["w"])
+    with pytest.raises(InputError, match=r"`position_ids` of the base is of type torch.int64; only floating-point"):
+        tsvlib.task_vector(start, end | {"position_ids": torch.arange(4) + 1})
+
+
+def test_tables_need_no_file(files: tuple[str, list[str]]) -> None:
+    base, experts = files
+    kept = tsvlib.interference(base, experts, "sti.csv")
+    assert tsvlib.interference(base, experts).equals(kept)
+    assert tsvlib.spectra(base, experts).equals(tsvlib.spectra(base, experts, "spectra.csv"))
+    assert sorted(path.name for path in Path().glob("*.csv")) == ["spectra.csv", "sti.csv"]
+
+
+def test_one_expert_where_a_list_belongs(files: tuple[str, list[str]]) -> None:
+    base, (first, _) = files
+    with pytest.raises(InputError, match="experts are named in a list, and this is one path"):
+        tsvlib.merge(base, first, "m.safetensors")
+
+
+def test_what_rounding_loses_is_a_warning(tmp_path: Path) -> None:
+    start = torch.randn(40, 30, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    for number, change in enumerate((0, 1e-4, 2e-4)):
+        checkpoints.save(tmp_path / f"{number}.safetensors", {"w": start + change}, {})
+    base, *experts = (tmp_path / f"{number}.safetensors" for number in range(3))
+    with pytest.warns(UserWarning, match="rounding to bfloat16 lost .* % of the update"):
+        tsvlib.merge(base, experts, tmp_path / "m.safetensors", dtype="bfloat16")
