@@ -114,10 +114,11 @@ def test_values_that_are_not_finite_are_named(value: float) -> None:
         taskvectors.task_vector(broken, model(0), "mnist")
 
 
-def test_integers_are_refused() -> None:
+def test_whole_numbers_must_agree_and_are_no_change() -> None:
     state = {"steps": torch.tensor(3)}
+    assert taskvectors.task_vector(state, state)["steps"] == 0
     with pytest.raises(InputError, match=r"`steps` of the base is of type torch\.int64"):
-        taskvectors.task_vector(state, state)
+        taskvectors.task_vector(state, {"steps": torch.tensor(4)})
 
 
 def test_arithmetic_is_that_of_vectors() -> None:
