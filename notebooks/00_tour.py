@@ -22,7 +22,7 @@ import torch
 
 from compendium import profiles, provenance
 from compendium.paper import plotting
-from compendium.study import studies
+from compendium.study import runs
 from compendium.worlds import datasets
 from tsvlib import linalg, sti
 from tsvlib.methods import METHODS
@@ -45,7 +45,7 @@ plotting.use_style()
 
 # %%
 settings = profiles.load(profile).first_suite()
-run = next(studies.runs(settings))
+run = next(runs.of(settings))
 n_tasks = settings.tasks
 tasks = datasets.suite(n_tasks)
 vectors = [run.task_vectors[task] for task in tasks]

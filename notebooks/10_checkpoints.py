@@ -20,7 +20,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import results, tables
-from compendium.study import studies
+from compendium.study import runs, studies
 from compendium.worlds import datasets, experts
 from tsvlib import progress
 
@@ -58,7 +58,7 @@ pd.DataFrame(
 rows = []
 tasks = datasets.suite(settings.tasks)
 with progress.track(sum(len(backbone.seeds) for backbone in settings.backbones), "measuring experts") as bar:
-    for run in studies.runs(settings):
+    for run in runs.of(settings):
         rows += studies.references(run, settings.tasks)
         run.individual("validation", datasets.suite(settings.tasks))
         bar.update()

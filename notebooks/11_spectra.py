@@ -20,7 +20,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import results
-from compendium.study import studies
+from compendium.study import runs
 from compendium.worlds import datasets
 from tsvlib import progress
 
@@ -35,7 +35,7 @@ settings = profiles.load(profile).with_further_seeds(further_seeds)
 tasks = datasets.suite(settings.tasks)
 rows = []
 with progress.track(settings.tasks * sum(len(b.seeds) for b in settings.backbones), "low-rank experts") as bar:
-    for run in studies.runs(settings):
+    for run in runs.of(settings):
         for task in tasks:
             measured = run.truncated([(task, share) for share in settings.fractions])
             found = dict(zip(settings.fractions, measured, strict=True))

@@ -21,7 +21,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import claims, results
-from compendium.study import interference, studies
+from compendium.study import interference, runs
 from tsvlib import progress
 
 # %% [markdown]
@@ -37,7 +37,7 @@ from tsvlib import progress
 settings = profiles.load(profile).with_further_seeds(further_seeds)
 scores, errors = [], []
 with progress.track(2 * sum(len(b.seeds) for b in settings.backbones), "measuring interference") as bar:
-    for run in studies.runs(settings):
+    for run in runs.of(settings):
         scores += interference.of_suites(run, settings.suites)
         bar.update()
         errors += interference.procrustes_errors(run, settings.suites[0])

@@ -21,7 +21,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import results, tables
-from compendium.study import studies
+from compendium.study import runs, studies
 from tsvlib import progress
 
 # %% [markdown]
@@ -35,7 +35,7 @@ settings = profiles.load(profile).with_further_seeds(further_seeds)
 rows = []
 n_runs = sum(len(backbone.seeds) for backbone in settings.backbones)
 with progress.track(n_runs * len(settings.suites), "compressing") as bar:
-    for run in studies.runs(settings):
+    for run in runs.of(settings):
         for n_tasks in settings.suites:
             rows += studies.compressed(run, n_tasks) + studies.masked(run, n_tasks)
             bar.update()

@@ -19,7 +19,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import results, tables
-from compendium.study import studies
+from compendium.study import runs, studies
 from tsvlib import progress
 from tsvlib.methods import METHODS
 
@@ -46,7 +46,7 @@ pd.DataFrame(
 settings = profiles.load(profile).first_seeds()
 rows = []
 with progress.track(len(settings.backbones) * len(settings.suites) * len(methods), "merging") as bar:
-    for run in studies.runs(settings):
+    for run in runs.of(settings):
         for n_tasks in settings.suites:
             for method in methods:
                 rows += studies.merge(run, n_tasks, method)

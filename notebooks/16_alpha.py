@@ -20,7 +20,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import results
-from compendium.study import alpha, studies
+from compendium.study import alpha, runs
 from tsvlib import progress
 from tsvlib.methods import METHODS
 
@@ -46,7 +46,7 @@ pd.Series({subset: " ".join(tasks) for subset, tasks in subsets[first].items()},
 methods = [METHODS[name] for name in ("task_arithmetic", "tsv_m")]
 rows, grids = [], []
 with progress.track(sum(map(len, subsets.values())) + len(methods), "scoring alphas") as bar:
-    for run in studies.runs(settings):
+    for run in runs.of(settings):
         for subset in subsets[run.evaluator.backbone.name]:
             rows += alpha.over_subset(run, subset)
             bar.update()

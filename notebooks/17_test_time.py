@@ -22,7 +22,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import plotting, results, tables
-from compendium.study import adaptation, studies
+from compendium.study import adaptation, runs, studies
 from compendium.worlds import datasets
 from tsvlib import progress
 
@@ -53,7 +53,7 @@ settings = profiles.load(profile).first_seeds()
 n_tasks = settings.suites[0]
 rows = []
 with progress.track(len(starts), "adapting") as bar:
-    for found in studies.adapted(next(studies.runs(settings)), n_tasks):
+    for found in studies.adapted(next(runs.of(settings)), n_tasks):
         rows += found
         bar.update()
 

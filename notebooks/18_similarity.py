@@ -20,7 +20,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import results
-from compendium.study import similarity, studies
+from compendium.study import runs, similarity
 from tsvlib import progress
 
 # %% [markdown]
@@ -33,7 +33,7 @@ from tsvlib import progress
 settings = profiles.load(profile).with_further_seeds(further_seeds)
 components, key = 16, "visual.transformer.resblocks.0.attn.in_proj_weight"
 with progress.track(1, "comparing singular vectors") as bar:
-    run = next(studies.runs(settings))
+    run = next(runs.of(settings))
     frame = pd.DataFrame(similarity.maps(run, settings.suites[0], key, components))
     bar.update()
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import results
-from compendium.study import studies
+from compendium.study import runs, studies
 from tsvlib import progress
 from tsvlib.methods import METHODS
 
@@ -33,7 +33,7 @@ settings = profiles.load(profile).first_seeds()
 n_tasks, method = settings.suites[-1], METHODS["tsv_m"]
 merged = results.load("merge", profile).query("n_tasks == @n_tasks and method == 'tsv_m'")
 with progress.track(1, "confusion") as bar:
-    *_, run = studies.runs(settings)
+    *_, run = runs.of(settings)
     chosen = merged[(merged.backbone == run.evaluator.backbone.name) & (merged.seed == run.seed)]
     alpha = float(chosen[chosen.metric == "alpha"].value.iloc[0])
     frame = pd.DataFrame(studies.confusion(run, n_tasks, method, alpha))

@@ -19,7 +19,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import results
-from compendium.study import interference, studies, theory
+from compendium.study import interference, runs, theory
 from tsvlib import linalg, sti
 from tsvlib.methods import tsv
 
@@ -32,7 +32,7 @@ from tsvlib.methods import tsv
 # %%
 settings = profiles.load(profile)
 n_tasks = settings.suites[0]
-run = next(studies.runs(settings))
+run = next(runs.of(settings))
 whole = {layer.key: layer.factors(min(layer.shape)) for layer in interference.matrices(run, n_tasks)}
 kept = {
     key: [linalg.truncate(each, linalg.kept_rank(len(each.s), 1 / n_tasks)) for each in factors]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from compendium import paths, profiles, published
-from compendium.study import alpha, studies
+from compendium.study import alpha, runs, studies
 from compendium.study.evaluation import normalised_accuracy, search_alpha
 from compendium.worlds import datasets
 from tsvlib import merging
@@ -18,9 +18,9 @@ RECORDED = pd.read_csv(paths.ROOT / "data" / "results" / "mini" / "alpha_search.
 
 
 @pytest.fixture
-def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> studies.Runs:
+def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> runs.Run:
     monkeypatch.setenv("TSV_OUTPUT", str(trained))
-    return next(studies.runs(SMOKE))
+    return next(runs.of(SMOKE))
 
 
 @pytest.mark.parametrize(("backbone", "count"), [("mini-b32", 7), ("mini-b16", 7), ("mini-l14", 3)])
@@ -38,7 +38,7 @@ def test_fewer_tasks_leave_smaller_subsets_and_drop_those_without_a_pair() -> No
     assert alpha.subsets(SMOKE, "smoke-b32") == {3: datasets.suite(3), 4: datasets.suite(3)}
 
 
-def test_scores_of_a_subset_are_those_of_merging_its_experts(run: studies.Runs) -> None:
+def test_scores_of_a_subset_are_those_of_merging_its_experts(run: runs.Run) -> None:
     rows = pd.DataFrame(alpha.over_subset(run, 4))
     assert set(rows.columns) == set(alpha.SUBSET_COLUMNS)
     assert sorted(rows.alpha.unique()) == sorted(published.load("alpha").alpha.unique())
@@ -52,7 +52,7 @@ def test_scores_of_a_subset_are_those_of_merging_its_experts(run: studies.Runs) 
 
 
 @pytest.mark.parametrize("name", ["task_arithmetic", "tsv_m"])
-def test_a_grid_tells_what_the_search_scored_and_found(run: studies.Runs, name: str) -> None:
+def test_a_grid_tells_what_the_search_scored_and_found(run: runs.Run, name: str) -> None:
     method = METHODS[name]
     rows = pd.DataFrame(alpha.over_grid(run, 2, method))
     assert set(rows.columns) == set(alpha.GRID_COLUMNS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from compendium import profiles
-from compendium.study import interference, studies
+from compendium.study import interference, runs
 from compendium.worlds import datasets
 from tsvlib import linalg, sti
 
@@ -16,20 +16,20 @@ KEY = "visual.transformer.resblocks.0.mlp.c_fc.weight"
 
 
 @pytest.fixture
-def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> studies.Runs:
+def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> runs.Run:
     monkeypatch.setenv("TSV_OUTPUT", str(trained))
-    return next(studies.runs(SMOKE))
+    return next(runs.of(SMOKE))
 
 
-def pick(rows: list[studies.Row], **wanted: object) -> list[studies.Row]:
+def pick(rows: list[runs.Row], **wanted: object) -> list[runs.Row]:
     return [row for row in rows if wanted.items() <= row.items()]
 
 
-def exact(run: studies.Runs, n_tasks: int) -> list[linalg.Factors]:
+def exact(run: runs.Run, n_tasks: int) -> list[linalg.Factors]:
     return [linalg.svd(run.task_vectors[task][KEY].double()) for task in datasets.suite(n_tasks)]
 
 
-def test_rows_cover_every_matrix_suite_and_norm(run: studies.Runs) -> None:
+def test_rows_cover_every_matrix_suite_and_norm(run: runs.Run) -> None:
     rows = interference.of_suites(run, SMOKE.suites)
     vector = run.task_vectors[datasets.suite(1)[0]]
     matrices = {interference.place(key) for key, tensor in vector.items() if tensor.ndim == 2}
@@ -39,7 +39,7 @@ def test_rows_cover_every_matrix_suite_and_norm(run: studies.Runs) -> None:
 
 
 @pytest.mark.parametrize("n_tasks", SMOKE.suites)
-def test_values_are_equation_6_in_float64(run: studies.Runs, n_tasks: int) -> None:
+def test_values_are_equation_6_in_float64(run: runs.Run, n_tasks: int) -> None:
     rows = pick(interference.of_suites(run, SMOKE.suites), n_tasks=n_tasks, layer=0, matrix="mlp.c_fc.weight")
     whole = exact(run, n_tasks)
     k = linalg.kept_rank(len(whole[0].s), 1 / n_tasks)
@@ -48,7 +48,7 @@ def test_values_are_equation_6_in_float64(run: studies.Runs, n_tasks: int) -> No
         assert {row["metric"]: row["value"] for row in pick(rows, rank=rank)} == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(run: studies.Runs) -> None:
+def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(run: runs.Run) -> None:
     first, *others = datasets.suite(SMOKE.tasks)
     run.task_vectors[first][KEY].zero_()
     rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight")
@@ -62,7 +62,7 @@ def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(run:
     assert [row["value"] for row in rows] == [0.0] * 8
 
 
-def test_errors_are_distances_to_the_procrustes_solution(run: studies.Runs) -> None:
+def test_errors_are_distances_to_the_procrustes_solution(run: runs.Run) -> None:
     n_tasks = SMOKE.suites[0]
     rows = pick(interference.procrustes_errors(run, n_tasks), layer=0, matrix="mlp.c_fc.weight")
     assert len(rows) == 4

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from compendium import paths, profiles, provenance, published
-from compendium.study import evaluation, studies
+from compendium.study import evaluation, runs, studies
 from compendium.worlds import datasets, experts, models
 from tsvlib import versions
 from tsvlib.errors import InputError
@@ -126,7 +126,7 @@ def test_measurements_name_the_same_inputs_whatever_the_caches_hold(monkeypatch)
 
 def test_experts_are_named_as_far_as_they_were_used(trained, monkeypatch):
     monkeypatch.setenv("TSV_OUTPUT", str(trained))
-    run = next(studies.runs(SMOKE))
+    run = next(runs.of(SMOKE))
     studies.references(run, 2)
     named = {name: digest for name, digest in inputs().items() if "/experts/" in name}
     manifest = json.loads(experts.manifest_file(SMOKE).read_text())

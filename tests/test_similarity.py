@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from compendium import profiles
-from compendium.study import similarity, studies
+from compendium.study import runs, similarity
 from compendium.worlds import datasets
 from tsvlib import linalg
 
@@ -18,7 +18,7 @@ KEY = "visual.transformer.resblocks.0.attn.in_proj_weight"
 
 def test_maps_are_inner_products_of_the_leading_vectors(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSV_OUTPUT", str(trained))
-    run = next(studies.runs(SMOKE))
+    run = next(runs.of(SMOKE))
     rows = similarity.maps(run, 2, KEY, 3)
     assert {row["first"]: row["task"] for row in rows} == dict(enumerate(np.repeat(datasets.suite(2), 3)))
     exact = [linalg.signed(linalg.svd(run.task_vectors[task][KEY].double())) for task in datasets.suite(2)]

@@ -11,7 +11,7 @@ import pytest
 from torch import Tensor
 
 from compendium import profiles
-from compendium.study import adaptation, evaluation, studies
+from compendium.study import adaptation, evaluation, runs, studies
 from compendium.study.adaptation import Settings, Unlabelled
 from compendium.worlds import datasets, experts, models
 from tsvlib import checkpoints, merging
@@ -25,26 +25,26 @@ BRIEF = Settings(steps=2)
 
 
 @pytest.fixture
-def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> studies.Runs:
+def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> runs.Run:
     monkeypatch.setenv("TSV_OUTPUT", str(trained))
-    return next(studies.runs(SMOKE))
+    return next(runs.of(SMOKE))
 
 
-def pick(rows: list[studies.Row], metric: str, method: str) -> dict[str, float]:
+def pick(rows: list[runs.Row], metric: str, method: str) -> dict[str, float]:
     return {row["task"]: row["value"] for row in rows if row["metric"] == metric and row["method"] == method}
 
 
-def test_runs_cover_every_backbone_and_seed(run: studies.Runs) -> None:
-    found = [(one.evaluator.backbone.name, one.seed) for one in studies.runs(SMOKE)]
+def test_runs_cover_every_backbone_and_seed(run: runs.Run) -> None:
+    found = [(one.evaluator.backbone.name, one.seed) for one in runs.of(SMOKE)]
     assert found == [("smoke-b32", 0), ("smoke-b32", 1), ("smoke-l14", 0)]
 
 
-def test_rows_have_just_the_described_columns(run: studies.Runs) -> None:
+def test_rows_have_just_the_described_columns(run: runs.Run) -> None:
     rows = [*studies.references(run, 2), *studies.merge(run, 2, METHODS["tsv_m"]), *studies.compressed(run, 2)]
     assert all(row.keys() == studies.COLUMNS.keys() for row in rows)
 
 
-def test_references_are_the_base_and_each_expert_on_its_own_task(run: studies.Runs) -> None:
+def test_references_are_the_base_and_each_expert_on_its_own_task(run: runs.Run) -> None:
     rows = studies.references(run, 3)
     for task in datasets.suite(3):
         assert pick(rows, "accuracy", "zero_shot")[task] == run.evaluator.accuracy(run.evaluator.base, task, "test")
@@ -54,7 +54,7 @@ def test_references_are_the_base_and_each_expert_on_its_own_task(run: studies.Ru
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: studies.Runs, name: str) -> None:
+def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: runs.Run, name: str) -> None:
     method, tasks = METHODS[name], datasets.suite(2)
     rows = studies.merge(run, 2, method)
     alpha = pick(rows, "alpha", name).get("all", 1.0)
@@ -67,7 +67,7 @@ def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: studie
 
 @pytest.mark.parametrize(("n_tasks", "most"), [(2, 50), (3, 33)])
 def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
-    run: studies.Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_tasks: int, most: int
+    run: runs.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_tasks: int, most: int
 ) -> None:
     profile = dataclasses.replace(SMOKE, images=dataclasses.replace(SMOKE.images, alpha=100))
     brief, tasks, seen, encode = dataclasses.replace(run, profile=profile), datasets.suite(n_tasks), [], models.encode
@@ -90,7 +90,7 @@ def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
     assert found == pytest.approx(sum(ratios) / n_tasks)
 
 
-def test_alpha_never_sees_test_images(run: studies.Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alpha_never_sees_test_images(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     whole = evaluation.Evaluator.accuracies
 
@@ -106,7 +106,7 @@ def test_alpha_never_sees_test_images(run: studies.Runs, monkeypatch: pytest.Mon
     assert set(asked[experts_validated + searched :]) == {"test"}
 
 
-def test_truncation_matches_direct_compression(run: studies.Runs) -> None:
+def test_truncation_matches_direct_compression(run: runs.Run) -> None:
     task = datasets.suite(1)[0]
     direct = compress(run.task_vectors[task], Rank(fraction=0.25))
     state = direct.expand().apply(run.evaluator.base)
@@ -115,14 +115,14 @@ def test_truncation_matches_direct_compression(run: studies.Runs) -> None:
     assert size == direct.stored_bytes
 
 
-def test_compression_tells_its_size(run: studies.Runs) -> None:
+def test_compression_tells_its_size(run: runs.Run) -> None:
     rows = studies.compressed(run, 3)
     whole = sum(run.task_vectors[task].stored_bytes for task in datasets.suite(3))
     assert pick(rows, "bytes", "individual") == {"all": whole}
     assert 0 < pick(rows, "bytes", "tsv_c")["all"] < whole
 
 
-def test_lambdas_are_the_smallest_of_the_best_on_each_tasks_own_validation_images(run: studies.Runs) -> None:
+def test_lambdas_are_the_smallest_of_the_best_on_each_tasks_own_validation_images(run: runs.Run) -> None:
     tasks = datasets.suite(3)
     total = run.merged(METHODS["task_arithmetic"], 3)
     chosen = studies.lambdas(run, 3, total)
@@ -133,7 +133,7 @@ def test_lambdas_are_the_smallest_of_the_best_on_each_tasks_own_validation_image
         assert value == SMOKE.lambdas[scores.index(max(scores))]
 
 
-def test_consensus_takes_the_lambda_of_each_task(run: studies.Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_consensus_takes_the_lambda_of_each_task(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     given = dict(zip(datasets.suite(3), (0.6, 0.2, 0.5), strict=True))
     monkeypatch.setattr(studies, "lambdas", lambda *_: given)
     rows = studies.consensus(run, 3)
@@ -145,7 +145,7 @@ def test_consensus_takes_the_lambda_of_each_task(run: studies.Runs, monkeypatch:
 
 
 def test_masked_experts_are_tested_on_their_own_task_with_the_bytes_of_one_update_and_all_masks(
-    run: studies.Runs,
+    run: runs.Run,
 ) -> None:
     rows = studies.masked(run, 3)
     chosen = pick(rows, "lambda", "tall_mask_ties")
@@ -158,7 +158,7 @@ def test_masked_experts_are_tested_on_their_own_task_with_the_bytes_of_one_updat
 
 
 def test_no_choice_sees_test_images_and_nothing_is_predicted_twice(
-    run: studies.Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: runs.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     splits, predicted = [], []
     predictions, predict = evaluation.Evaluator.predictions, evaluation.Evaluator._predict
@@ -181,12 +181,12 @@ def test_no_choice_sees_test_images_and_nothing_is_predicted_twice(
     assert len(set(predicted)) == len(predicted)
 
 
-def test_all_keys_of_a_table_are_distinct(run: studies.Runs) -> None:
+def test_all_keys_of_a_table_are_distinct(run: runs.Run) -> None:
     rows = [row for n in SMOKE.suites for row in studies.merge(run, n, METHODS["tsv_m"])]
     assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
 
 
-def test_results_do_not_depend_on_who_asked_the_store_first(run: studies.Runs, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_who_asked_the_store_first(run: runs.Run, tmp_path: Path) -> None:
     delta = run.task_vectors[datasets.suite(1)[0]]["visual.proj"]
     asked_first = {}
     for name, ranks in {"few": (2, 9), "many": (9, 2)}.items():
@@ -198,7 +198,7 @@ def test_results_do_not_depend_on_who_asked_the_store_first(run: studies.Runs, t
     assert run.spectra.whole
 
 
-def test_confusion_counts_every_image_and_has_the_accuracies_on_its_diagonal(run: studies.Runs) -> None:
+def test_confusion_counts_every_image_and_has_the_accuracies_on_its_diagonal(run: runs.Run) -> None:
     method = METHODS["tsv_m"]
     rows = studies.confusion(run, 2, method, 0.5)
     state = run.merged(method, 2).apply(run.evaluator.base, 0.5)
@@ -213,7 +213,7 @@ def test_confusion_counts_every_image_and_has_the_accuracies_on_its_diagonal(run
         assert sum(counts[i, i] for i in range(n_classes)) / len(labels) == pytest.approx(accuracy)
 
 
-def test_adaptation_covers_both_forms(run: studies.Runs) -> None:
+def test_adaptation_covers_both_forms(run: runs.Run) -> None:
     frame = pd.DataFrame([row for rows in studies.adapted(run, 2, BRIEF) for row in rows])
     assert set(frame.columns) == studies.ADAPTED_COLUMNS.keys()
     assert not frame.drop(columns="value").duplicated().any()
@@ -222,7 +222,7 @@ def test_adaptation_covers_both_forms(run: studies.Runs) -> None:
     assert groups.unique() == [2 * 3 + 5]
 
 
-def test_adaptation_starts_from_task_arithmetic_and_from_tsv_m(run: studies.Runs) -> None:
+def test_adaptation_starts_from_task_arithmetic_and_from_tsv_m(run: runs.Run) -> None:
     rows = [row for rows in studies.adapted(run, 2, BRIEF) for row in rows if row["seed"] == 0]
     tasks = datasets.suite(2)
     for name, (method, alpha) in {"adamerging": ("task_arithmetic", 0.3), "tsv_m_adapted": ("tsv_m", 1.0)}.items():
@@ -230,7 +230,7 @@ def test_adaptation_starts_from_task_arithmetic_and_from_tsv_m(run: studies.Runs
         assert pick(rows, "accuracy_before", name) == run.evaluator.accuracies(start, tasks, "test")
 
 
-def test_adaptation_is_that_of_the_validation_images_alone(run: studies.Runs) -> None:
+def test_adaptation_is_that_of_the_validation_images_alone(run: runs.Run) -> None:
     tasks = [
         Unlabelled(datasets.cached(SMOKE, task, "validation").images, run.evaluator.head(task))
         for task in datasets.suite(2)
@@ -243,7 +243,7 @@ def test_adaptation_is_that_of_the_validation_images_alone(run: studies.Runs) ->
     assert pick(rows, "entropy_after", "adamerging")["all"] == pytest.approx(found.after, rel=1e-6)
 
 
-def test_adaptation_reads_no_test_image_and_no_label(run: studies.Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adaptation_reads_no_test_image_and_no_label(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = next(studies.adapted(run, 2, BRIEF))
     cached, asked = datasets.cached, []
 
@@ -266,9 +266,7 @@ def test_adaptation_reads_no_test_image_and_no_label(run: studies.Runs, monkeypa
     assert found == expected
 
 
-def test_adaptation_does_not_depend_on_the_number_of_workers(
-    run: studies.Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_adaptation_does_not_depend_on_the_number_of_workers(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for workers in (1, 2):
         monkeypatch.setattr(studies, "_workers", lambda workers=workers: workers)

@@ -5,7 +5,7 @@ from compendium import published
 from compendium.profiles import Profile
 from compendium.study import studies
 from compendium.study.evaluation import search_alpha
-from compendium.study.studies import Row, Runs
+from compendium.study.runs import Row, Run
 from compendium.worlds import datasets
 from tsvlib.methods import METHODS
 from tsvlib.methods.base import Method
@@ -45,7 +45,7 @@ def subsets(profile: Profile, backbone: str) -> dict[int, tuple[str, ...]]:
     return {subset: tasks for subset, tasks in found.items() if len(tasks) > 1}
 
 
-def over_subset(run: Runs, subset: int) -> list[Row]:
+def over_subset(run: Run, subset: int) -> list[Row]:
     """Return the scores of TSV-M for one subset of tasks and each alpha of Figure 7."""
     method, alphas = METHODS["tsv_m"], set(published.load("alpha").alpha)
     backbone = run.evaluator.backbone.name
@@ -59,7 +59,7 @@ def over_subset(run: Runs, subset: int) -> list[Row]:
     ]
 
 
-def over_grid(run: Runs, n_tasks: int, method: Method) -> list[Row]:
+def over_grid(run: Run, n_tasks: int, method: Method) -> list[Row]:
     """Return the score of every alpha of a method for the first ``n_tasks`` tasks, and when the search asks for it."""
     tasks = datasets.suite(n_tasks)
     score = studies.validation_score(run, run.merged(method, n_tasks), tasks)

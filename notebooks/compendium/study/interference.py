@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from compendium.study.studies import Row, Runs
+from compendium.study.runs import Row, Run
 from compendium.worlds import datasets
 from tsvlib import devices, linalg, sti
 from tsvlib.layers import Computing, Layer, MemorySuite, task_matrices
@@ -33,7 +33,7 @@ ERROR_COLUMNS = PLACE | {
 }
 
 
-def of_suites(run: Runs, suites: Sequence[int]) -> list[Row]:
+def of_suites(run: Run, suites: Sequence[int]) -> list[Row]:
     """Return singular task interference of every task matrix, in both norms, for each number of tasks and rank."""
     names = datasets.suite(max(suites))
 
@@ -59,7 +59,7 @@ def of_suites(run: Runs, suites: Sequence[int]) -> list[Row]:
     return _over_matrices(run, max(suites), rows)
 
 
-def procrustes_errors(run: Runs, n_tasks: int) -> list[Row]:
+def procrustes_errors(run: Run, n_tasks: int) -> list[Row]:
     """Return for every task matrix how far the tasks' singular vectors are from orthonormal, whole and truncated."""
 
     def rows(layer: Layer) -> list[Row]:
@@ -76,7 +76,7 @@ def procrustes_errors(run: Runs, n_tasks: int) -> list[Row]:
     return _over_matrices(run, n_tasks, rows)
 
 
-def matrices(run: Runs, n_tasks: int) -> list[Layer]:
+def matrices(run: Run, n_tasks: int) -> list[Layer]:
     """Return the task matrices of the first ``n_tasks`` experts, in the order of the model."""
     suite = MemorySuite([run.task_vectors[task] for task in datasets.suite(n_tasks)])
     return task_matrices(suite, suite.shapes, Computing(spectra=run.spectra))
@@ -97,12 +97,12 @@ def _factors(layer: Layer) -> list[Factors]:
     return layer.factors(min(layer.shape))
 
 
-def _over_matrices(run: Runs, n_tasks: int, rows: Callable[[Layer], list[Row]]) -> list[Row]:
+def _over_matrices(run: Run, n_tasks: int, rows: Callable[[Layer], list[Row]]) -> list[Row]:
     workers = devices.default_workers(devices.choose(devices.STUDIES))
     return [row for found in devices.ordered(rows, matrices(run, n_tasks), workers) for row in found]
 
 
-def _place(run: Runs, n_tasks: int, layer: Layer) -> Row:
+def _place(run: Run, n_tasks: int, layer: Layer) -> Row:
     number, matrix = place(layer.key)
     backbone = run.evaluator.backbone.name
     return {"backbone": backbone, "n_tasks": n_tasks, "seed": run.seed, "layer": number, "matrix": matrix}

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from compendium.study.studies import Row, Runs
+from compendium.study.runs import Row, Run
 from compendium.worlds import datasets
 from tsvlib import linalg
 from tsvlib.layers import Computing, MemorySuite, layers_of
@@ -21,7 +21,7 @@ COLUMNS = {
 }
 
 
-def maps(run: Runs, n_tasks: int, key: str, k: int) -> list[Row]:
+def maps(run: Run, n_tasks: int, key: str, k: int) -> list[Row]:
     """Return the upper triangles of UᵀU and VᵀV for the k leading components of each of the first tasks."""
     tasks = datasets.suite(n_tasks)
     suite = MemorySuite([run.task_vectors[task] for task in tasks])

@@ -7,29 +7,21 @@ they hold.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from itertools import product
 
-from torch import Tensor
-
-from compendium import paths
-from compendium.profiles import Profile
 from compendium.study import adaptation
 from compendium.study.adaptation import PROTOCOL, Adapted, Settings, Unlabelled
-from compendium.study.evaluation import Evaluator, normalised_accuracy, search_alpha
-from compendium.worlds import datasets, experts, models
-from compendium.worlds.datasets import SplitName
-from tsvlib import compression, devices, merging, taskvectors
-from tsvlib.compression import Compressed, Rank
-from tsvlib.devices import Item, Result
+from compendium.study.evaluation import normalised_accuracy, search_alpha
+from compendium.study.runs import Row, Run, each, workers
+from compendium.worlds import datasets, models
+from tsvlib import devices
 from tsvlib.layers import MemorySuite
 from tsvlib.methods import METHODS, masks, tsv
 from tsvlib.methods.base import Method
-from tsvlib.store import Spectra
 from tsvlib.taskvectors import TaskVector
 
-Row = dict[str, str | int | float]
 ALL_TASKS = "all"
 TALL_MASK = "tall_mask_ties"
 STARTS = {"adamerging": 0.3, "tsv_m_adapted": 1.0}
@@ -59,88 +51,14 @@ ADAPTED_COLUMNS = COLUMNS | {
 }
 
 
-@dataclass(frozen=True)
-class Runs:
-    """All experts of one backbone and seed, with the evaluator that measures them."""
-
-    profile: Profile
-    evaluator: Evaluator
-    seed: int
-
-    @cached_property
-    def experts(self) -> dict[str, dict[str, Tensor]]:
-        """Encoder weights by task, in the order of the tasks."""
-        tasks, backbone = datasets.suite(self.profile.tasks), self.evaluator.backbone.name
-        return {task: experts.load(self.profile, backbone, task, self.seed) for task in tasks}
-
-    @cached_property
-    def task_vectors(self) -> dict[str, TaskVector]:
-        """What fine-tuning changed, by task."""
-        base = self.evaluator.base
-        return {task: taskvectors.task_vector(base, expert, task) for task, expert in self.experts.items()}
-
-    @cached_property
-    def spectra(self) -> Spectra:
-        """The store in which every task matrix of the profile is decomposed once, for all suites and methods."""
-        return Spectra(paths.cache(self.profile.name) / "spectra", whole=True)
-
-    @cached_property
-    def factors(self) -> dict[str, Compressed]:
-        """Task vectors with every task matrix as its full singular value decomposition, by task."""
-        return {
-            task: compression.compress(vector, Rank(fraction=1.0), workers=_workers(), spectra=self.spectra)
-            for task, vector in self.task_vectors.items()
-        }
-
-    def merged(self, method: Method, n_tasks: int) -> TaskVector:
-        """Return the update of a merging method for the first ``n_tasks`` experts."""
-        return self.merged_from(method, datasets.suite(n_tasks))
-
-    def merged_from(self, method: Method, tasks: Sequence[str]) -> TaskVector:
-        """Return the update of a merging method for the experts of ``tasks``."""
-        vectors = [self.task_vectors[task] for task in tasks]
-        return merging.merged_update(method, vectors, workers=_workers(), spectra=self.spectra)
-
-    def individual(self, split: SplitName, tasks: Sequence[str], most: int | None = None) -> dict[str, float]:
-        """Return the accuracy of each expert on its own task, on all or at most the first ``most`` images."""
-        states, keys = self.experts, {task: (task, split, most) for task in tasks}
-        missing = [task for task, key in keys.items() if key not in self._individual]
-        measured = _each(lambda task: self.evaluator.accuracy(states[task], *keys[task]), missing)
-        self._individual.update(zip([keys[task] for task in missing], measured, strict=True))
-        return {task: self._individual[key] for task, key in keys.items()}
-
-    @cached_property
-    def _individual(self) -> dict[tuple[str, SplitName, int | None], float]:
-        return {}
-
-    def truncated(self, jobs: Sequence[tuple[str, float]]) -> list[tuple[float, int]]:
-        """Return for each task and share of components its expert's test accuracy with these alone, and their bytes."""
-        factors = self.factors
-
-        def measured(job: tuple[str, float]) -> tuple[float, int]:
-            kept = factors[job[0]].shorten(Rank(fraction=job[1]))
-            state = kept.expand().apply(self.evaluator.base)
-            return self.evaluator.accuracy(state, job[0], "test"), kept.stored_bytes
-
-        return _each(measured, jobs)
-
-
-def runs(profile: Profile) -> Iterator[Runs]:
-    """Yield the experts of each backbone and seed of the profile; only one backbone is in memory at a time."""
-    for backbone in profile.backbones:
-        evaluator = Evaluator(profile, backbone.name)
-        for seed in backbone.seeds:
-            yield Runs(profile, evaluator, seed)
-
-
-def references(run: Runs, n_tasks: int) -> list[Row]:
+def references(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows between which a merged model lies: the zero-shot model and the individual experts."""
     zero_shot = run.evaluator.accuracies(run.evaluator.base, datasets.suite(n_tasks), "test")
     individual = run.individual("test", datasets.suite(n_tasks))
     return [*_measured(run, "zero_shot", zero_shot), *_measured(run, "individual", individual)]
 
 
-def validation_score(run: Runs, update: TaskVector, tasks: Sequence[str]) -> Callable[[float], float]:
+def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Callable[[float], float]:
     """Return what judges an alpha: the mean normalised accuracy of base + alpha * update on validation images.
 
     Every suite is judged by as many images as any other, the first ones of each task in equal parts.
@@ -155,7 +73,7 @@ def validation_score(run: Runs, update: TaskVector, tasks: Sequence[str]) -> Cal
     return score
 
 
-def merge(run: Runs, n_tasks: int, method: Method) -> list[Row]:
+def merge(run: Run, n_tasks: int, method: Method) -> list[Row]:
     """Merge the first ``n_tasks`` experts, choose alpha on validation images, and return the rows of the test."""
     tasks = datasets.suite(n_tasks)
     update = run.merged(method, n_tasks)
@@ -168,14 +86,14 @@ def merge(run: Runs, n_tasks: int, method: Method) -> list[Row]:
     return rows + [_row(run, n_tasks, method.name, ALL_TASKS, metric, value) for metric, value in search.items()]
 
 
-def consensus(run: Runs, n_tasks: int) -> list[Row]:
+def consensus(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows of Consensus TA with the lambda of each task chosen for its mask of the sum of task vectors."""
     chosen = lambdas(run, n_tasks, run.merged(METHODS["task_arithmetic"], n_tasks))
     method = replace(METHODS["consensus_ta"], bind=masks.consensus(list(chosen.values())))
     return merge(run, n_tasks, method) + _lambda_rows(run, method.name, chosen)
 
 
-def masked(run: Runs, n_tasks: int) -> list[Row]:
+def masked(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows of TALL-Mask + TIES: each expert as its mask of the update that all share, and their bytes."""
     tasks = datasets.suite(n_tasks)
     suite = MemorySuite([run.task_vectors[task] for task in tasks])
@@ -183,7 +101,7 @@ def masked(run: Runs, n_tasks: int) -> list[Row]:
     chosen = lambdas(run, n_tasks, shared)
     packed = masks.pack(suite, tasks, shared, list(chosen.values()))
     base = run.evaluator.base
-    measured = _each(lambda task: run.evaluator.accuracy(packed.expert(task).apply(base), task, "test"), tasks)
+    measured = each(lambda task: run.evaluator.accuracy(packed.expert(task).apply(base), task, "test"), tasks)
     accuracies = dict(zip(tasks, measured, strict=True))
     return [
         *_measured(run, TALL_MASK, accuracies),
@@ -192,7 +110,7 @@ def masked(run: Runs, n_tasks: int) -> list[Row]:
     ]
 
 
-def lambdas(run: Runs, n_tasks: int, shared: TaskVector) -> dict[str, float]:
+def lambdas(run: Run, n_tasks: int, shared: TaskVector) -> dict[str, float]:
     """Return for each task the lambda whose mask of an update scores best on the task's validation images.
 
     Of several that do, the smallest, as in the code of TALL-masks.
@@ -204,11 +122,11 @@ def lambdas(run: Runs, n_tasks: int, shared: TaskVector) -> dict[str, float]:
         return run.evaluator.accuracy(state, job[0], "validation")
 
     jobs = list(product(tasks, run.profile.lambdas))
-    scores = dict(zip(jobs, _each(score, jobs), strict=True))
+    scores = dict(zip(jobs, each(score, jobs), strict=True))
     return {task: max(run.profile.lambdas, key=lambda value: scores[task, value]) for task in tasks}
 
 
-def confusion(run: Runs, n_tasks: int, method: Method, alpha: float) -> list[Row]:
+def confusion(run: Run, n_tasks: int, method: Method, alpha: float) -> list[Row]:
     """Return how often a merged model takes test images of one class for another, for every task of the suite."""
     tasks, base = datasets.suite(n_tasks), run.evaluator.base
     state = run.merged(method, n_tasks).apply(base, alpha)
@@ -222,7 +140,7 @@ def confusion(run: Runs, n_tasks: int, method: Method, alpha: float) -> list[Row
     ]
 
 
-def compressed(run: Runs, n_tasks: int) -> list[Row]:
+def compressed(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows of TSV-C: each expert from 1 / n_tasks of its components, with the bytes that it takes.
 
     The bytes of ``individual`` are those of whole task vectors. Both count float32 values.
@@ -236,7 +154,7 @@ def compressed(run: Runs, n_tasks: int) -> list[Row]:
     return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
 
 
-def adapted(run: Runs, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[list[Row]]:
+def adapted(run: Run, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[list[Row]]:
     """Yield the rows of test-time adaptation (App. D.2.7) of the first ``n_tasks`` experts, for each of ``STARTS``.
 
     Coefficients are learnt from validation images, of which no label is read; test images come after.
@@ -254,7 +172,7 @@ def adapted(run: Runs, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[
             evaluator.base, parts, images, encoder, start=STARTS[name], seed=run.seed, settings=settings
         )
 
-    for name, found in zip(STARTS, devices.ordered(adapt, STARTS, _workers()), strict=True):
+    for name, found in zip(STARTS, devices.ordered(adapt, STARTS, workers()), strict=True):
         rows = _measured(run, name, evaluator.accuracies(found.state, tasks, "test"))
         initial = _measured(run, name, evaluator.accuracies(found.initial, tasks, "test"))
         rows += [row | {"metric": f"{row['metric']}_before"} for row in initial]
@@ -269,15 +187,7 @@ def adapted(run: Runs, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[
         yield rows + [_row(run, len(tasks), name, ALL_TASKS, metric, value) for metric, value in values.items()]
 
 
-def _workers() -> int:
-    return devices.default_workers(devices.choose(devices.STUDIES))
-
-
-def _each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return list(devices.ordered(function, items, _workers()))
-
-
-def _measured(run: Runs, method: str, accuracies: Mapping[str, float]) -> list[Row]:
+def _measured(run: Run, method: str, accuracies: Mapping[str, float]) -> list[Row]:
     n_tasks = len(accuracies)
     normalised = normalised_accuracy(accuracies, run.individual("test", list(accuracies)))
     return [
@@ -286,11 +196,11 @@ def _measured(run: Runs, method: str, accuracies: Mapping[str, float]) -> list[R
     ]
 
 
-def _lambda_rows(run: Runs, method: str, chosen: Mapping[str, float]) -> list[Row]:
+def _lambda_rows(run: Run, method: str, chosen: Mapping[str, float]) -> list[Row]:
     return [_row(run, len(chosen), method, task, "lambda", value) for task, value in chosen.items()]
 
 
-def _row(run: Runs, n_tasks: int, method: str, task: str, metric: str, value: float | int) -> Row:
+def _row(run: Run, n_tasks: int, method: str, task: str, metric: str, value: float | int) -> Row:
     return {
         "backbone": run.evaluator.backbone.name,
         "n_tasks": n_tasks,
