@@ -5,7 +5,7 @@
 # cases (runs, cells of a table, matrices). It *holds* if it is true in all of them, *holds in part* if in at least
 # half, and otherwise *does not hold here*. The rules are part of `compendium.paper.claims`. Those for the low-rank
 # curve, TSV-C, storage and task arithmetic came after the first numbers; they take the paper's own thresholds, except
-# the margin of one point (notebook 13) and the factor of 1.2 for storage, which are ours. All others were written
+# the margin of one point and the factor of 1.2 for storage, which are ours. All others were written
 # before their numbers existed.
 #
 # | | |

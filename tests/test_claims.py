@@ -100,3 +100,23 @@ def test_alpha_of_one_may_lose_what_it_loses_in_the_paper_and_no_more():
     assert (found.values.max(), claims.verdict(found.true)) == (0.96, "holds")
     worse = shown.assign(score=shown.score.where(shown.alpha != 1, shown.score - 0.001))
     assert not claims.alpha_of_one({"alpha": worse}).true.all()
+
+
+def test_a_verdict_is_told_with_its_cases_values_and_rule():
+    told = claims.told("low_rank_10", {"spectra": results(good=True)["spectra"]})
+    assert told == f"holds, in 3 of 3: 99.9 % to 99.9 %. Rule: {claims.RULES['low_rank_10'].rule}."
+    frame = results(good=True)["merge"]
+    frame.loc[(frame.method == "tsv_m") & (frame.backbone == "l"), "value"] = 0.845
+    told = claims.told("consensus_ta", {"merge": frame})
+    assert told.startswith("holds in part, in 4 of 6: -0.5 points to 5.0 points.")
+
+
+def test_what_a_profile_leaves_out_is_told_as_not_run():
+    frame = results(good=True)["spectra"]
+    assert claims.told("low_rank_10", {"spectra": frame[frame.percent != 10]}) == "not run"
+
+
+def test_seeds_that_another_method_did_not_run_with_do_not_count():
+    frame = results(good=True)["merge"]
+    frame = frame[(frame.method != "task_arithmetic") | (frame.seed == 0)]
+    assert len(claims.ahead("task_arithmetic")({"merge": frame}).true) == 4

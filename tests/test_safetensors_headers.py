@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from tsvlib.checkpoints import open_checkpoint
 from tsvlib.errors import InputError
 
+UNSOUND = "the file is no complete and sound safetensors file"
+
 
 def written(path: Path, header: object, data: bytes = b"") -> Path:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
@@ -28,59 +30,53 @@ def test_file_cut_anywhere_is_refused(foreign: Path) -> None:
     content = foreign.read_bytes()
     for length in range(len(content)):
         foreign.write_bytes(content[:length])
-        refused(foreign, "truncated")
+        refused(foreign, UNSOUND)
     foreign.write_bytes(content + b"\0")
-    refused(foreign, "1 bytes longer than its header says")
+    refused(foreign, UNSOUND)
 
 
 @pytest.mark.parametrize(
-    ("header", "reason"),
+    "header",
     [
-        (b"", "not sound JSON"),
-        (b'{"a":', "not sound JSON"),
-        (b'{"\xff": 1}', "not sound JSON"),
-        (b'{"\\ud800": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}', "not sound JSON"),
-        (b"[" * 100_000, "not sound JSON"),
-        (b"[]", "not a JSON object"),
-        ({"__metadata__": {"a": 1}, "a": entry(0, 8)}, "not texts by name"),
-        ({"__metadata__": "text", "a": entry(0, 8)}, "not texts by name"),
-        ({"a": [0, 8]}, "lacks a sound type, shape or place of `a`"),
-        ({"a": {"dtype": "U8", "shape": [8]}}, "lacks a sound type, shape or place of `a`"),
-        ({"a": entry(0, 8, dtype="U7")}, "`a` has the unknown type U7; convert it to F64, F32,"),
-        ({"a": entry(0, 8, [-8])}, "lacks a sound type, shape or place of `a`"),
-        ({"a": entry(0, 8, [8.0])}, "lacks a sound type, shape or place of `a`"),
-        ({"a": entry(0, 8, [True, 8])}, "lacks a sound type, shape or place of `a`"),
-        ({"a": entry(0, 8, [7])}, "shape and offsets of `a` do not fit"),
-        ({"a": entry(0, 8, [8], "F32")}, "shape and offsets of `a` do not fit"),
-        ({"a": entry(8, 0, [0])}, "shape and offsets of `a` do not fit"),
-        ({"a": entry(0, 8), "b": entry(8, 8, [0, 2**70, 2**70])}, "shape and offsets of `b` do not fit"),
-        ({"a": entry(0, 16)}, "truncated (`a` is not complete)"),
-        ({"a": entry(0, 10**30)}, "shape and offsets of `a` do not fit"),
-        ({"a": entry(0, 6), "b": entry(4, 8)}, "`b` overlaps the tensor before it"),
-        ({"a": entry(0, 8), "b": entry(0, 8)}, "`b` overlaps the tensor before it"),
-        ({"a": entry(0, 8), "b": entry(4, 4)}, "`b` overlaps the tensor before it"),
-        ({"a": entry(0, 4), "b": entry(5, 8)}, "`b` leaves a gap"),
-        ({"a": entry(1, 8)}, "`a` leaves a gap"),
-        ({"a": entry(0, 4)}, "4 bytes longer than its header says"),
-        ({}, "8 bytes longer than its header says"),
+        b"",
+        b'{"a":',
+        b'{"\xff": 1}',
+        b'{"\\ud800": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}',
+        b"[" * 100_000,
+        b"[]",
+        {"__metadata__": {"a": 1}, "a": entry(0, 8)},
+        {"__metadata__": "text", "a": entry(0, 8)},
+        {"a": [0, 8]},
+        {"a": {"dtype": "U8", "shape": [8]}},
+        {"a": entry(0, 8, dtype="U7")},
+        {"a": entry(0, 8, [-8])},
+        {"a": entry(0, 8, [8.0])},
+        {"a": entry(0, 8, [True, 8])},
+        {"a": entry(0, 8, [7])},
+        {"a": entry(0, 8, [8], "F32")},
+        {"a": entry(8, 0, [0])},
+        {"a": entry(0, 8), "b": entry(8, 8, [0, 2**70, 2**70])},
+        {"a": entry(0, 16)},
+        {"a": entry(0, 10**30)},
+        {"a": entry(0, 6), "b": entry(4, 8)},
+        {"a": entry(0, 8), "b": entry(0, 8)},
+        {"a": entry(0, 8), "b": entry(4, 4)},
+        {"a": entry(0, 4), "b": entry(5, 8)},
+        {"a": entry(1, 8)},
+        {"a": entry(0, 4)},
+        {},
     ],
 )
-def test_bad_headers_are_refused_as_the_safetensors_package_does(tmp_path: Path, header: object, reason: str) -> None:
+def test_bad_headers_are_refused_as_the_safetensors_package_does(tmp_path: Path, header: object) -> None:
     path = written(tmp_path / "a.safetensors", header, bytes(8))
-    refused(path, reason)
+    refused(path, UNSOUND)
     with pytest.raises(SafetensorError):
         safe_open(path, framework="pt")
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        (b'{"a": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}, "a": {}}', "a"),
-        (b'{"a": {"dtype": "U8", "shape": [4], "shape": [8], "data_offsets": [0, 8]}}', "shape"),
-    ],
-)
-def test_names_that_appear_twice_are_refused(tmp_path: Path, text: bytes, name: str) -> None:
-    refused(written(tmp_path / "a.safetensors", text, bytes(8)), f"names `{name}` twice")
+def test_a_type_that_tensors_here_cannot_have_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.safetensors", {"a": entry(0, 8, dtype="F8_E5M2")}, bytes(8))
+    refused(path, "`a` has the unknown type F8_E5M2; convert it to F64, F32,")
 
 
 def test_headers_that_are_unusual_but_sound(tmp_path: Path) -> None:

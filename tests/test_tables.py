@@ -61,15 +61,6 @@ def test_the_best_is_found_where_something_was_run() -> None:
     assert tables.best(frame("smoke-b32", 3, 1, -0.1), SMOKE, NAMES) == [("Task arithmetic", "smoke B/32, 3 tasks")]
 
 
-@pytest.mark.parametrize(
-    ("lead", "word"), [(0.02, "shown"), (0.005, "undecided"), (-0.005, "undecided"), (-0.02, "reversed")]
-)
-def test_a_verdict_needs_more_than_the_margin(lead: float, word: str) -> None:
-    found = tables.verdicts(frame("smoke-b32", 2, 2, lead), "tsv_m", "task_arithmetic", 0.01)
-    assert found.verdict.tolist() == [word]
-    assert found.lead.tolist() == pytest.approx([lead])
-
-
 def test_published_cells_stand_as_printed_under_the_backbone_that_stands_for_them() -> None:
     mini = profiles.load("mini")
     table = tables.published_table(published.load("merging"), mini, NAMES | {"ties": "TIES"}, "paper")

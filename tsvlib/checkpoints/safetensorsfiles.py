@@ -1,60 +1,56 @@
 # SPDX-License-Identifier: MIT
 """Safetensors files of any program, read tensor by tensor through plain reads.
 
-Nothing is mapped into memory, so that what a process occupies does not grow with the files it has read. The header
-must be as the format demands: sound JSON, no name twice, and tensors that fill the file without gap or overlap.
-Source of the format: the README of the safetensors package.
+The safetensors package reads the header and refuses what is not sound. Tensors are not mapped into memory, as it would,
+so that what a process occupies does not grow with the files it has read.
 """
 
 import hashlib
-import json
-import math
-from functools import partial
 from io import BufferedReader
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tsvlib.checkpoints.layout import DTYPES, NOTES, TensorInfo, memory
+from tsvlib import files
+from tsvlib.checkpoints.layout import DTYPES, TensorInfo, memory
 from tsvlib.checkpoints.sources import REMEDY, Source
 from tsvlib.errors import InputError
 
-# Both limits are the safetensors package's own: longest header, and sizes that fit a machine word.
-_LONGEST_HEADER = 100_000_000
-_LARGEST_SIZE = 2**63
 _CHUNK = 2**22
 
 
-class _Place(NamedTuple):
-    start: int
-    end: int
-
-
 class SafetensorsFile:
-    """One safetensors file; ``layout`` is sorted by key. InputError when the header is not sound."""
+    """One safetensors file; ``layout`` is sorted by key.
 
-    def __init__(self, path: Path):
+    InputError when the file cannot be read or its header is not sound; it ends in ``remedy`` if that is given.
+    """
+
+    def __init__(self, path: Path, remedy: str | None = None):
         self.path = path
-        self._source = Source(path)
+        self._remedy = remedy or REMEDY
+        self._source = Source(path, remedy or files.PERMISSIONS)
         if self._source.is_zip:
             raise InputError(f"{path}: the file is one of torch.save under another name; rename it to end in .pt.")
+        self.metadata, in_order = _header(path, self._remedy)
+        self.layout = dict(sorted(in_order.items()))
+        # A sound header leaves neither gaps nor overlaps.
+        sizes = [tensor.nbytes for tensor in in_order.values()]
+        self._start = self._source.size - sum(sizes)
+        self._places = dict(zip(in_order, pairwise(accumulate(sizes, initial=self._start)), strict=True))
+
+    def header(self) -> bytes:
+        """Return the bytes before the first tensor."""
         with self._source.open() as file:
-            header, size = _header(path, file, self._source.size)
-        self._start = self._source.size - size
-        self.metadata = _metadata(path, header.pop(NOTES, None))
-        entries = {key: _entry(path, key, item) for key, item in sorted(header.items())}
-        self.layout = {key: tensor for key, (tensor, _) in entries.items()}
-        self._places = dict(sorted(((key, place) for key, (_, place) in entries.items()), key=lambda item: item[1]))
-        _check_places(path, self._places, size)
+            return file.read(self._start)
 
     def read(self, key: str) -> Tensor:
         """Return one tensor in memory of its own; InputError when the file has changed since it was opened."""
         tensor = torch.empty(self.layout[key].shape, dtype=self.layout[key].dtype)
         with self._source.open() as file:
-            file.seek(self._start + self._places[key].start)
+            file.seek(self._places[key][0])
             self._fill(file, memory(tensor))
         return tensor
 
@@ -73,67 +69,20 @@ class SafetensorsFile:
 
     def _fill(self, file: BufferedReader, view: memoryview) -> None:
         if file.readinto(view) < len(view):
-            raise InputError(f"{self.path}: the file is truncated; {REMEDY}.")
+            raise InputError(f"{self.path}: the file is truncated; {self._remedy}.")
 
 
-def _header(path: Path, file: BufferedReader, size: int) -> tuple[dict[str, Any], int]:
-    """Return the header as JSON has it and how many bytes follow it."""
-    length = int.from_bytes(file.read(8), "little")
-    if length > min(size - 8, _LONGEST_HEADER):
-        raise InputError(f"{path}: the file is truncated or not a safetensors file; {REMEDY}.")
+def _header(path: Path, remedy: str) -> tuple[dict[str, str], dict[str, TensorInfo]]:
+    """Return the metadata, and what the header tells of each tensor in the order of the file."""
     try:
-        found = json.loads(file.read(length).decode(), object_pairs_hook=partial(_unique, path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: the header is not sound JSON; {REMEDY}.") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: the header is not a JSON object; {REMEDY}.")
-    return found, size - 8 - length
-
-
-def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    for (key, _), (following, _) in pairwise(sorted(pairs, key=lambda pair: pair[0])):
-        if key == following:
-            raise InputError(f"{path}: the header names `{key}` twice; {REMEDY}.")
-    found = dict(pairs)
-    "".join(found).encode()  # ValueError for names that JSON can escape but no text can hold
-    return found
-
-
-def _metadata(path: Path, found: object) -> dict[str, str]:
-    if found is None:
-        return {}
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise InputError(f"{path}: the metadata in the header are not texts by name; {REMEDY}.")
-    return found
-
-
-def _entry(path: Path, key: str, item: object) -> tuple[TensorInfo, _Place]:
-    match item:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [start, end]} if _sizes([*shape, start, end]):
-            if dtype not in DTYPES:
-                raise InputError(f"{path}: `{key}` has the unknown type {dtype}; convert it to {', '.join(DTYPES)}.")
-            tensor = TensorInfo(DTYPES[dtype], tuple(shape))
-            # The second condition is for tensors without elements, whose other sides could be beyond all numbers.
-            if tensor.nbytes == end - start and math.prod(n or 1 for n in shape) < _LARGEST_SIZE:
-                return tensor, _Place(start, end)
-            raise InputError(f"{path}: shape and offsets of `{key}` do not fit; {REMEDY}.")
-    raise InputError(f"{path}: the header lacks a sound type, shape or place of `{key}`; {REMEDY}.")
-
-
-def _sizes(numbers: list[object]) -> bool:
-    # Not by isinstance, because True is an instance of int.
-    return all(type(n) is int and n >= 0 for n in numbers)
-
-
-def _check_places(path: Path, places: dict[str, _Place], size: int) -> None:
-    """Raise InputError unless the tensors, in the order of their places, fill ``size`` bytes."""
-    position = 0
-    for key, (start, end) in places.items():
-        if start != position:
-            trouble = "overlaps" if start < position else "leaves a gap to"
-            raise InputError(f"{path}: `{key}` {trouble} the tensor before it; {REMEDY}.")
-        if end > size:
-            raise InputError(f"{path}: the file is truncated (`{key}` is not complete); {REMEDY}.")
-        position = end
-    if position < size:
-        raise InputError(f"{path}: the file is {size - position} bytes longer than its header says; {REMEDY}.")
+        with safe_open(path, framework="pt") as file:
+            slices = {key: file.get_slice(key) for key in file.offset_keys()}
+            found = {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()}
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        reason = str(error).removeprefix("Error while deserializing header: ")
+        raise InputError(f"{path}: the file is no complete and sound safetensors file ({reason}); {remedy}.") from error
+    for key, (dtype, _) in found.items():
+        if dtype not in DTYPES:
+            raise InputError(f"{path}: `{key}` has the unknown type {dtype}; convert it to {', '.join(DTYPES)}.")
+    return metadata, {key: TensorInfo(DTYPES[dtype], shape) for key, (dtype, shape) in found.items()}

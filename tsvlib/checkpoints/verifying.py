@@ -2,24 +2,16 @@
 """Our own files, read back: no damage goes unnoticed."""
 
 import json
-import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from tsvlib import files
-from tsvlib.checkpoints.layout import DTYPES, NOTES, Notes, TensorInfo, file_order, fingerprint, header
+from tsvlib.checkpoints.layout import Notes, file_order, fingerprint, header, memory
+from tsvlib.checkpoints.safetensorsfiles import SafetensorsFile
 from tsvlib.errors import InputError
 
-REMEDY = "delete it and make it again"
-
-
-class _Header(NamedTuple):
-    layout: dict[str, TensorInfo]
-    notes: Notes
-    length: int
+REMEDY = "make it again"
 
 
 def load(path: Path, remedy: str = REMEDY) -> dict[str, Tensor]:
@@ -27,13 +19,14 @@ def load(path: Path, remedy: str = REMEDY) -> dict[str, Tensor]:
 
     InputError, ending in ``remedy``, when the file is missing, truncated or differs from what was written.
     """
-    data = _content(path, remedy)
-    found = _parsed(path, memoryview(data), len(data), remedy)
-    state = fingerprint(found.layout, found.notes.recipe, found.notes.metadata)
-    state.update(memoryview(data)[found.length :])
-    if state.hexdigest() != found.notes.digest:
+    file, notes = _opened(path, remedy)
+    state, tensors = fingerprint(file.layout, notes.recipe, notes.metadata), {}
+    for key in file_order(file.layout):
+        tensors[key] = file.read(key)
+        state.update(memory(tensors[key]))
+    if state.hexdigest() != notes.digest:
         raise InputError(f"{path}: the file is damaged (its digest does not match); {remedy}.")
-    return _tensors(found, data)
+    return dict(sorted(tensors.items()))
 
 
 def verify(path: Path, remedy: str = REMEDY) -> None:
@@ -43,62 +36,20 @@ def verify(path: Path, remedy: str = REMEDY) -> None:
 
 def recipe(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
     """Return the recipe of a file, read from its header alone; tensor bytes stay unchecked."""
-    result: dict[str, Any] = json.loads(_header(path, remedy).notes.recipe)
+    result: dict[str, Any] = json.loads(_opened(path, remedy)[1].recipe)
     return result
 
 
 def digest(path: Path, remedy: str = REMEDY) -> str:
     """Return what ``save`` returned, read from the header alone; tensor bytes stay unchecked."""
-    return _header(path, remedy).notes.digest
+    return _opened(path, remedy)[1].digest
 
 
-def _header(path: Path, remedy: str) -> _Header:
-    try:
-        with files.opened(path, remedy) as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            file.seek(0)
-            return _parsed(path, memoryview(file.read(min(8 + length, size))), size, remedy)
-    except OSError as error:
-        raise files.unreadable(path, error, remedy) from error
-
-
-def _content(path: Path, remedy: str) -> bytearray:
-    try:
-        with files.opened(path, remedy) as file:
-            data = bytearray(os.fstat(file.fileno()).st_size)
-            del data[file.readinto(data) :]
-            return data
-    except OSError as error:
-        raise files.unreadable(path, error, remedy) from error
-
-
-def _parsed(path: Path, view: memoryview, file_size: int, remedy: str) -> _Header:
-    """Read the header that ``view`` starts with, and insist that it is just what ``save`` would write."""
-    length = 8 + int.from_bytes(view[:8], "little")
-    if file_size < length:
-        raise InputError(f"{path}: the file is truncated or not a checkpoint; {remedy}.")
-    try:
-        found = json.loads(bytes(view[8:length]))
-        metadata = found.pop(NOTES)
-        notes = Notes(metadata.pop("recipe"), metadata.pop("digest"), metadata)
-        layout = {key: TensorInfo(DTYPES[item["dtype"]], tuple(item["shape"])) for key, item in found.items()}
-        if view[:length] != header(layout, notes):
-            raise ValueError("not what this content is written as")
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise InputError(f"{path}: the header is damaged or of another program; {remedy}.") from error
-    if file_size != length + sum(tensor.nbytes for tensor in layout.values()):
-        raise InputError(f"{path}: the file is truncated or too long; {remedy}.")
-    return _Header(layout, notes, length)
-
-
-def _tensors(found: _Header, data: bytearray) -> dict[str, Tensor]:
-    whole = torch.frombuffer(data, dtype=torch.uint8)
-    tensors, start = {}, found.length
-    for key in file_order(found.layout):
-        tensor = found.layout[key]
-        # A copy in torch's own memory: results of CPU kernels may depend on how a tensor is aligned.
-        content = whole[start : start + tensor.nbytes].clone()
-        tensors[key] = content.view(tensor.dtype).reshape(tensor.shape)
-        start += tensor.nbytes
-    return dict(sorted(tensors.items()))
+def _opened(path: Path, remedy: str) -> tuple[SafetensorsFile, Notes]:
+    """Open a file, and insist that its header is just what ``save`` would write."""
+    file = SafetensorsFile(path, remedy)
+    metadata = dict(file.metadata)
+    notes = Notes(metadata.pop("recipe", ""), metadata.pop("digest", ""), metadata)
+    if file.header() != header(file.layout, notes):
+        raise InputError(f"{path}: the header is damaged or of another program; {remedy}.")
+    return file, notes

@@ -97,14 +97,3 @@ def best(frame: pd.DataFrame, profile: Profile, methods: dict[str, str]) -> list
 def column(label: str, n_tasks: int) -> str:
     """Return the heading of a setting."""
     return f"{label}, {n_tasks} tasks"
-
-
-def verdicts(frame: pd.DataFrame, better: str, worse: str, margin: float) -> pd.DataFrame:
-    """Return by setting how far one method's mean normalised accuracy lies above another's, and the verdict.
-
-    The verdict is "shown" above ``margin``, "reversed" below -``margin``, and "undecided" in between.
-    """
-    mean = means(frame, "normalised_accuracy")
-    lead = mean[better] - mean[worse]
-    words = ["shown" if value > margin else "reversed" if value < -margin else "undecided" for value in lead]
-    return pd.DataFrame({"lead": lead, "verdict": words}).reset_index()
