@@ -11,7 +11,7 @@ dense diagonal matrix; everything else is a running mean. Nothing here is meant 
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -74,12 +74,6 @@ def running_mean(deltas: Sequence[Tensor]) -> Tensor:
 def tsv_c(vector: StateDict, tasks: int) -> StateDict:
     """Return a task vector as TSV-C leaves it: one over ``tasks`` of the components of every matrix."""
     return {key: truncated(delta, 1 / tasks) if delta.dim() == 2 else delta for key, delta in vector.items()}
-
-
-def rank_sweep(vector: StateDict, fractions: Sequence[float] = FRACTIONS) -> Iterator[StateDict]:
-    """Yield a task vector with each fraction of the components of every matrix, decomposed again for each."""
-    for fraction in fractions:
-        yield {key: truncated(delta, fraction) if is_matrix(key, delta) else delta for key, delta in vector.items()}
 
 
 def truncated(delta: Matrix, fraction: float) -> Matrix:

@@ -64,13 +64,6 @@ def test_the_literal_merge_decomposes_and_averages_what_the_published_one_does()
     assert torch.equal(compressed["model.conv"], vectors[0]["model.conv"])
 
 
-def test_the_literal_sweep_keeps_the_fractions() -> None:
-    vector = {"w": matrix(30, 20, 0), "bias": matrix(1, 5, 1)[0]}
-    ranks = [int(torch.linalg.matrix_rank(state["w"])) for state in literal.rank_sweep(vector)]
-    assert ranks == [int(20 * fraction) for fraction in literal.FRACTIONS]
-    assert len(ranks) == 11
-
-
 def test_the_literal_interference_is_equation_6() -> None:
     deltas = [matrix(7, 4, seed) for seed in range(3)]
     factors = [np.linalg.svd(delta.numpy(), full_matrices=False) for delta in deltas]

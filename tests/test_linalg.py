@@ -50,17 +50,17 @@ def test_svd_is_thin_ordered_and_exact(rows: int, columns: int, seed: int) -> No
 @given(sizes, sizes, st.integers(1, 15), seeds)
 def test_low_rank_error_is_the_tail_of_the_spectrum(rows: int, columns: int, k: int, seed: int) -> None:
     delta = matrix(rows, columns, seed)
-    error = delta - linalg.low_rank(delta, k)
+    error = delta - linalg.leading(delta, k).product()
     tail = torch.linalg.svdvals(delta)[k:]
     torch.testing.assert_close(error.norm(), tail.norm(), rtol=1e-9, atol=1e-12)
-    assert torch.linalg.matrix_rank(linalg.low_rank(delta, k)) == min(k, rows, columns)
+    assert torch.linalg.matrix_rank(linalg.leading(delta, k).product()) == min(k, rows, columns)
 
 
 @given(sizes, sizes, st.integers(1, 12), seeds)
 def test_no_other_matrix_of_that_rank_is_closer(rows: int, columns: int, k: int, seed: int) -> None:
     delta = matrix(rows, columns, seed)
     other = matrix(rows, k, seed + 1) @ matrix(k, columns, seed + 2)
-    assert (delta - linalg.low_rank(delta, k)).norm() <= (delta - other).norm() + 1e-12
+    assert (delta - linalg.leading(delta, k).product()).norm() <= (delta - other).norm() + 1e-12
 
 
 @given(st.integers(1, 4096), st.integers(1, 64))
@@ -85,7 +85,7 @@ def test_kept_rank_refuses_what_is_no_fraction(fraction: float) -> None:
 @pytest.mark.parametrize("k", [0, -1])
 def test_rank_below_one_is_refused(k: int) -> None:
     with pytest.raises(InputError, match="keep at least one component"):
-        linalg.low_rank(torch.eye(3), k)
+        linalg.leading(torch.eye(3), k)
 
 
 @given(sizes, sizes, st.integers(1, 6), seeds)

@@ -141,11 +141,6 @@ def test_arithmetic_refuses_other_architectures() -> None:
             operation(other)
 
 
-def test_what_fine_tuning_left_alone_is_told() -> None:
-    expert = model(1) | {"scale": model(0)["scale"]}
-    assert taskvectors.task_vector(model(0), expert).untouched() == {"scale"}
-
-
 def suites(folder: Path, experts: list[dict[str, Tensor]]) -> tuple[MemorySuite, CheckpointSuite]:
     for name, state in {"base": model(0), **{str(number): state for number, state in enumerate(experts)}}.items():
         checkpoints.save(folder / f"{name}.safetensors", state, {})

@@ -90,15 +90,6 @@ def truncate(factors: Factors, k: int) -> Factors:
     return Factors(factors.u[..., :k], factors.s[..., :k], factors.vh[..., :k, :])
 
 
-def low_rank(delta: Float[Tensor, "rows columns"], k: int) -> Float[Tensor, "rows columns"]:
-    """Return the closest matrix of rank k (Eckart-Young).
-
-    >>> low_rank(torch.diag(torch.tensor([3.0, 2.0, 1.0])), 2).diagonal().round(decimals=5)
-    tensor([3., 2., 0.])
-    """
-    return leading(delta, k).product()
-
-
 def numerical_rank(factors: Factors, dtype: torch.dtype | None = None) -> int:
     """Return how many singular values exceed rounding error, max(rows, columns) * eps * the largest.
 

@@ -110,10 +110,6 @@ class TaskVector(dict[str, Tensor]):
         """Return how many bytes the values take."""
         return sum(tensor.nbytes for tensor in self.values())
 
-    def untouched(self) -> set[str]:
-        """Return the names of parameters that fine-tuning left as they were."""
-        return {key for key, tensor in self.items() if not tensor.any()}
-
     def apply(self, base: StateDict, alpha: float = 1.0) -> dict[str, Tensor]:
         """Return base + alpha * task vector in the base's own types.
 

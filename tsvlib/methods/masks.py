@@ -2,24 +2,18 @@
 """TALL masks (Wang et al. 2024): which weights of an update that all tasks share each single task wants.
 
 They tell which weights to merge (Consensus TA), or compress experts: one update for all of them, and for each expert
-one bit per weight (TALL-Mask). A file of the latter is a safetensors file. The update of the tensor ``key`` is there
-under its name, in float32, and ``key:masks`` holds a row of bytes for every expert, made of its mask by
-``numpy.packbits``. The metadata entry ``tall-mask`` is a JSON object with ``version`` (1) and ``experts`` (their names,
-in the order of the rows); ``recipe`` and ``digest`` are those of all files that this library writes.
+one bit per weight (TALL-Mask).
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from tsvlib import checkpoints
 from tsvlib.errors import InputError
 from tsvlib.layers import Layer, Suite
 from tsvlib.methods import ties
@@ -30,8 +24,6 @@ LAMBDA = 0.4
 """Where nothing can be chosen."""
 
 AGREEING = 2
-FORMAT = "tall-mask"
-_MASKS = ":masks"
 
 
 def consensus_ta(layer: Layer) -> Tensor:
@@ -117,23 +109,6 @@ def pack(suite: Suite, experts: Sequence[str], shared: TaskVector, lambdas: Sequ
             rows[expert] = np.packbits(wanted(change, tensor, lambdas[expert]).numpy())
         masks[key] = torch.from_numpy(rows)
     return Masked(tuple(experts), shared, masks)
-
-
-def save(path: Path, experts: Masked, recipe: Mapping[str, object]) -> str:
-    """Write masked experts to a file and return its digest; InputError when it cannot be written."""
-    tensors = {**experts.shared, **{f"{key}{_MASKS}": rows for key, rows in experts.masks.items()}}
-    notes = json.dumps({"version": 1, "experts": experts.experts})
-    return checkpoints.save(path, tensors, recipe, metadata={FORMAT: notes})
-
-
-def load(path: Path) -> Masked:
-    """Return what ``save`` wrote; InputError for a file that is missing, damaged or of another kind."""
-    tensors = checkpoints.load(path)
-    notes = checkpoints.open_checkpoint(path).metadata.get(FORMAT)
-    if notes is None:
-        raise InputError(f"{path}: this is no file of masked experts; name one that was saved as such.")
-    masks = {key.removesuffix(_MASKS): rows for key, rows in tensors.items() if key.endswith(_MASKS)}
-    return Masked(tuple(json.loads(notes)["experts"]), TaskVector({key: tensors[key] for key in masks}), masks)
 
 
 def _agreed(layer: Layer, lambdas: Sequence[float]) -> Tensor:

@@ -9,7 +9,6 @@ from compendium.worlds.datasets.canvas import Picture, Point, Sheet, jittered_ce
 from compendium.worlds.datasets.glyphs import NUMBERS
 from compendium.worlds.datasets.sources import Pool, parameter
 
-Drawer = Callable[[Sheet, Point, float, float], None]
 Curve = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
