@@ -49,6 +49,12 @@ def default_workers(device: torch.device) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_workers(workers: int) -> None:
+    """Raise InputError unless somebody works."""
+    if workers < 1:
+        raise InputError(f"{workers} workers cannot work; choose at least one.")
+
+
 def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result, None, None]:
     """Yield ``function(item)`` in the order of the items while workers are busy with the next ones.
 
@@ -58,8 +64,7 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: 
     itself, while it is run by one, gets no others: they are busy.
     InputError when ``workers`` is less than one.
     """
-    if workers < 1:
-        raise InputError(f"{workers} workers cannot work; choose at least one.")
+    check_workers(workers)
     if getattr(_WORKER, "busy", False):
         yield from map(function, items)
         return

@@ -34,7 +34,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-PERMISSIONS = "check the path and its permissions"
+_PERMISSIONS = "check the path and its permissions"
 # The longest name that a temporary one can be made of where names may have 255 bytes.
 _LONGEST = 255 - len("..01234567.part")
 # How often a folder is made again that another writer, who made it and did not need it, has just removed.
@@ -85,7 +85,7 @@ def destination(path: Path) -> Path:
     return target
 
 
-def opened(path: Path, remedy: str = PERMISSIONS) -> BufferedReader:
+def opened(path: Path, remedy: str = _PERMISSIONS) -> BufferedReader:
     """Open a file for reading.
 
     InputError, ending in ``remedy``, for what is missing or not to be read, and for pipes, sockets and devices, which
@@ -110,7 +110,7 @@ def sha256(path: Path) -> str:
         raise unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: OSError, remedy: str = PERMISSIONS) -> InputError:
+def unreadable(path: Path, error: OSError, remedy: str = _PERMISSIONS) -> InputError:
     """Say in one sentence why ``path`` cannot be read."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path}: the file is missing; {remedy}.")

@@ -10,24 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from oracles import matrix
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from bench import backbone, counts, drawing, layouts, literal, oracle, run, synthetic, table
 from bench.measure import measured
 from bench.steps import Settings
 from bench.table import Row
+from compendium.paths import ROOT
 from tsvlib import checkpoints
 from tsvlib.checkpoints import TensorInfo, open_checkpoint
 from tsvlib.errors import InputError
 
 TINY = layouts.layout("tiny")
-ROOT = Path(__file__).parents[1]
 Array = npt.NDArray[np.float64]
-
-
-def matrix(rows: int, columns: int, seed: int) -> Tensor:
-    return torch.randn(rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def polar(x: Array) -> Array:

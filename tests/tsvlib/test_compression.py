@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -12,9 +12,6 @@ from tsvlib.compression import Compressed, Rank, check_names, compress, compress
 from tsvlib.errors import InputError
 from tsvlib.layers import Computing, MemorySuite
 from tsvlib.taskvectors import MatrixRule
-
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
 
 seeds = st.integers(0, 2**32 - 1)
 MATRICES = {"attn.in_proj_weight": (24, 8), "proj": (6, 10)}

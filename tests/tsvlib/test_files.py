@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from compendium.paths import ROOT
 from tsvlib.errors import InputError
 from tsvlib.files import opened, replacing, sha256
 
-ROOT = Path(__file__).parents[1]
 WRITER = """
 import sys, time
 from pathlib import Path

@@ -8,26 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import matrix, orthonormal
 from torch import Tensor
 
 from tsvlib import linalg, sti
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
 
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
-
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(1, 12)
-
-
-def matrix(rows: int, columns: int, seed: int) -> Tensor:
-    return torch.randn(rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def orthonormal(rows: int, columns: int, seed: int) -> Tensor:
-    q: Tensor = torch.linalg.qr(matrix(rows, columns, seed)).Q
-    return q
 
 
 def flipped(factors: linalg.Factors, seed: int) -> linalg.Factors:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import oracles
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from oracles import algorithm_1
 from torch import Tensor
 
 from tsvlib import linalg, merging
@@ -18,37 +20,13 @@ from tsvlib.methods import METHODS, named, tsv
 from tsvlib.methods.base import Method, Needs, layerwise
 from tsvlib.taskvectors import MatrixRule, StateDict
 
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
-
 seeds = st.integers(0, 2**32 - 1)
 suites = st.integers(2, 6)
 SHAPES = {"in_proj_weight": (18, 7), "proj": (6, 9), "text_projection": (6, 6), "bias": (5,), "scale": ()}
 
 
-def algorithm_1(deltas: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    """Transcribe the paper's Algorithm 1 for one layer, line by line."""
-    n_tasks, k = len(deltas), min(deltas[0].shape) // len(deltas)
-    u_blocks, s_blocks, v_blocks = [], [], []
-    for delta in deltas:
-        u, s, vh = np.linalg.svd(delta, full_matrices=False)
-        u_blocks.append(u[:, :k])
-        s_blocks.append(s[:k])
-        v_blocks.append(vh[:k].T)
-    u, sigma, v = np.hstack(u_blocks), np.diag(np.concatenate(s_blocks)), np.hstack(v_blocks)
-    assert u.shape[1] == n_tasks * k
-    p_u, _, q_u = np.linalg.svd(u, full_matrices=False)
-    p_v, _, q_v = np.linalg.svd(v, full_matrices=False)
-    merged: npt.NDArray[np.float64] = (p_u @ q_u) @ sigma @ (p_v @ q_v).T
-    return merged
-
-
 def experts(n_tasks: int, seed: int, dtype: torch.dtype = torch.float64) -> list[dict[str, Tensor]]:
-    random = torch.Generator().manual_seed(seed)
-    return [
-        {key: torch.randn(shape, dtype=dtype, generator=random) for key, shape in SHAPES.items()}
-        for _ in range(n_tasks)
-    ]
+    return oracles.task_vectors(SHAPES, n_tasks, seed, dtype)
 
 
 def merged(name: str, task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:

@@ -5,16 +5,13 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import precision
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import TaskVector, task_vector
-
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
 
 seeds = st.integers(0, 2**32 - 1)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -13,9 +13,6 @@ from tsvlib import checkpoints, linalg, taskvectors
 from tsvlib.layers import CheckpointSuite
 from tsvlib.linalg import Factors
 
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
-
 seeds = st.integers(0, 2**32 - 1)
 
 

@@ -17,20 +17,18 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
+from compendium.paths import ROOT
 from tsvlib import checkpoints, devices, linalg
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
 from tsvlib.store import Spectra
 
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
-
-ROOT = Path(__file__).parents[1]
 ASKER = """
 import sys, torch
 from pathlib import Path
-from tsvlib import linalg, spectra
-store = spectra.Spectra(Path(sys.argv[1]), int(sys.argv[2]))
+from tsvlib import linalg
+from tsvlib.store import Spectra
+store = Spectra(Path(sys.argv[1]), int(sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()
 for seed in [*range(12)] * 6:
@@ -40,9 +38,9 @@ for seed in [*range(12)] * 6:
 PUTTER = """
 import os, sys, time, torch
 from pathlib import Path
-from tsvlib import spectra
+from tsvlib.store import Spectra
 setattr(os, sys.argv[2], lambda *arguments: (print("ready", flush=True), time.sleep(60)))
-spectra.Spectra(Path(sys.argv[1])).factors(torch.randn(20, 12, generator=torch.Generator().manual_seed(0)), 5)
+Spectra(Path(sys.argv[1])).factors(torch.randn(20, 12, generator=torch.Generator().manual_seed(0)), 5)
 """
 
 

@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tsvlib import files
 from tsvlib.checkpoints.layout import DTYPES, TensorInfo, memory
 from tsvlib.checkpoints.sources import REMEDY, Source
 from tsvlib.errors import InputError
@@ -23,28 +22,19 @@ _CHUNK = 2**22
 
 
 class SafetensorsFile:
-    """One safetensors file; ``layout`` is sorted by key.
+    """One safetensors file; ``layout`` is sorted by key. InputError when its header is not sound."""
 
-    InputError when the file cannot be read or its header is not sound; it ends in ``remedy`` if that is given.
-    """
-
-    def __init__(self, path: Path, remedy: str | None = None):
+    def __init__(self, path: Path):
         self.path = path
-        self._remedy = remedy or REMEDY
-        self._source = Source(path, remedy or files.PERMISSIONS)
+        self._source = Source(path)
         if self._source.is_zip:
             raise InputError(f"{path}: the file is one of torch.save under another name; rename it to end in .pt.")
-        self.metadata, in_order = _header(path, self._remedy)
+        self.metadata, in_order = _header(path)
         self.layout = dict(sorted(in_order.items()))
         # A sound header leaves neither gaps nor overlaps.
         sizes = [tensor.nbytes for tensor in in_order.values()]
         self._start = self._source.size - sum(sizes)
         self._places = dict(zip(in_order, pairwise(accumulate(sizes, initial=self._start)), strict=True))
-
-    def header(self) -> bytes:
-        """Return the bytes before the first tensor."""
-        with self._source.open() as file:
-            return file.read(self._start)
 
     def read(self, key: str) -> Tensor:
         """Return one tensor in memory of its own; InputError when the file has changed since it was opened."""
@@ -69,10 +59,10 @@ class SafetensorsFile:
 
     def _fill(self, file: BufferedReader, view: memoryview) -> None:
         if file.readinto(view) < len(view):
-            raise InputError(f"{self.path}: the file is truncated; {self._remedy}.")
+            raise InputError(f"{self.path}: the file is truncated; {REMEDY}.")
 
 
-def _header(path: Path, remedy: str) -> tuple[dict[str, str], dict[str, TensorInfo]]:
+def _header(path: Path) -> tuple[dict[str, str], dict[str, TensorInfo]]:
     """Return the metadata, and what the header tells of each tensor in the order of the file."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -81,7 +71,7 @@ def _header(path: Path, remedy: str) -> tuple[dict[str, str], dict[str, TensorIn
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         reason = str(error).removeprefix("Error while deserializing header: ")
-        raise InputError(f"{path}: the file is no complete and sound safetensors file ({reason}); {remedy}.") from error
+        raise InputError(f"{path}: the file is no complete and sound safetensors file ({reason}); {REMEDY}.") from error
     for key, (dtype, _) in found.items():
         if dtype not in DTYPES:
             raise InputError(f"{path}: `{key}` has the unknown type {dtype}; convert it to {', '.join(DTYPES)}.")

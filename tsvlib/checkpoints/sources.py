@@ -19,11 +19,11 @@ REMEDY = "download or make it again"
 class Source:
     """A file as it was when this object was made: its ``size`` in bytes, and the first twelve of them as ``head``.
 
-    InputError, ending in ``remedy``, when it cannot be read.
+    InputError when it cannot be read.
     """
 
-    def __init__(self, path: Path, remedy: str = files.PERMISSIONS):
-        self._path, self._remedy = path, remedy
+    def __init__(self, path: Path):
+        self._path = path
         self._stamp: tuple[int, ...] = ()
         with self.open() as file:
             self._stamp = _stamp(file)
@@ -49,12 +49,12 @@ class Source:
         Each reader has a handle of its own, so threads do not disturb each other.
         """
         try:
-            with files.opened(self._path, self._remedy) as file:
+            with files.opened(self._path) as file:
                 if self._stamp and _stamp(file) != self._stamp:
                     raise InputError(f"{self._path}: the file has changed since it was opened; run the command again.")
                 yield file
         except OSError as error:
-            raise files.unreadable(self._path, error, self._remedy) from error
+            raise files.unreadable(self._path, error) from error
 
     def check_finite(self, key: str, tensor: Tensor) -> None:
         """Raise InputError, naming file and key, when a floating-point tensor holds NaN or Inf."""

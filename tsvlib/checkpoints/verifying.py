@@ -1,17 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""Our own files, read back: no damage goes unnoticed."""
+"""Our own files, read back: no damage goes unnoticed.
+
+Each is read through one handle, so that another process may put a new file in its place meanwhile.
+"""
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from tsvlib.checkpoints.layout import Notes, file_order, fingerprint, header, memory
-from tsvlib.checkpoints.safetensorsfiles import SafetensorsFile
+from tsvlib import files
+from tsvlib.checkpoints.layout import DTYPES, NOTES, Notes, TensorInfo, file_order, fingerprint, header, memory
 from tsvlib.errors import InputError
 
 REMEDY = "make it again"
+
+
+class _Opened(NamedTuple):
+    """A file that stands at its first tensor."""
+
+    file: BufferedReader
+    layout: dict[str, TensorInfo]
+    notes: Notes
 
 
 def load(path: Path, remedy: str = REMEDY) -> dict[str, Tensor]:
@@ -19,11 +35,12 @@ def load(path: Path, remedy: str = REMEDY) -> dict[str, Tensor]:
 
     InputError, ending in ``remedy``, when the file is missing, truncated or differs from what was written.
     """
-    file, notes = _opened(path, remedy)
-    state, tensors = fingerprint(file.layout, notes.recipe, notes.metadata), {}
-    for key in file_order(file.layout):
-        tensors[key] = file.read(key)
-        state.update(memory(tensors[key]))
+    with _opened(path, remedy) as (file, layout, notes):
+        state, tensors = fingerprint(layout, notes.recipe, notes.metadata), {}
+        for key in file_order(layout):
+            tensors[key] = torch.empty(layout[key].shape, dtype=layout[key].dtype)
+            file.readinto(memory(tensors[key]))
+            state.update(memory(tensors[key]))
     if state.hexdigest() != notes.digest:
         raise InputError(f"{path}: the file is damaged (its digest does not match); {remedy}.")
     return dict(sorted(tensors.items()))
@@ -36,20 +53,40 @@ def verify(path: Path, remedy: str = REMEDY) -> None:
 
 def recipe(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
     """Return the recipe of a file, read from its header alone; tensor bytes stay unchecked."""
-    result: dict[str, Any] = json.loads(_opened(path, remedy)[1].recipe)
-    return result
+    with _opened(path, remedy) as opened:
+        result: dict[str, Any] = json.loads(opened.notes.recipe)
+        return result
 
 
 def digest(path: Path, remedy: str = REMEDY) -> str:
     """Return what ``save`` returned, read from the header alone; tensor bytes stay unchecked."""
-    return _opened(path, remedy)[1].digest
+    with _opened(path, remedy) as opened:
+        return opened.notes.digest
 
 
-def _opened(path: Path, remedy: str) -> tuple[SafetensorsFile, Notes]:
+@contextmanager
+def _opened(path: Path, remedy: str) -> Iterator[_Opened]:
     """Open a file, and insist that its header is just what ``save`` would write."""
-    file = SafetensorsFile(path, remedy)
-    metadata = dict(file.metadata)
-    notes = Notes(metadata.pop("recipe", ""), metadata.pop("digest", ""), metadata)
-    if file.header() != header(file.layout, notes):
-        raise InputError(f"{path}: the header is damaged or of another program; {remedy}.")
-    return file, notes
+    try:
+        with files.opened(path, remedy) as file:
+            size, start = os.fstat(file.fileno()).st_size, file.read(8)
+            length = 8 + int.from_bytes(start, "little")
+            layout, notes = _parsed(path, start + file.read(max(0, min(length, size) - 8)), remedy)
+            if size != length + sum(tensor.nbytes for tensor in layout.values()):
+                raise InputError(f"{path}: the file is truncated or too long; {remedy}.")
+            yield _Opened(file, layout, notes)
+    except OSError as error:
+        raise files.unreadable(path, error, remedy) from error
+
+
+def _parsed(path: Path, content: bytes, remedy: str) -> tuple[dict[str, TensorInfo], Notes]:
+    try:
+        found = json.loads(content[8:])
+        metadata = found.pop(NOTES)
+        notes = Notes(metadata.pop("recipe"), metadata.pop("digest"), metadata)
+        layout = {key: TensorInfo(DTYPES[item["dtype"]], tuple(item["shape"])) for key, item in found.items()}
+        if content != header(layout, notes):
+            raise ValueError("not what this content is written as")
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path}: the header is damaged or of another program; {remedy}.") from error
+    return layout, notes

@@ -162,14 +162,12 @@ def session_of(
     from tsvlib.store import Spectra
     from tsvlib.taskvectors import MatrixRule
 
-    if workers is not None and workers < 1:
-        raise InputError(f"{workers} workers cannot work; choose at least one.")
     if store_limit <= 0:
         raise InputError(f"a store of {store_limit:g} GB holds nothing; choose a size above zero.")
     chosen = devices.choose(device)
     spectra = Spectra(Path(store), int(store_limit * 1e9)) if store else None
     rule = MatrixRule(split_qkv, convolutions)
-    return Session(rule, chosen, spectra, workers or devices.default_workers(chosen))
+    return Session(rule, chosen, spectra, devices.default_workers(chosen) if workers is None else workers)
 
 
 def _inputs(base: PathLike, experts: Sequence[PathLike], recipe: PathLike | None = None) -> "Inputs":

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tsvlib import devices
 from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import MatrixRule
@@ -81,8 +82,7 @@ def plan(base: Checkpoint, experts: Sequence[Checkpoint], *, rule: MatrixRule = 
     the factors of all tasks side by side in float64. InputError as of ``check``, or without a worker.
     """
     check(base, experts)
-    if workers < 1:
-        raise InputError(f"{workers} workers cannot merge anything; choose at least one.")
+    devices.check_workers(workers)
     single, double, matrices = 0, 0, 0
     for key, tensor in base.layout.items():
         parts, m, n = _matrices(rule, key, tensor)

@@ -40,6 +40,10 @@ class Session(Computing):
 
     workers: int = 1
 
+    def __post_init__(self) -> None:
+        """Raise InputError unless somebody works."""
+        devices.check_workers(self.workers)
+
     @contextmanager
     def over(self, function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Iterator[Result]]:
         """Provide the value for each item, in order, and show how far it is; workers end with the block."""

@@ -26,9 +26,6 @@ Array = npt.NDArray[np.float64]
 N_TASKS, INPUTS, HIDDEN, EMBED = 3, 4, 5, 3
 CLASSES = (2, 4, 3)
 IMAGES = (10, 7, 16)
-examples.register_profile("repeatable", derandomize=True, deadline=None)
-examples.load_profile("repeatable")
-
 SHORT = Settings(steps=5, batch=4)
 STILL = Settings(steps=1, learning_rate=0.0)
 

@@ -17,10 +17,10 @@ from foreign import HUB, refused, same, state
 from safetensors.torch import save_file
 from torch import Tensor
 
+from compendium.paths import ROOT
 from tsvlib import checkpoints, files
 from tsvlib.checkpoints import TensorInfo, open_checkpoint
 
-ROOT = Path(__file__).parents[1]
 # Prints by how many bytes the resident memory grows while all tensors are read, after two of them warmed up.
 READER = """
 import sys

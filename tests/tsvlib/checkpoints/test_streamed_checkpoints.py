@@ -17,11 +17,11 @@ from foreign import refused, same, state
 from safetensors import safe_open
 from torch import Tensor
 
+from compendium.paths import ROOT
 from tsvlib import checkpoints
 from tsvlib.checkpoints import TensorInfo, file_order, open_checkpoint
 from tsvlib.errors import InputError
 
-ROOT = Path(__file__).parents[1]
 RECIPE = {"method": "tsv_m", "alpha": 0.3, "inputs": {"β": "0a1b"}}
 # Writes half of a file, says so, and waits to be killed.
 WRITER = """

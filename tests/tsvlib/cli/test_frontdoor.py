@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 import small_models
 import torch
@@ -72,13 +71,14 @@ def test_what_is_offered_is_there_and_what_is_not_is_told() -> None:
 @pytest.mark.parametrize("name", ["plan", "merge", "compress", "expand", "interference", "spectra"])
 def test_the_command_line_has_the_defaults_of_the_functions(name: str) -> None:
     signature = inspect.signature(getattr(frontdoor, name)).parameters
-    options = {option.name: option for option in commands.cli.commands[name].params}
-    shared = [each for each in signature.values() if each.kind is each.KEYWORD_ONLY and each.name in options]
-    for each in (*shared, *inspect.signature(frontdoor.session_of).parameters.values()):
-        option = options[each.name]
-        assert isinstance(option, click.Option)
-        given = option.get_default(click.Context(commands.cli.commands[name]))
-        assert (given or None) == (each.default or None), each.name
+    command = commands.cli.commands[name]
+    required = [word for option in command.params if option.required for word in (option.opts[0], "a.safetensors")]
+    given = command.make_context(name, required).params
+    shared = [each for each in signature.values() if each.kind is each.KEYWORD_ONLY and each.name in given]
+    defaults = {
+        each.name: each.default for each in (*shared, *inspect.signature(frontdoor.session_of).parameters.values())
+    }
+    assert {name: given[name] for name in defaults} == defaults
 
 
 def test_files_in_memory_and_on_the_command_line_agree(files: tuple[str, list[str]]) -> None:

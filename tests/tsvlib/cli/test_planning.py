@@ -7,20 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
+from compendium.paths import ROOT
 from tsvlib.checkpoints import Checkpoint, open_checkpoint
 from tsvlib.cli import planning
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import MatrixRule
 
-SHIPPED = Path(__file__).parents[1] / "data" / "mini" / "weights" / "mini-b32.safetensors"
-
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
+SHIPPED = ROOT / "data" / "mini" / "weights" / "mini-b32.safetensors"
 
 
 def state() -> dict[str, Tensor]:
@@ -126,7 +124,7 @@ def test_more_experts_take_more_and_more_workers_less_time(experts: int, workers
 
 def test_workers_are_needed(tmp_path: Path) -> None:
     base = opened(tmp_path, "base")
-    with pytest.raises(InputError, match=r"^0 workers cannot merge anything; choose at least one"):
+    with pytest.raises(InputError, match=r"^0 workers cannot work; choose at least one"):
         planning.plan(base, [base, base], workers=0)
 
 

@@ -82,11 +82,12 @@ def test_unsuitable_experts_are_named(
     refused(tmp_path, sentence, [command, "--base", base, *named, *place], capsys)
 
 
+UNSOUND = r"expert2\.safetensors: the file is no complete and sound safetensors file"
 DAMAGES = {
-    "truncated": (lambda content: content[:-3], r"expert2\.safetensors: the file is truncated"),
-    "header": (lambda content: b"\x20" + content[1:], r"expert2\.safetensors: the header is not sound JSON"),
-    "empty": (lambda content: b"", r"expert2\.safetensors: the file is truncated"),
-    "foreign": (lambda content: b"GIF89a" + bytes(100), r"expert2\.safetensors: the file is truncated or not"),
+    "truncated": (lambda content: content[:-3], UNSOUND),
+    "header": (lambda content: b"\x20" + content[1:], UNSOUND),
+    "empty": (lambda content: b"", UNSOUND),
+    "foreign": (lambda content: b"GIF89a" + bytes(100), UNSOUND),
 }
 
 
@@ -152,7 +153,7 @@ def test_damaged_and_foreign_factors_are_refused(models, tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"damaged.*compress the expert again"):
         workflows.expand(Inputs(base, []), factors, out, 1.0, Session())
     factors.write_bytes(content[:-5])
-    with pytest.raises(InputError, match="truncated"):
+    with pytest.raises(InputError, match="complete and sound"):
         workflows.expand(Inputs(base, []), factors, out, 1.0, Session())
     assert not out.exists()
 

@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import oracles
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -21,36 +22,17 @@ from tsvlib.layers import Computing, MemorySuite
 from tsvlib.methods import METHODS, named, ties
 from tsvlib.taskvectors import MatrixRule
 
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
-
 Array = npt.NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
 SHAPES = {"in_proj_weight": (18, 7), "proj": (6, 9), "bias": (5,), "scale": ()}
 
 
 def experts(n_tasks: int, seed: int) -> list[dict[str, Tensor]]:
-    random = torch.Generator().manual_seed(seed)
-    return [{key: torch.randn(s, generator=random) for key, s in SHAPES.items()} for _ in range(n_tasks)]
+    return oracles.task_vectors(SHAPES, n_tasks, seed, torch.float32)
 
 
 def flat(vector: dict[str, Tensor]) -> Array:
     return torch.cat([vector[key].reshape(-1) for key in SHAPES]).double().numpy()
-
-
-def yadav(vectors: Array, share: float, mean: bool) -> Array:
-    """Transcribe Algorithm 1 of TIES on whole task vectors, one row per task, which have no equal magnitudes."""
-    trimmed = np.zeros_like(vectors)
-    for row, vector in zip(trimmed, vectors, strict=True):
-        kept = np.argsort(-np.abs(vector))[: int(share * len(vector))]
-        row[kept] = vector[kept]
-    elected = np.sign(trimmed.sum(0))
-    merged = np.zeros(vectors.shape[1])
-    for p in range(vectors.shape[1]):
-        agreeing = [row[p] for row in trimmed if row[p] != 0 and np.sign(row[p]) == elected[p]]
-        if agreeing:
-            merged[p] = np.mean(agreeing) if mean else np.sum(agreeing)
-    return merged
 
 
 @pytest.mark.parametrize("mean", [True, False])
@@ -60,7 +42,7 @@ def test_ties_is_its_papers_algorithm_on_whole_task_vectors(mean: bool, n_tasks:
     suite = MemorySuite(vectors)
     function = (ties.ties if mean else ties.ties_sum)(suite)
     found = {key: merging.update(function, suite, key) for key in SHAPES}
-    expected = yadav(np.stack([flat(vector) for vector in vectors]), 0.2, mean)
+    expected = oracles.ties(np.stack([flat(vector) for vector in vectors]), 0.2, mean)
     np.testing.assert_allclose(flat(found), expected, rtol=1e-6, atol=1e-7)
 
 
@@ -85,7 +67,7 @@ def test_each_task_has_a_threshold_of_its_own_also_behind_an_expert_that_changed
     least = ties.thresholds(MemorySuite(vectors), 0.2)
     for vector, threshold in zip(vectors, least, strict=True):
         assert threshold == np.sort(np.abs(flat(vector)))[::-1][int(0.2 * flat(vector).size) - 1]
-    expected = yadav(np.stack([flat(vector) for vector in vectors]), 0.2, mean=True)
+    expected = oracles.ties(np.stack([flat(vector) for vector in vectors]), 0.2, mean=True)
     found = merging.merged_update(METHODS["ties"], vectors)
     np.testing.assert_allclose(flat(found), expected, rtol=1e-6)
 

@@ -2,16 +2,17 @@
 """TALL masks, Consensus TA and masked experts: the formulas of Wang et al., and files that come back as they were."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import oracles
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from test_baselines import SHAPES, experts, flat, yadav
+from torch import Tensor
 
 from tsvlib import merging
 from tsvlib.errors import InputError
@@ -20,13 +21,19 @@ from tsvlib.methods import METHODS, masks
 from tsvlib.methods.base import Method
 from tsvlib.taskvectors import TaskVector
 
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
-
 Array = npt.NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
+SHAPES = {"in_proj_weight": (18, 7), "proj": (6, 9), "bias": (5,), "scale": ()}
 NAMES = ("a", "b", "c")
 MIXED = [0.2, 0.6, 0.4]
+
+
+def experts(n_tasks: int, seed: int) -> list[dict[str, Tensor]]:
+    return oracles.task_vectors(SHAPES, n_tasks, seed, torch.float32)
+
+
+def flat(vector: Mapping[str, Tensor]) -> Array:
+    return torch.cat([vector[key].reshape(-1) for key in SHAPES]).double().numpy()
 
 
 def consensus(lambdas: Sequence[float]) -> Method:
@@ -106,7 +113,7 @@ def packed(seed: int) -> tuple[list[dict[str, torch.Tensor]], masks.Masked]:
 @given(seeds)
 def test_masked_experts_are_the_update_of_ties_where_their_masks_say_so(seed: int) -> None:
     vectors, found = packed(seed)
-    shared = yadav(rows(vectors), 0.2, mean=False)
+    shared = oracles.ties(rows(vectors), 0.2, mean=False)
     chosen = wang(rows(vectors), shared, MIXED)
     for number, name in enumerate(NAMES):
         np.testing.assert_allclose(flat(found.expert(name)), shared * chosen[number], rtol=1e-5, atol=1e-6)
