@@ -1,12 +1,11 @@
 # The paper's table of contents: which notebook makes which file from which.
 # PROFILE chooses the size (smoke, mini), OUT another folder for everything that is written, JOBS how many notebooks run
-# side by side: most of them wait for one CPU at times.
+# side by side: most of them wait for one CPU at times; LAB are options of JupyterLab's own, for example --no-browser.
 PROFILE ?= mini
 VENV ?= .venv
 THREADS ?= 2
 JOBS ?= 2
 FURTHER_SEEDS ?= 0
-# Options of JupyterLab's own, for example --no-browser.
 LAB ?=
 
 C := notebooks/compendium
@@ -30,7 +29,6 @@ MADE += $(2)
 $(2) $(N)/$(1).ipynb &: notebooks/$(1).py $(3) $(4) $(if $(5),| $(5))
 	$$(working) run $$< -p profile=$(PROFILE)$(if $(and $(FURTHER),$(filter notebooks/$(1).py,$(SEEDED))), -p further_seeds=$(FURTHER_SEEDS))
 endef
-SEEDED := $(shell grep -l '^further_seeds = ' notebooks/*.py)
 
 # The code, by what it is for.
 WORLD := $(wildcard $(C)/worlds/*.py $(C)/worlds/datasets/*.py)
@@ -39,7 +37,8 @@ STUDY := $(METHOD) $(wildcard $(C)/study/*.py)
 TABLES_OF := $(C)/paper/tables.py
 JUDGE := $(TABLES_OF) $(C)/paper/claims.py
 DRAW := $(addprefix $(C)/paper/,plotting.py tsv.mplstyle tables.py)
-PRINT := $(DRAW) $(C)/published.py $(wildcard data/published/*.csv) $(addprefix $(C)/paper/,claims.py audit.py requirements.py)
+PUBLISHED := $(C)/published.py $(wildcard data/published/*.csv)
+PRINT := $(PUBLISHED) $(JUDGE) $(addprefix $(C)/paper/,audit.py requirements.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
 
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
@@ -62,18 +61,18 @@ $(eval $(call chapter,12_interference,$(call table,interference procrustes),$(EX
 $(eval $(call chapter,13_merge,$(call table,merge),$(EXPERTS_SEEN),$(STUDY) $(JUDGE)))
 $(eval $(call chapter,14_compress,$(call table,compress),$(EXPERTS_SEEN),$(STUDY) $(JUDGE)))
 $(eval $(call chapter,15_ablation,$(call table,ablation),$(AFTER_MERGE),$(STUDY) $(JUDGE)))
-$(eval $(call chapter,16_alpha,$(call table,alpha alpha_search),$(EXPERTS_SEEN),$(STUDY) $(PRINT),$(AFTER_MERGE)))
-$(eval $(call chapter,17_test_time,$(call table,test_time),$(EXPERTS_SEEN),$(STUDY) $(DRAW)))
+$(eval $(call chapter,16_alpha,$(call table,alpha alpha_search),$(EXPERTS_SEEN),$(STUDY) $(PUBLISHED) $(JUDGE),$(AFTER_MERGE)))
+$(eval $(call chapter,17_test_time,$(call table,test_time),$(EXPERTS_SEEN),$(STUDY) $(TABLES_OF)))
 $(eval $(call chapter,18_similarity,$(call table,similarity),$(EXPERTS_SEEN),$(STUDY),$(AFTER_MERGE)))
 $(eval $(call chapter,19_confusion,$(call table,confusion),$(AFTER_MERGE),$(STUDY)))
-$(eval $(call chapter,20_fig_spectra,$(call figure,spectra),$(call table,spectra),$(PRINT)))
+$(eval $(call chapter,20_fig_spectra,$(call figure,spectra),$(call table,spectra),$(DRAW) $(PRINT)))
 $(eval $(call chapter,21_fig_interference,$(call figure,interference_blocks interference_matrices procrustes),$(call table,interference procrustes),$(DRAW)))
-$(eval $(call chapter,22_fig_scaling,$(call figure,scaling),$(call table,merge),$(PRINT)))
+$(eval $(call chapter,22_fig_scaling,$(call figure,scaling),$(call table,merge),$(DRAW) $(PRINT)))
 $(eval $(call chapter,23_fig_radar,$(call figure,radar),$(call table,merge compress),$(DRAW)))
 $(eval $(call chapter,24_fig_spectra_tasks,$(call figure,spectra_tasks),$(call table,spectra),$(DRAW)))
-$(eval $(call chapter,25_fig_alpha,$(call figure,alpha),$(call table,alpha),$(PRINT)))
+$(eval $(call chapter,25_fig_alpha,$(call figure,alpha),$(call table,alpha),$(DRAW) $(PRINT)))
 $(eval $(call chapter,26_fig_similarity,$(call figure,similarity),$(call table,similarity),$(DRAW)))
-$(eval $(call chapter,27_fig_interference_accuracy,$(call figure,interference_accuracy),$(call table,interference merge),$(PRINT)))
+$(eval $(call chapter,27_fig_interference_accuracy,$(call figure,interference_accuracy),$(call table,interference merge),$(DRAW) $(PRINT)))
 $(eval $(call chapter,28_fig_storage,$(call figure,storage),$(call table,spectra compress),$(DRAW)))
 $(eval $(call chapter,29_fig_confusion,$(call figure,confusion),$(call table,confusion),$(DRAW)))
 $(eval $(call chapter,30_tab_merge,$(call printed,merge),$(call table,merge),$(PRINT)))

@@ -40,7 +40,7 @@ def measured(command: Sequence[str], threads: int) -> Measured:
 
 
 def _environment(threads: int) -> Mapping[str, str]:
-    folders = [str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    folders = [str(paths.ROOT), str(paths.ROOT / "notebooks"), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": str(threads)}
 
 

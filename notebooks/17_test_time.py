@@ -21,7 +21,7 @@ import math
 import pandas as pd
 
 from compendium import profiles, provenance
-from compendium.paper import plotting, results, tables
+from compendium.paper import results, tables
 from compendium.study import adaptation, runs, studies
 from compendium.worlds import datasets
 from tsvlib import progress
@@ -37,7 +37,7 @@ from tsvlib import progress
 
 # %%
 print(adaptation.PROTOCOL)
-starts = {plotting.METHOD_STYLE[name].title: start for name, start in studies.STARTS.items()}
+starts = {tables.TITLES[name]: start for name, start in studies.STARTS.items()}
 pd.Series(starts, name="start").to_frame()
 
 # %% [markdown]

@@ -18,7 +18,7 @@ profile = "mini"  # smoke or mini: whose results are printed
 import pandas as pd
 
 from compendium import profiles, provenance, published
-from compendium.paper import claims, plotting, results, tables
+from compendium.paper import claims, results, tables
 
 # %% [markdown]
 # Where a backbone was fine-tuned with several seeds, accuracies carry their standard deviation over whole runs. TIES
@@ -27,7 +27,7 @@ from compendium.paper import claims, plotting, results, tables
 # %%
 settings = profiles.load(profile)
 frame = results.load("merge", profile)
-title = {name: style.title for name, style in plotting.METHOD_STYLE.items()}
+title = tables.TITLES
 merging = {name: title[name] for name in ("weight_averaging", "task_arithmetic", "consensus_ta", "tsv_m")}
 more = {name: f"{title[name]} (not in Table 2)" for name in ("ties", "iso_c")}
 references = {name: title[name] for name in ("zero_shot", "individual")}

@@ -18,7 +18,7 @@ profile = "mini"  # smoke or mini: whose results are printed
 import pandas as pd
 
 from compendium import profiles, provenance, published
-from compendium.paper import plotting, results, tables
+from compendium.paper import results, tables
 
 # %% [markdown]
 # TSV-C keeps one over the number of tasks of each task vector's singular components; alpha is 1 and nothing is tuned.
@@ -27,7 +27,7 @@ from compendium.paper import plotting, results, tables
 # %%
 settings = profiles.load(profile)
 frame = results.load("compress", profile)
-methods = {name: plotting.METHOD_STYLE[name].title for name in ("individual", "tall_mask_ties", "tsv_c")}
+methods = {name: tables.TITLES[name] for name in ("individual", "tall_mask_ties", "tsv_c")}
 table = tables.accuracy_table(frame, settings, methods)
 table.T
 

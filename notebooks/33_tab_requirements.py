@@ -16,7 +16,7 @@ profile = "mini"  # smoke or mini: in whose folder the table is printed
 
 # %%
 from compendium import provenance, published
-from compendium.paper import plotting, requirements, results
+from compendium.paper import requirements, results, tables
 
 # %% [markdown]
 # Every method of this library declares what it requires where it is defined. Methods that only the paper has are
@@ -24,7 +24,7 @@ from compendium.paper import plotting, requirements, results
 # takes; TSV-M does without, because alpha = 1 serves, although Table 2 chooses its alpha as well, here as in the paper.
 
 # %%
-titles = {name: style.title for name, style in plotting.METHOD_STYLE.items()}
+titles = tables.TITLES
 paper = published.load("requirements")
 table = requirements.table(paper, titles)
 table

@@ -17,7 +17,7 @@ profile = "mini"  # smoke or mini: whose results are printed
 import pandas as pd
 
 from compendium import profiles, provenance, published
-from compendium.paper import plotting, results, tables
+from compendium.paper import results, tables
 
 # %% [markdown]
 # The merged models without adaptation are those of Table 2: same backbone, same suite, first seed. Their alpha was
@@ -30,7 +30,7 @@ frame = pd.concat([results.load("merge", profile), results.load("test_time", pro
 frame = frame[(frame.backbone == backbone.name) & (frame.n_tasks == n_tasks) & (frame.seed == backbone.seeds[0])]
 rows = tables.summary(frame)
 methods = ("task_arithmetic", "adamerging", "tsv_m", "tsv_m_adapted")
-titles = {name: plotting.METHOD_STYLE[name].title for name in methods}
+titles = {name: tables.TITLES[name] for name in methods}
 paper = published.load("test_time").set_index("method").percent
 
 # %% [markdown]

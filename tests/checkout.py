@@ -51,11 +51,16 @@ def changes(folder: Path) -> list[str]:
     return git(folder, "status", "--porcelain", "--untracked-files=all").splitlines()
 
 
+def roots(folder: Path = paths.ROOT) -> str:
+    """Return where Python finds both packages of a checkout, as it wants to be told."""
+    return os.pathsep.join([str(folder), str(folder / "notebooks")])
+
+
 def surroundings(folder: Path, **more: str) -> Mapping[str, str]:
     """Return the environment for a process that shall use the copy and nothing that a test or make has set."""
     ours = ("MAKE", "MFLAGS", "TSV_", "COV_", "PYTEST_", "JUPYTER_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, "PYTHONPATH": str(folder), **more}
+    return {**kept, "PYTHONPATH": roots(folder), **more}
 
 
 def run(folder: Path, *command: str, **more: str) -> "subprocess.CompletedProcess[str]":

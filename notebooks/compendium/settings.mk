@@ -35,6 +35,8 @@ N := $(OUT)/notebooks$(if $(filter-out mini,$(PROFILE)),/$(PROFILE))
 EXPERTS := $(CACHE)/$(PROFILE)/experts$(FURTHER).json
 FIRST_SUITE := $(CACHE)/$(PROFILE)/experts-first_suite.json
 PYTHON := $(VENV)/bin/python
+# The notebooks that take further seeds.
+SEEDED := $(shell grep -l '^further_seeds = ' notebooks/*.py)
 
 # One place for everything that could change a number, and for folders that tools would make in the home directory.
 export PYTHONPATH := $(CURDIR):$(CURDIR)/notebooks

@@ -6,7 +6,6 @@ options override.
 """
 
 import gc
-import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,21 +16,11 @@ from typing import Any, Unpack
 import click
 
 from tsvlib import files
-from tsvlib.cli import exits, frontdoor
+from tsvlib.cli import exits, frontdoor, options
 from tsvlib.cli.frontdoor import Options
-from tsvlib.errors import InputError
 
 PROGRAM = "tsvlib"
-CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
-METHODS = (
-    "tsv-m, tsv-m-eigen, low-rank, interference-reduction, task-arithmetic, weight-averaging, consensus-ta, ties or "
-    "iso-c"
-)
-_REPLACED = "an older one is replaced when all is done"
 _AFTER_A_STOP = "nothing was written, and the same command starts again."
-_RANK = "Components to keep of each matrix: a share (1/8 or 0.1), a number (64) or energy=0.99."
-_PATH = click.Path(path_type=Path)
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,97 +33,20 @@ def cli() -> None:
     """Task Singular Vectors on checkpoints of your own."""
 
 
-def _command(function: Callable[..., Any], example: str, *options: Decorator) -> Callable[..., Any]:
+def _command(function: Callable[..., Any], example: str, *own: options.Decorator) -> Callable[..., Any]:
     """Make a command of a function, with its own options first and those of computing last."""
-    for option in (*options, *_COMPUTING)[::-1]:
+    for option in (*own, *options.COMPUTING)[::-1]:
         function = option(function)
     name = function.__name__.strip("_")
     return cli.command(name, epilog=f"Example: {PROGRAM} {name} {example}")(function)
 
 
-def _default(function: Callable[..., Any], name: str) -> Any:
-    return inspect.signature(function).parameters[name].default
-
-
-def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> Path | None:
-    """Take defaults from the recipe of a file, and remember its digest."""
-    if file is None:
-        return None
-    from tsvlib import checkpoints
-
-    remedy = "name a file that this command wrote"
-    recipe = checkpoints.recipe(file, remedy)
-    if recipe.get("command") != context.info_name:
-        raise InputError(f"{file}: it was not made by `{context.info_name}`; name a file that was.")
-    named = recipe["arguments"]
-    context.default_map = named | {"experts": named.get("expert")}
-    context.obj = checkpoints.digest(file, remedy)
-    return file
-
-
-_BASE = click.option("--base", type=_PATH, required=True, help=f"The model before fine-tuning: {CHECKPOINT}.")
-_EXPERTS = click.option(
-    "--expert",
-    "experts",
-    type=_PATH,
-    multiple=True,
-    required=True,
-    help="A fine-tuned model; repeat it for every expert.",
-)
-_EXPERT = click.option("--expert", type=_PATH, multiple=True, required=True, help="A fine-tuned model; once.")
-_FACTORS = click.option("--factors", type=_PATH, required=True, help="A file that `compress` made.")
-_WEIGHTS = click.option("--out", type=_PATH, required=True, help=f"The file to write, *.safetensors; {_REPLACED}.")
-_TABLE = click.option("--out", type=_PATH, required=True, help=f"The file to write, *.csv; {_REPLACED}.")
-_RECIPE = click.option(
-    "--recipe",
-    type=_PATH,
-    is_eager=True,
-    callback=_follow,
-    help="A file written earlier: take inputs and settings from it, where they are not given here.",
-)
-_ALPHA = click.option(
-    "--alpha", type=float, default=_default(frontdoor.merge, "alpha"), help="How much of the update to add."
-)
-_TYPE = click.option(
-    "--dtype",
-    default=_default(frontdoor.merge, "dtype"),
-    help="Type of all weights in the file: float64, float32, float16, bfloat16, or base for those of the base.",
-)
-_COMPUTING = (
-    click.option(
-        "--split-qkv", is_flag=True, help="Take attention weights that hold q, k and v in one as three matrices."
-    ),
-    click.option(
-        "--convolutions", is_flag=True, help="Take convolution kernels as matrices, a row per output channel."
-    ),
-    click.option(
-        "--device",
-        default=_default(frontdoor.session_of, "device"),
-        help="auto (a CUDA GPU if there is one, else the CPU), cpu, cuda or mps.",
-    ),
-    click.option(
-        "--workers",
-        type=click.IntRange(min=1),
-        show_default="as many as CPUs, 1 on a GPU",
-        help="Matrices to work on at once; changes no bit.",
-    ),
-    click.option("--store", type=_PATH, help="A folder to keep decompositions in for the next command."),
-    click.option(
-        "--store-limit",
-        type=click.FloatRange(min=0, min_open=True),
-        default=frontdoor.STORE_LIMIT,
-        metavar="GB",
-        help="Size of that folder; what was not used for longest goes.",
-    ),
-)
-
-
-def _plan(base: Path, experts: tuple[Path, ...], **options: Unpack[Options]) -> None:
+def _plan(base: Path, experts: tuple[Path, ...], **how: Unpack[Options]) -> None:
     """Check from the headers alone whether experts fit, and estimate time and memory.
 
     That is what merging them takes. Nothing is written.
     """
-    _say(str(frontdoor.plan(base, experts, **options)))
+    _say(str(frontdoor.plan(base, experts, **how)))
 
 
 def _merge(
@@ -145,14 +57,14 @@ def _merge(
     method: str,
     alpha: float,
     dtype: str,
-    **options: Unpack[Options],
+    **how: Unpack[Options],
 ) -> None:
     """Merge experts, which were fine-tuned from one base, into one model.
 
     That is base + alpha * update. The whole models are never in memory.
     """
     with _telling(out, recipe) as done:
-        done(frontdoor.merge(base, experts, out, method=method, alpha=alpha, dtype=dtype, recipe=recipe, **options))
+        done(frontdoor.merge(base, experts, out, method=method, alpha=alpha, dtype=dtype, recipe=recipe, **how))
 
 
 def _compress(
@@ -162,7 +74,7 @@ def _compress(
     recipe: Path | None,
     rank: str,
     dtype: str,
-    **options: Unpack[Options],
+    **how: Unpack[Options],
 ) -> None:
     """Store one expert as the leading singular components of what fine-tuning changed (TSV-C).
 
@@ -171,26 +83,26 @@ def _compress(
     if len(expert) > 1:
         raise click.UsageError(f"compress takes one expert, and {len(expert)} are named; run it once for each.")
     with _telling(out, recipe) as done:
-        done(frontdoor.compress(base, expert[0], out, rank=rank, dtype=dtype, recipe=recipe, **options))
+        done(frontdoor.compress(base, expert[0], out, rank=rank, dtype=dtype, recipe=recipe, **how))
 
 
 def _expand(
-    base: Path, factors: Path, out: Path, recipe: Path | None, alpha: float, dtype: str, **options: Unpack[Options]
+    base: Path, factors: Path, out: Path, recipe: Path | None, alpha: float, dtype: str, **how: Unpack[Options]
 ) -> None:
     """Turn a file that `compress` made back into a checkpoint.
 
     That is base + alpha * task vector. The file says how matrices were taken, whatever is asked for here.
     """
     with _telling(out, recipe) as done:
-        done(frontdoor.expand(base, factors, out, alpha=alpha, dtype=dtype, recipe=recipe, **options))
+        done(frontdoor.expand(base, factors, out, alpha=alpha, dtype=dtype, recipe=recipe, **how))
 
 
-def _interference(base: Path, experts: tuple[Path, ...], out: Path, rank: str, **options: Unpack[Options]) -> None:
+def _interference(base: Path, experts: tuple[Path, ...], out: Path, rank: str, **how: Unpack[Options]) -> None:
     """Measure singular task interference (equation 6 of the paper) of every task matrix and write it as CSV.
 
     It is zero when tasks use directions of their own, and grows the more they share.
     """
-    frame = frontdoor.interference(base, experts, out, rank=rank, **options)
+    frame = frontdoor.interference(base, experts, out, rank=rank, **how)
     _say(f"Interference of {len(frame)} task matrices in {_table(out)}")
 
 
@@ -200,66 +112,66 @@ def _spectra(
     out: Path | None,
     listed: bool,
     clear: bool,
-    **options: Unpack[Options],
+    **how: Unpack[Options],
 ) -> None:
     """Decompose task matrices and write as CSV how many singular components hold their energy.
 
     With --list or --clear, look after a store of decompositions instead.
     """
     if listed or clear:
-        return _look_after_store(listed, clear, options)
+        return _look_after_store(listed, clear, how)
     if base is None or out is None or not experts:
         lacking = "--base" if base is None else "--expert" if not experts else "--out"
         raise click.UsageError(f"Missing option '{lacking}'.")
-    frame = frontdoor.spectra(base, experts, out, **options)
+    frame = frontdoor.spectra(base, experts, out, **how)
     return _say(f"Spectra of {len(frame)} task matrices in {_table(out)}")
 
 
 _TWO = "--base base.safetensors --expert cars.safetensors --expert svhn.safetensors"
 _METHOD = click.option(
-    "--method", default=_default(frontdoor.merge, "method"), help=f"How to combine experts: {METHODS}."
+    "--method", default=options.default(frontdoor.merge, "method"), help=f"How to combine experts: {options.METHODS}."
 )
-_command(_plan, _TWO, _BASE, _EXPERTS)
+_command(_plan, _TWO, options.BASE, options.EXPERTS)
 _command(
     _merge,
     f"{_TWO} --method tsv-m --alpha 1.0 --out merged.safetensors",
-    _BASE, _EXPERTS, _WEIGHTS, _RECIPE, _METHOD, _ALPHA, _TYPE,
+    options.BASE, options.EXPERTS, options.WEIGHTS, options.RECIPE, _METHOD, options.ALPHA, options.TYPE,
 )  # fmt: skip
 _command(
     _compress,
     "--base base.safetensors --expert cars.safetensors --rank 1/8 --out cars.tsvc.safetensors",
-    _BASE,
-    _EXPERT,
-    _WEIGHTS,
-    _RECIPE,
-    click.option("--rank", default=_default(frontdoor.compress, "rank"), help=_RANK),
+    options.BASE,
+    options.EXPERT,
+    options.WEIGHTS,
+    options.RECIPE,
+    click.option("--rank", default=options.default(frontdoor.compress, "rank"), help=options.RANK),
     click.option(
         "--dtype",
-        default=_default(frontdoor.compress, "dtype"),
+        default=options.default(frontdoor.compress, "dtype"),
         help="Type of singular vectors: float32, float64, float16 or bfloat16.",
     ),
 )
 _command(
     _expand,
     "--base base.safetensors --factors cars.tsvc.safetensors --out cars.safetensors",
-    _BASE, _FACTORS, _WEIGHTS, _RECIPE, _ALPHA, _TYPE,
+    options.BASE, options.FACTORS, options.WEIGHTS, options.RECIPE, options.ALPHA, options.TYPE,
 )  # fmt: skip
 _command(
     _interference,
     f"{_TWO} --out sti.csv",
-    _BASE,
-    _EXPERTS,
-    _TABLE,
-    click.option("--rank", default=_default(frontdoor.interference, "rank"), help=f"{_RANK} 1.0 is all."),
+    options.BASE,
+    options.EXPERTS,
+    options.TABLE,
+    click.option("--rank", default=options.default(frontdoor.interference, "rank"), help=f"{options.RANK} 1.0 is all."),
 )
 _command(
     _spectra,
     "--base base.safetensors --expert cars.safetensors --out spectra.csv",
-    click.option("--base", type=_PATH, help=f"The model before fine-tuning: {CHECKPOINT}."),
+    click.option("--base", type=options.PATH, help=f"The model before fine-tuning: {options.CHECKPOINT}."),
     click.option(
-        "--expert", "experts", type=_PATH, multiple=True, help="A fine-tuned model; repeat it for every expert."
+        "--expert", "experts", type=options.PATH, multiple=True, help="A fine-tuned model; repeat it for every expert."
     ),
-    click.option("--out", type=_PATH, help=f"The file to write, *.csv; {_REPLACED}."),
+    click.option("--out", type=options.PATH, help=f"The file to write, *.csv; {options.REPLACED}."),
     click.option("--list", "listed", is_flag=True, help="List what the folder of --store holds."),
     click.option("--clear", is_flag=True, help="Empty the folder of --store."),
 )
@@ -290,11 +202,11 @@ def _table(out: Path) -> str:
     return f"{out}: {out.stat().st_size:,} bytes, SHA-256 {files.sha256(out)[:12]}."
 
 
-def _look_after_store(listed: bool, clear: bool, options: Options) -> None:
-    folder = options.get("store")
+def _look_after_store(listed: bool, clear: bool, how: Options) -> None:
+    folder = how.get("store")
     if (listed and clear) or folder is None:
         raise click.UsageError("spectra takes either --list or --clear, and --store to name the folder.")
-    spectra = frontdoor.session_of(**options).spectra
+    spectra = frontdoor.session_of(**how).spectra
     assert spectra is not None
     if clear:
         return _say(f"{folder}: {spectra.clear() / 1e6:.1f} MB freed.")

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from compendium import paths
 from compendium.paper.results import write_text
+from compendium.paper.tables import TITLES
 from tsvlib.files import replacing
 
 FORMATS = ("pdf", "svg", "png")
@@ -27,23 +28,24 @@ class Style(NamedTuple):
 
 
 # Okabe and Ito's palette and then Tol's, which colour-blind readers can tell apart; one colour per method everywhere.
-METHOD_STYLE = {
-    "zero_shot": Style("Zero-shot", "#999999", "x", ""),
-    "individual": Style("Individual", "#000000", "D", "xx"),
-    "weight_averaging": Style("Weight averaging", "#56B4E9", "v", "//"),
-    "task_arithmetic": Style("Task arithmetic", "#E69F00", "s", "\\\\"),
-    "tsv_m": Style("TSV-M", "#D55E00", "o", ".."),
-    "tsv_m_eigen": Style("TSV-M, eigen form", "#F0E442", "P", "oo"),
-    "low_rank": Style("Low rank only", "#009E73", "<", "++"),
-    "interference_reduction": Style("Interference reduction only", "#CC79A7", ">", "**"),
-    "adamerging": Style("AdaMerging", "#AA4499", "8", ".."),
-    "tsv_m_adapted": Style("TSV-M + adaptation", "#661100", "X", "**"),
-    "tsv_c": Style("TSV-C", "#0072B2", "^", "--"),
-    "consensus_ta": Style("Consensus TA", "#44AA99", "p", "oo"),
-    "ties": Style("TIES", "#999933", "h", "//"),
-    "iso_c": Style("Iso-C", "#882255", "*", "xx"),
-    "tall_mask_ties": Style("TALL-Mask + TIES", "#332288", "d", "++"),
+_LOOKS = {
+    "zero_shot": ("#999999", "x", ""),
+    "individual": ("#000000", "D", "xx"),
+    "weight_averaging": ("#56B4E9", "v", "//"),
+    "task_arithmetic": ("#E69F00", "s", "\\\\"),
+    "tsv_m": ("#D55E00", "o", ".."),
+    "tsv_m_eigen": ("#F0E442", "P", "oo"),
+    "low_rank": ("#009E73", "<", "++"),
+    "interference_reduction": ("#CC79A7", ">", "**"),
+    "adamerging": ("#AA4499", "8", ".."),
+    "tsv_m_adapted": ("#661100", "X", "**"),
+    "tsv_c": ("#0072B2", "^", "--"),
+    "consensus_ta": ("#44AA99", "p", "oo"),
+    "ties": ("#999933", "h", "//"),
+    "iso_c": ("#882255", "*", "xx"),
+    "tall_mask_ties": ("#332288", "d", "++"),
 }
+METHOD_STYLE = {name: Style(TITLES[name], *look) for name, look in _LOOKS.items()}
 BACKBONE_STYLE = {
     "b32": Style("B/32", "#009E73", "o", ""),
     "b16": Style("B/16", "#CC79A7", "s", "//"),

@@ -17,7 +17,7 @@ OTHERS = {
     "adamerging": Needs(training=True, inputs=True),
     "tsv_m_adapted": Needs(training=True, inputs=True),
 }
-"""By the names of ``plotting.METHOD_STYLE``: methods that compress experts, or that train what merges them."""
+"""By the names of ``tables.TITLES``: methods that compress experts, or that train what merges them."""
 
 COLUMNS = {
     "training": "Extra training",

@@ -5,6 +5,17 @@ import pandas as pd
 
 from compendium import published
 from compendium.profiles import Profile
+from tsvlib.methods import METHODS
+
+TITLES = {method.name: method.title for method in METHODS.values()} | {
+    "zero_shot": "Zero-shot",
+    "individual": "Individual",
+    "adamerging": "AdaMerging",
+    "tsv_m_adapted": "TSV-M + adaptation",
+    "tsv_c": "TSV-C",
+    "tall_mask_ties": "TALL-Mask + TIES",
+}
+"""What readers know methods by: those that merge, and what stands beside them."""
 
 SETTING = ["backbone", "n_tasks", "method", "metric"]
 

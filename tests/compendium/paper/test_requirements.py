@@ -2,11 +2,11 @@
 """Table 1: declarations agree with the paper's, and nothing is left out or made up."""
 
 from compendium import published
-from compendium.paper import plotting, requirements
+from compendium.paper import requirements, tables
 from tsvlib.methods import METHODS
 from tsvlib.methods.base import Needs
 
-TITLES = {name: style.title for name, style in plotting.METHOD_STYLE.items()}
+TITLES = tables.TITLES
 
 
 def table():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checkout
 import pytest
 
 from compendium import commands, paths, profiles
@@ -54,7 +55,7 @@ def contents(output: Path) -> dict[str, str]:
 
 
 def run(code: str, output: Path) -> "subprocess.CompletedProcess[str]":
-    environment = os.environ | {"TSV_OUTPUT": str(output), "PYTHONPATH": str(paths.ROOT)}
+    environment = os.environ | {"TSV_OUTPUT": str(output), "PYTHONPATH": checkout.roots()}
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 
 

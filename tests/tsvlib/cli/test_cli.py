@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from compendium import paths
 from tsvlib import checkpoints, files, merging
-from tsvlib.cli import commands, frontdoor
+from tsvlib.cli import commands, frontdoor, options
 from tsvlib.methods import METHODS, named
 
 COMMANDS = ["plan", "merge", "compress", "expand", "interference", "spectra"]
@@ -76,7 +76,7 @@ def test_help_tells_in_a_clause_what_each_command_does(capsys: pytest.CaptureFix
 
 
 def test_help_names_every_method() -> None:
-    named = re.findall(r"[a-z-]{3,}", commands.METHODS)
+    named = re.findall(r"[a-z-]{3,}", options.METHODS)
     assert {name.replace("-", "_") for name in named} == METHODS.keys()
 
 
