@@ -110,6 +110,16 @@ def page(profile: str) -> None:
 
 
 @cli.command()
+def readme() -> None:
+    """Write the README's table of notebooks anew."""
+    from compendium import paths
+    from compendium.paper import readme, results
+
+    place = paths.ROOT / "README.md"
+    results.write_text(place, readme.renewed(place.read_text(encoding="utf-8")))
+
+
+@cli.command()
 @click.argument("left", type=_PATH)
 @click.argument("right", type=_PATH)
 def compare(left: Path, right: Path) -> int:

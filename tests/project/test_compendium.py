@@ -5,14 +5,15 @@ import ast
 import re
 import subprocess
 
-import jupytext
 import pytest
 from graph import calls, closure, files_of, imported_modules, rules
 
 from compendium import paths
-from compendium.paper import contents
+from compendium.paper import readme
+from tsvlib.errors import InputError
 
 ROOT = paths.ROOT
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 GRAPH = rules()
 LISTED = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -85,20 +86,27 @@ def test_links_lead_to_files_that_exist_or_that_make_makes(page):
 
 @each_notebook
 def test_the_readme_lists_the_notebook_with_what_it_writes(source):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = [line for line in readme.splitlines() if f"(notebooks/{source.stem}.ipynb)" in line]
+    rows = [line for line in README.splitlines() if f"(notebooks/{source.stem}.ipynb)" in line]
     assert len(rows) == 1
-    names = calls(source, "results", "save") | calls(source, "results", "load")
-    assert not names or any(f"(data/results/mini/{name}.csv)" in rows[0] for name in names)
-    stated = contents.header(jupytext.read(source).cells[0].source)["Run time"]
-    assert rows[0].endswith(f" | {contents.run_time(stated, 'mini').replace(' on 2 CPU cores', '')} |")
+    saved = {f"(data/results/mini/{name}.csv)" for name in calls(source, "results", "save")}
+    saved |= {f"(figures/mini/{name}.md)" for name in calls(source, "results", "save_table")}
+    saved |= {f"(figures/mini/{name}.svg)" for name in calls(source, "plotting", "save_figure", 1)}
+    assert {name for name in re.findall(r"\([^)]+\)", rows[0]) if "/mini/" in name} == saved
+
+
+def test_the_table_of_the_readme_is_that_of_the_notebooks():
+    assert readme.renewed(README) == README
+
+
+def test_a_readme_without_a_place_for_the_table_is_told():
+    with pytest.raises(InputError, match="is missing; put it back"):
+        readme.renewed("# A title")
 
 
 def test_the_readme_names_targets_that_exist_and_every_dependency():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     phony = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert set(re.findall(r"`make ([a-z]+)", readme)) <= phony
-    listed = readme.partition("## What it stands on")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`make ([a-z]+)", README)) <= phony
+    listed = README.partition("## What it stands on")[2].partition("\n## ")[0]
     for line in (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines():
         if wanted := re.match(r'    "([a-zA-Z_-]+)[><]=', line):
             assert re.search(rf"\b{wanted[1]}\b", listed), wanted[1]

@@ -135,6 +135,15 @@ def header(first_cell: str) -> dict[str, str]:
     return dict(re.findall(r"^\| *([A-Z][a-z ]+?) *\| *(.+?) *\|$", first_cell, re.MULTILINE))
 
 
+def files_in(row: str) -> list[str]:
+    """Return the files that a row of a notebook's header names, those in braces one by one.
+
+    >>> files_in("`figures/<profile>/{a,b}.{svg,png}`; the experts")
+    ['figures/<profile>/a.svg', 'figures/<profile>/a.png', 'figures/<profile>/b.svg', 'figures/<profile>/b.png']
+    """
+    return [file for pattern in re.findall(r"`([^`]+)`", row) for file in _expanded(pattern)]
+
+
 def run_time(row: str, profile: str) -> str:
     """Return what a notebook's row "Run time" says about a profile.
 
@@ -143,6 +152,12 @@ def run_time(row: str, profile: str) -> str:
     """
     parts = dict(part.split(": ", 1) for part in row.split("; ") if ": " in part)
     return parts.get(profile, row)
+
+
+def _expanded(pattern: str) -> list[str]:
+    head, brace, rest = pattern.partition("{")
+    choices, _, tail = rest.partition("}")
+    return [head + one + more for one in choices.split(",") for more in _expanded(tail)] if brace else [pattern]
 
 
 def _first_cell(notebook: Path, remedy: str) -> str:
@@ -167,8 +182,8 @@ def _result_tables(row: str) -> set[str]:
     >>> sorted(_result_tables("`data/results/<profile>/{merge,compress}.csv`, `data/published/claims.csv`"))
     ['compress', 'merge']
     """
-    found = re.findall(r"`(?:data/results/<profile>/)?(?:\{(.+?)\}|(\w+))\.csv", row)
-    return {name for pair in found for name in "".join(pair).split(",")}
+    files = [Path(file) for file in files_in(row) if file.endswith(".csv")]
+    return {file.stem for file in files if str(file.parent) in (".", "data/results/<profile>")}
 
 
 def _exhibit(stem: str, folder: Path, remedy: str) -> Figure | Table | None:
