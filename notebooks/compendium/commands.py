@@ -49,7 +49,8 @@ def run(notebook: Path, parameters: tuple[str, ...]) -> int:
     except runner.NotebookError as error:
         tell(str(error))
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        stop.add_note(notebook.stem)
         # The event loop would report that the kernel, which has just been stopped, is dead.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise

@@ -7,6 +7,7 @@ Only what Python executes counts: neither comments, docstrings and the prose of 
 import ast
 import hashlib
 import re
+from collections.abc import Iterator
 from importlib.util import resolve_name
 from itertools import accumulate
 from pathlib import Path
@@ -59,13 +60,23 @@ def _cells(notebook: Path, *, parameters: bool) -> list[str]:
 def _imported(tree: ast.AST, package: str) -> set[str]:
     """Return everything that may be a module among what is imported, with the packages that it lies in."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in _executed(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             start = resolve_name("." * node.level + (node.module or ""), package)
             found |= {f"{start}.{alias.name}" for alias in node.names}
     return {part for name in found for part in accumulate(name.split("."), "{}.{}".format)}
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield all nodes but those that only a type checker sees."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            waiting.extend(ast.iter_child_nodes(node))
 
 
 def _file(module: str) -> Path | None:

@@ -123,5 +123,5 @@ def test_what_computes_a_table_is_neither_the_page_nor_the_command_line(notebook
     sourcecode.digest(notebook)
     folders = (paths.ROOT / "tsvlib", paths.ROOT / "notebooks" / "compendium")
     files = {file.stem for folder in folders for file in folder.rglob("*.py") if file.read_bytes() in parsed}
-    assert {"studies", "merging", "linalg", "training"} <= files
-    assert not files & {"page", "contents", "sheets", "commands", "runner"}
+    assert {"runs", "merging", "linalg", "training"} <= files
+    assert not files & {"page", "contents", "sheets", "commands", "frontdoor", "runner"}

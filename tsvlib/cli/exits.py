@@ -48,7 +48,9 @@ def run(
     except KeyboardInterrupt as stop:
         number = stop.args[0] if stop.args else signal.SIGINT
         how = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
-        return _told(tell, f"{how}; {after_a_stop}", 128 + number)
+        # A note says what was stopped, where several things run side by side.
+        what = "".join(f"{note}: " for note in getattr(stop, "__notes__", ()))
+        return _told(tell, f"{what}{how}; {after_a_stop}", 128 + number)
     except InputError as error:
         return _told(tell, str(error), 1)
     except OSError as error:

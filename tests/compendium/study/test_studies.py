@@ -139,7 +139,8 @@ def test_consensus_takes_the_lambda_of_each_task(run: runs.Run, monkeypatch: pyt
     rows = studies.consensus(run, 3)
     assert pick(rows, "lambda", "consensus_ta") == given
     assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
-    update = merging.merged_update(masks.consensus([0.6, 0.2, 0.5]), list(run.task_vectors.values())[:3])
+    consensus = dataclasses.replace(METHODS["consensus_ta"], bind=masks.consensus([0.6, 0.2, 0.5]))
+    update = merging.merged_update(consensus, list(run.task_vectors.values())[:3])
     state = update.apply(run.evaluator.base, pick(rows, "alpha", "consensus_ta")["all"])
     assert pick(rows, "accuracy", "consensus_ta") == run.evaluator.accuracies(state, datasets.suite(3), "test")
 
@@ -269,6 +270,6 @@ def test_adaptation_reads_no_test_image_and_no_label(run: runs.Run, monkeypatch:
 def test_adaptation_does_not_depend_on_the_number_of_workers(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for workers in (1, 2):
-        monkeypatch.setattr(studies, "_workers", lambda workers=workers: workers)
+        monkeypatch.setattr(studies, "workers", lambda workers=workers: workers)
         found.append([row for rows in studies.adapted(run, 2, BRIEF) for row in rows])
     assert found[0] == found[1]
