@@ -145,8 +145,8 @@ def test_a_wrong_command_is_one_sentence(notebook, earlier, capsys, parameter, s
 @pytest.mark.parametrize("name", ["notebooks/99_nothing.py", "notebooks/99_nothing.ipynb", "README.md", "notebooks"])
 def test_an_unknown_notebook_is_one_sentence(capsys, name):
     assert commands.main(["run", name]) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith(f"Error: {name.replace('.ipynb', '.py')}: there is no such notebook; choose one of 00_tour, ")
+    said = capsys.readouterr().err.splitlines()[-1].removeprefix("Error: ")
+    assert said.startswith(f"{name.replace('.ipynb', '.py')}: there is no such notebook; choose one of 00_tour, ")
 
 
 def test_the_name_of_the_executed_copy_means_its_source(notebook, tmp_path):
