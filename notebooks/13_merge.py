@@ -22,7 +22,6 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import claims, results, tables
 from compendium.study import runs, studies
-from tsvlib import progress
 from tsvlib.methods import METHODS
 
 # %% [markdown]
@@ -50,15 +49,10 @@ pd.DataFrame(
 # %%
 settings = profiles.load(profile).with_further_seeds(further_seeds)
 rows = []
-n_runs = sum(len(backbone.seeds) for backbone in settings.backbones)
-with progress.track(n_runs * len(settings.suites), "merging") as bar:
-    for run in runs.of(settings):
-        first = run.seed == run.evaluator.backbone.seeds[0]
-        for n_tasks in settings.suites:
-            rows += studies.references(run, n_tasks) + studies.consensus(run, n_tasks)
-            for method in methods + once * first:
-                rows += studies.merge(run, n_tasks, method)
-            bar.update()
+for run, n_tasks in runs.cells(settings, "merging"):
+    rows += studies.references(run, n_tasks) + studies.consensus(run, n_tasks)
+    for method in methods + once * (run.seed == run.evaluator.backbone.seeds[0]):
+        rows += studies.merge(run, n_tasks, method)
 
 # %% [markdown]
 # Rows hold the test accuracy of every task, the mean normalised accuracy, and for each search the alpha, its score on
@@ -110,7 +104,7 @@ leads.round(1).rename_axis(columns="TSV-M's lead over")
 largest = frame[(frame.n_tasks == max(settings.suites)) & (frame.metric == "accuracy")]
 merged = largest[largest.method.isin(checkpoints.method)].value.mean()
 assert leads.notna().all(axis=None)
-assert len(leads) == n_runs * len(settings.suites)
+assert len(leads) == sum(len(backbone.seeds) for backbone in settings.backbones) * len(settings.suites)
 assert max(settings.suites) < settings.tasks or abs(merged - checkpoints.value.mean()) < 1e-5
 assert frame.value.notna().all()
 print(provenance.versions_line())

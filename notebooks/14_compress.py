@@ -22,7 +22,6 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import claims, results, tables
 from compendium.study import runs, studies
-from tsvlib import progress
 
 # %% [markdown]
 # ## Compress and measure
@@ -33,12 +32,8 @@ from tsvlib import progress
 # %%
 settings = profiles.load(profile).with_further_seeds(further_seeds)
 rows = []
-n_runs = sum(len(backbone.seeds) for backbone in settings.backbones)
-with progress.track(n_runs * len(settings.suites), "compressing") as bar:
-    for run in runs.of(settings):
-        for n_tasks in settings.suites:
-            rows += studies.compressed(run, n_tasks) + studies.masked(run, n_tasks)
-            bar.update()
+for run, n_tasks in runs.cells(settings, "compressing"):
+    rows += studies.compressed(run, n_tasks) + studies.masked(run, n_tasks)
 
 # %% [markdown]
 # Bytes count the values of all task vectors of a suite as they are stored: whole or as factors in float32, or as one

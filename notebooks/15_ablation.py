@@ -20,7 +20,6 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import claims, results, tables
 from compendium.study import runs, studies
-from tsvlib import progress
 from tsvlib.methods import METHODS
 
 # %% [markdown]
@@ -45,12 +44,9 @@ pd.DataFrame(
 # %%
 settings = profiles.load(profile).first_seeds()
 rows = []
-with progress.track(len(settings.backbones) * len(settings.suites) * len(methods), "merging") as bar:
-    for run in runs.of(settings):
-        for n_tasks in settings.suites:
-            for method in methods:
-                rows += studies.merge(run, n_tasks, method)
-                bar.update()
+for run, n_tasks in runs.cells(settings, "merging"):
+    for method in methods:
+        rows += studies.merge(run, n_tasks, method)
 
 # %% [markdown]
 # Rows are those of notebook 13, and so are their tolerances.

@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tsvlib.linalg import Factors
+
 Array = npt.NDArray[np.float64]
 
 
@@ -20,6 +22,12 @@ def orthonormal(rows: int, columns: int, seed: int) -> Tensor:
     """Return a float64 matrix with orthonormal columns."""
     q: Tensor = torch.linalg.qr(matrix(rows, columns, seed)).Q
     return q
+
+
+def flipped(factors: Factors, seed: int) -> Factors:
+    """Return the same matrix with other signs of singular vectors."""
+    signs = matrix(1, len(factors.s), seed).sign()
+    return Factors(factors.u * signs, factors.s, factors.vh * signs.T)
 
 
 def task_vectors(

@@ -47,18 +47,20 @@ def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> li
     """Return STI of the first task matrices of one layer, as many as each of ``suites`` says.
 
     Where components outnumber the short side, what several suites share is computed once. Fewer components may have far
-    less in common than they are strong, and are compared one by one, in float64. InputError for a suite of no task, or
-    of more than there are.
+    less in common than they are strong, and are compared one by one, in float64. No task at all disturbs none.
+    InputError for a suite of more than there are.
     """
-    if strays := [size for size in suites if not 1 <= size <= len(factors)]:
+    if strays := [size for size in suites if not 0 <= size <= len(factors)]:
         raise InputError(f"a suite of {strays[0]} cannot be taken from {len(factors)} task matrices; choose another.")
+    if not factors:
+        return [Interference(0.0, 0.0) for _ in suites]
     row, exponent = scaled(torch.cat([plain(f.s) for f in factors])[None])
     values = torch.split(row[0], [len(f.s) for f in factors])
     units = [Factors(plain(f.u), s, plain(f.vh)) for f, s in zip(factors, values, strict=True)]
     short = min(len(units[0].u), units[0].vh.shape[1])
     many = [size for size in suites if sum(len(s) for s in values[:size]) > short]
     columns = dict(zip(many, _of_many(units, many), strict=True)) if many else {}
-    columns |= {size: _of_few(units[:size]) for size in suites if size not in many}
+    columns |= {size: _of_few(units[:size]) if size else row.new_zeros(0) for size in suites if size not in many}
     unit = 1.0 if exponent is None else 2.0 ** int(exponent)
     every = [unit * columns[size] for size in suites]
     return [Interference(float(each.sum()), float(each.max()) if len(each) else 0.0) for each in every]

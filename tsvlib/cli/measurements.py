@@ -33,7 +33,7 @@ def interference(inputs: Inputs, out: Path | None, rank: str, session: Session) 
 
     def row(layer: Layer) -> dict[str, object]:
         factors = [kept.cut(each) for each in layer.factors(kept.count(min(layer.shape)))]
-        norms = sti.singular_task_interference(factors) if factors else sti.Interference(0.0, 0.0)
+        norms = sti.singular_task_interference(factors)
         sizes = {"tasks": len(factors), "components": sum(len(each.s) for each in factors)}
         return _names(layer) | sizes | norms._asdict()
 

@@ -5,14 +5,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from compendium.study.runs import Row, Run
+from compendium.study.runs import Row, Run, each
 from compendium.worlds import datasets
-from tsvlib import devices, linalg, sti
+from tsvlib import linalg, sti
 from tsvlib.layers import Computing, Layer, MemorySuite, task_matrices
 from tsvlib.linalg import Factors
-
-NONE = sti.Interference(0.0, 0.0)
-"""What tasks that did not change a matrix put into each other there."""
 
 PLACE = {
     "backbone": "model that was fine-tuned",
@@ -41,12 +38,10 @@ def of_suites(run: Run, suites: Sequence[int]) -> list[Row]:
         changed = [bool(run.task_vectors[task][layer.key].any()) for task in names]
         sizes = [sum(changed[:n_tasks]) for n_tasks in suites]
         factors = _factors(layer)
-        some = [size for size in sizes if size]
-        norms = dict(zip(some, sti.nested_interference(factors, some), strict=True)) if some else {}
-        full = [norms.get(size, NONE) for size in sizes]
+        full = sti.nested_interference(factors, sizes)
         kept = [linalg.kept_rank(min(layer.shape), 1 / n_tasks) for n_tasks in suites]
         low = [
-            sti.singular_task_interference([linalg.truncate(each, k) for each in factors[:size]]) if size else NONE
+            sti.singular_task_interference([linalg.truncate(one, k) for one in factors[:size]])
             for k, size in zip(kept, sizes, strict=True)
         ]
         return [
@@ -66,8 +61,8 @@ def procrustes_errors(run: Run, n_tasks: int) -> list[Row]:
         whole = _factors(layer)
         k = linalg.kept_rank(min(layer.shape), 1 / n_tasks)
         found: list[Row] = []
-        for rank, factors in (("full", whole), ("low", [linalg.truncate(each, k) for each in whole])):
-            sides = {"u": [each.u for each in factors], "v": [each.vh.mT for each in factors]}
+        for rank, factors in (("full", whole), ("low", [linalg.truncate(one, k) for one in whole])):
+            sides = {"u": [one.u for one in factors], "v": [one.vh.mT for one in factors]}
             for vectors, blocks in sides.items():
                 error = sti.procrustes_error(torch.cat(blocks, dim=1))
                 found.append(_place(run, n_tasks, layer) | {"vectors": vectors, "rank": rank, "error": error})
@@ -98,8 +93,7 @@ def _factors(layer: Layer) -> list[Factors]:
 
 
 def _over_matrices(run: Run, n_tasks: int, rows: Callable[[Layer], list[Row]]) -> list[Row]:
-    workers = devices.default_workers(devices.choose(devices.STUDIES))
-    return [row for found in devices.ordered(rows, matrices(run, n_tasks), workers) for row in found]
+    return [row for found in each(rows, matrices(run, n_tasks)) for row in found]
 
 
 def _place(run: Run, n_tasks: int, layer: Layer) -> Row:

@@ -12,7 +12,7 @@ from compendium.profiles import Profile
 from compendium.study.evaluation import Evaluator
 from compendium.worlds import datasets, experts
 from compendium.worlds.datasets import SplitName
-from tsvlib import compression, devices, merging, taskvectors
+from tsvlib import compression, devices, merging, progress, taskvectors
 from tsvlib.compression import Compressed, Rank
 from tsvlib.devices import Item, Result
 from tsvlib.methods.base import Method
@@ -95,6 +95,16 @@ def of(profile: Profile) -> Iterator[Run]:
         evaluator = Evaluator(profile, backbone.name)
         for seed in backbone.seeds:
             yield Run(profile, evaluator, seed)
+
+
+def cells(profile: Profile, label: str) -> Iterator[tuple[Run, int]]:
+    """Yield every run with every number of tasks, and show how far that is."""
+    total = sum(len(backbone.seeds) for backbone in profile.backbones) * len(profile.suites)
+    with progress.track(total, label) as bar:
+        for run in of(profile):
+            for n_tasks in profile.suites:
+                yield run, n_tasks
+                bar.update()
 
 
 def workers() -> int:
