@@ -17,6 +17,8 @@ profile = "mini"  # smoke or mini: which models and tasks
 layer = "visual.transformer.resblocks.0.attn.in_proj_weight"  # the task matrix that the first half looks at
 
 # %%
+import itertools
+
 import matplotlib.pyplot as plt
 import torch
 
@@ -51,6 +53,18 @@ tasks = datasets.suite(n_tasks)
 vectors = [run.task_vectors[task] for task in tasks]
 print(f"{run.evaluator.backbone.label}: {n_tasks} experts, for {', '.join(tasks)}")
 print(f"task matrices per expert: {len(vectors[0].matrices)}")
+
+# %% [markdown]
+# ## Task vectors
+#
+# What fine-tuning changed is a vector: it can be added up, scaled and compared. Were those of different tasks of one
+# length and orthogonal, their mean would be shorter than each by the square root of their number.
+
+# %%
+cosines = [one.dot(two) / (one.norm() * two.norm()) for one, two in itertools.combinations(vectors, 2)]
+shorter = vectors[0].norm() / (sum(vectors) / n_tasks).norm()
+print(f"cosines between task vectors: {min(cosines):.3f} to {max(cosines):.3f}")
+print(f"the first is {shorter:.2f} times as long as their mean; the square root of n_tasks is {n_tasks**0.5:.2f}")
 
 # %% [markdown]
 # ## One layer, decomposed
