@@ -10,10 +10,10 @@ dense diagonal matrix; everything else is a running mean. Nothing here is meant 
 ``python -m bench.literal --base W0 --expert W1 --expert W2 --out M.safetensors`` merges files.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
@@ -22,6 +22,7 @@ from torch import Tensor
 Matrix = Float[Tensor, "rows columns"]
 StateDict = dict[str, Tensor]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_FILE = click.Path(path_type=Path)
 FRACTIONS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Of singular components, at which the paper measures accuracy (Fig. 2)."""
 
@@ -106,16 +107,15 @@ def _svd(matrix: Matrix) -> tuple[Tensor, Tensor, Tensor]:
     return u, s, v
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Merge the files that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m bench.literal", description="Merge as the paper's code does.")
-    parser.add_argument("--base", type=Path, required=True)
-    parser.add_argument("--expert", type=Path, action="append", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    options = parser.parse_args(arguments)
-    merge_files(options.base, options.expert, options.out, options.alpha, DTYPES[options.dtype])
+@click.command()
+@click.option("--base", type=_FILE, required=True)
+@click.option("--expert", "experts", type=_FILE, multiple=True, required=True)
+@click.option("--out", type=_FILE, required=True)
+@click.option("--alpha", type=float, default=1.0)
+@click.option("--dtype", type=click.Choice(list(DTYPES)), default="float32")
+def main(base: Path, experts: tuple[Path, ...], out: Path, alpha: float, dtype: str) -> None:
+    """Merge as the paper's code does."""
+    merge_files(base, experts, out, alpha, DTYPES[dtype])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from compendium import paths
+from tsvlib.errors import InputError
 
 _UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -29,12 +30,14 @@ class Measured(NamedTuple):
 def measured(command: Sequence[str], threads: int) -> Measured:
     """Run ``python -m`` with these arguments in the checkout and return what it took.
 
-    Libraries may use so many ``threads``. RuntimeError when the command fails; what it says goes to standard error.
+    Libraries may use so many ``threads``. InputError when the command fails; what it says goes to standard error.
     """
     launcher = [sys.executable, __file__, sys.executable, *command]
     found = subprocess.run(launcher, env=_environment(threads), stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if found.returncode:
-        raise RuntimeError(f"`python {' '.join(command)}` failed with exit status {found.returncode}")
+        raise InputError(
+            f"`python {' '.join(command)}` failed with exit status {found.returncode}; see what it says above."
+        )
     # The command may speak before the launcher does.
     return Measured(**json.loads(found.stdout.splitlines()[-1]))
 

@@ -4,17 +4,19 @@
 Every step prints a table and puts its rows into ``bench/results/bench.csv``; ``figure`` draws that file.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import click
 
 from bench import backbone, drawing, steps, table
 from bench.steps import Settings
 from bench.table import Row
 from compendium import paths
 from tsvlib import devices
-from tsvlib.errors import InputError
+from tsvlib.cli import exits
 
 RESULTS = paths.ROOT / "bench" / "results"
 FOLDER = paths.build() / "bench"
@@ -40,29 +42,24 @@ def run(names: Sequence[str], settings: Settings, results: Path) -> None:
         sys.stdout.flush()
 
 
+@click.command(context_settings={"show_default": True})
+@click.argument("names", nargs=-1, required=True, type=click.Choice([*MEASUREMENTS, "figure"]))
+@click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, help="For synthetic checkpoints.")
+@click.option("--workers", type=click.IntRange(min=1), help="Ours, and threads of the literal algorithm; all CPUs.")
+@click.option("--repeats", type=click.IntRange(min=1), default=1, help="Of `merge`, whose median time counts.")
+@click.option("--tiny", is_flag=True, help="Try the code on a tiny model, with results in the folder.")
+def _command(names: tuple[str, ...], folder: Path, workers: int | None, repeats: int, tiny: bool) -> None:
+    """Measure this library, one step after the other."""
+    settings = Settings(folder, workers or devices.default_workers(devices.choose("cpu")), repeats)
+    if tiny:
+        settings = replace(settings, merged=TINY, large=TINY, backbone="tiny", stored=("tiny",), suites=(2, 3))
+    run(names, settings, folder / "results" if tiny else RESULTS)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; 1 when a step fails for a reason that the user can mend."""
-    parser = argparse.ArgumentParser(prog="python -m bench.run", description="Measure this library.")
-    parser.add_argument("names", nargs="+", choices=[*MEASUREMENTS, "figure"], metavar="NAME", help=_HELP)
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="for synthetic checkpoints (default build/bench)")
-    parser.add_argument("--workers", type=int, default=_WORKERS, help="ours, and threads of the literal algorithm")
-    parser.add_argument("--repeats", type=int, default=1, help="of `merge`, whose median time counts")
-    parser.add_argument("--tiny", action="store_true", help="try the code on a tiny model, with results in the folder")
-    options = parser.parse_args(arguments)
-    settings, results = Settings(options.folder, options.workers, options.repeats), RESULTS
-    if options.tiny:
-        settings = Settings(options.folder, options.workers, options.repeats, TINY, TINY, "tiny", ("tiny",), (2, 3))
-        results = options.folder / "results"
-    try:
-        run(options.names, settings, results)
-    except (InputError, RuntimeError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+    """Run the command line and return the exit status (see ``tsvlib.cli.exits``)."""
+    return exits.run(_command, "python -m bench.run", arguments, "the steps that are in the table need not run again.")
 
-
-_WORKERS = devices.default_workers(devices.choose("cpu"))
-_HELP = f"{', '.join(MEASUREMENTS)} or figure"
 
 if __name__ == "__main__":
     raise SystemExit(main())

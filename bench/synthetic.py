@@ -9,12 +9,12 @@ tensor is a function of seed, key and task, so any of them can be had alone. The
 ``python -m bench.synthetic --backbone ViT-B-32 --tasks 8 --folder build/bench`` writes files.
 """
 
-import argparse
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -132,16 +132,15 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the checkpoints that the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.synthetic", description="Write synthetic checkpoints.")
-    parser.add_argument("--backbone", choices=layouts.ENCODERS, default="ViT-B-32")
-    parser.add_argument("--tasks", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=Path("build/bench"))
-    options = parser.parse_args(arguments)
-    write(options.folder, options.backbone, options.tasks, seed=options.seed, workers=options.workers)
+@click.command(context_settings={"show_default": True})
+@click.option("--backbone", type=click.Choice(list(layouts.ENCODERS)), default="ViT-B-32")
+@click.option("--tasks", type=int, default=8)
+@click.option("--seed", type=int, default=0)
+@click.option("--workers", type=int, default=1)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("build/bench"))
+def main(backbone: str, tasks: int, seed: int, workers: int, folder: Path) -> None:
+    """Write synthetic checkpoints."""
+    write(folder, backbone, tasks, seed=seed, workers=workers)
 
 
 if __name__ == "__main__":

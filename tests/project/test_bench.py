@@ -193,7 +193,7 @@ def test_a_command_is_measured_by_itself() -> None:
     small = measured(["-c", "pass"], 1)
     large = measured(["-c", "x = b'1' * 200_000_000"], 1)
     assert ballast.nbytes > 400e6 > large.peak > small.peak + 190e6
-    with pytest.raises(RuntimeError, match="failed with exit status 3"):
+    with pytest.raises(InputError, match="failed with exit status 3"):
         measured(["-c", "raise SystemExit(3)"], 1)
 
 
@@ -257,7 +257,10 @@ def test_a_failing_command_is_told(
 ) -> None:
     monkeypatch.setitem(run.MEASUREMENTS, "storage", lambda settings: _failing())
     assert run.main(["storage", "--folder", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "`python -c raise SystemExit(3)` failed with exit status 3\n"
+    assert (
+        capsys.readouterr().err
+        == "`python -c raise SystemExit(3)` failed with exit status 3; see what it says above.\n"
+    )
 
 
 def _failing() -> list[Row]:
