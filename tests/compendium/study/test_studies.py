@@ -39,6 +39,12 @@ def test_runs_cover_every_backbone_and_seed(run: runs.Run) -> None:
     assert found == [("smoke-b32", 0), ("smoke-b32", 1), ("smoke-l14", 0)]
 
 
+def test_cells_are_every_run_with_every_suite(run: runs.Run) -> None:
+    found = [(one.evaluator.backbone.name, one.seed, n_tasks) for one, n_tasks in runs.cells(SMOKE, "merging")]
+    expected = [(backbone.name, seed) for backbone in SMOKE.backbones for seed in backbone.seeds]
+    assert found == [(*cell, n_tasks) for cell in expected for n_tasks in SMOKE.suites]
+
+
 def test_rows_have_just_the_described_columns(run: runs.Run) -> None:
     rows = [*studies.references(run, 2), *studies.merge(run, 2, METHODS["tsv_m"]), *studies.compressed(run, 2)]
     assert all(row.keys() == studies.COLUMNS.keys() for row in rows)
