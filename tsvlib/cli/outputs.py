@@ -50,7 +50,7 @@ def _check_folder(out: Path, target: Path, needed: int) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{out}: the folder {folder} cannot be written to; choose another one or change permissions.")
     if (free := shutil.disk_usage(folder).free) < needed:
-        sizes = f"{planning.scaled(needed, 'B')} are needed and {planning.scaled(free, 'B')} are free"
+        sizes = f"{planning.prefixed(needed, 'B')} are needed and {planning.prefixed(free, 'B')} are free"
         raise InputError(f"{out}: {sizes}; free some space.")
 
 

@@ -39,17 +39,17 @@ class Plan:
     @property
     def brief(self) -> str:
         """Return the estimates as one line."""
-        sizes = f"{scaled(self.bytes_read, 'B')} to read, about {scaled(self.memory, 'B')} of memory"
+        sizes = f"{prefixed(self.bytes_read, 'B')} to read, about {prefixed(self.memory, 'B')} of memory"
         return f"{self.experts} experts, {self.matrices} task matrices: {sizes}, about {_duration(self.seconds)}"
 
     def __str__(self) -> str:
         rows = {
             "experts": f"{self.experts}",
             "tensors": f"{self.tensors} ({self.matrices} task matrices; {self.untouched} of whole numbers, copied)",
-            "read": scaled(self.bytes_read, "B"),
-            "written": scaled(self.bytes_written, "B"),
-            "arithmetic": scaled(self.flops, "flop"),
-            "memory": f"about {scaled(self.memory, 'B')}",
+            "read": prefixed(self.bytes_read, "B"),
+            "written": prefixed(self.bytes_written, "B"),
+            "arithmetic": prefixed(self.flops, "flop"),
+            "memory": f"about {prefixed(self.memory, 'B')}",
             "time": f"about {_duration(self.seconds)}",
         }
         return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
@@ -105,10 +105,10 @@ def plan(base: Checkpoint, experts: Sequence[Checkpoint], *, rule: MatrixRule = 
     )
 
 
-def scaled(value: int, unit: str) -> str:
+def prefixed(value: int, unit: str) -> str:
     """Return a number with three digits and the prefix that suits it.
 
-    >>> scaled(48_234_567, "B"), scaled(100, "B")
+    >>> prefixed(48_234_567, "B"), prefixed(100, "B")
     ('48.2 MB', '100 B')
     """
     for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
