@@ -340,6 +340,7 @@ def test_make_notebooks_carries_prose_into_the_copy_and_keeps_its_outputs(checko
         file.unlink()
     for name in ("30_tab_merge.py", "30_tab_merge.ipynb", "jupytext.toml"):
         shutil.copy(paths.ROOT / "notebooks" / name, checkout / "notebooks")
+    shutil.copy(paths.ROOT / "README.md", checkout)
     source, copy = (checkout / "notebooks" / f"30_tab_merge{suffix}" for suffix in (".py", ".ipynb"))
     before = nbformat.read(copy, as_version=4)
     source.write_text(source.read_text().replace("# # Table 2: merging", "# # Other prose"))
@@ -350,3 +351,4 @@ def test_make_notebooks_carries_prose_into_the_copy_and_keeps_its_outputs(checko
     assert after.cells[1:] == before.cells[1:]
     assert [cell.id for cell in after.cells] == [cell.id for cell in before.cells]
     assert after.metadata == before.metadata
+    assert "| [30_tab_merge](notebooks/30_tab_merge.ipynb) | Other prose |" in (checkout / "README.md").read_text()

@@ -14,7 +14,7 @@ share = 0.5  # of what
 # %%
 import pandas as pd
 
-from tsvlib import plotting, results
+from compendium.paper import plotting, results
 
 # %%
 frame = pd.DataFrame({"name": ["a"], "value": [share]})
