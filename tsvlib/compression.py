@@ -21,10 +21,9 @@ from torch import Tensor
 
 from tsvlib import devices, linalg
 from tsvlib.errors import InputError
-from tsvlib.layers import ORDINARY, Computing, MemorySuite, Suite, layers_of
+from tsvlib.layers import ORDINARY, Computing, Decompositions, MemorySuite, Suite, layers_of
 from tsvlib.linalg import Factors
 from tsvlib.precision import check_held, plain, wider
-from tsvlib.store import Spectra
 from tsvlib.taskvectors import StateDict, TaskVector
 
 FORMAT = "tsv-c"
@@ -113,7 +112,9 @@ class Compressed:
         return TaskVector({key: expanded(key, shape, self.tensors, read) for key, shape in self.shapes.items()})
 
 
-def compress(task_vector: StateDict, rank: Rank, *, workers: int = 1, spectra: Spectra | None = None) -> Compressed:
+def compress(
+    task_vector: StateDict, rank: Rank, *, workers: int = 1, spectra: Decompositions | None = None
+) -> Compressed:
     """Return a task vector in memory as its leading components, in float32, or in float64 if it is.
 
     The paper keeps one over the number of tasks (TSV-C), so that the compressed task vectors of all tasks together

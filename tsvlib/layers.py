@@ -14,7 +14,6 @@ from tsvlib.checkpoints import Checkpoint
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
 from tsvlib.precision import check_held, plain, wider
-from tsvlib.store import Spectra
 from tsvlib.taskvectors import MatrixRule, StateDict, beyond, check_alike, check_finite
 
 CPU = torch.device("cpu")
@@ -98,13 +97,20 @@ class CheckpointSuite:
                 yield number, change
 
 
+class Decompositions(Protocol):
+    """What decomposes task matrices, such as the store ``tsvlib.store.Spectra``, which does so once for all."""
+
+    def factors(self, delta: Tensor, k: int) -> Factors:
+        """Return the k leading singular components of a matrix, or all of them when there are fewer."""
+
+
 @dataclass(frozen=True)
 class Computing:
     """How to look at tensors and compute with them: what counts as a matrix, on which device, with which store."""
 
     rule: MatrixRule = PAPER
     device: torch.device = CPU
-    spectra: Spectra | None = None
+    spectra: Decompositions | None = None
 
 
 ORDINARY = Computing()

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from tsvlib import devices
-from tsvlib.layers import ORDINARY, Computing, MemorySuite, Suite, layers_of
+from tsvlib.layers import ORDINARY, Computing, Decompositions, MemorySuite, Suite, layers_of
 from tsvlib.methods.base import Merge, Method
 from tsvlib.precision import check_held
-from tsvlib.store import Spectra
 from tsvlib.taskvectors import StateDict, TaskVector, check_enough
 
 
@@ -34,7 +33,7 @@ def update(
 
 
 def merged_update(
-    chosen: Method, task_vectors: Sequence[StateDict], *, workers: int = 1, spectra: Spectra | None = None
+    chosen: Method, task_vectors: Sequence[StateDict], *, workers: int = 1, spectra: Decompositions | None = None
 ) -> TaskVector:
     """Return the whole update of task vectors in memory; InputError when they are fewer than two or unlike."""
     check_enough(len(task_vectors))

@@ -15,11 +15,10 @@ MOST_FLOORS = 8
 TSVLIB = (
     {"errors"},
     {"devices", "eigen", "files", "precision", "progress", "versions"},
-    {"checkpoints", "linalg"},
-    {"sti", "store", "taskvectors"},
-    {"layers"},
-    {"methods"},
-    {"compression", "merging"},
+    {"checkpoints", "linalg", "taskvectors"},
+    {"layers", "sti", "store"},
+    {"compression", "methods"},
+    {"merging"},
     {"cli"},
 )
 # Beside these, study and paper rest on worlds, and neither knows the other.

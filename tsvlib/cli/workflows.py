@@ -24,6 +24,7 @@ from tsvlib.errors import InputError
 from tsvlib.layers import CheckpointSuite, Computing
 from tsvlib.methods import named
 from tsvlib.precision import Rounding, added, lost, type_name
+from tsvlib.store import Spectra
 from tsvlib.taskvectors import check_enough
 
 AS_BASE = "base"
@@ -38,6 +39,7 @@ Result = TypeVar("Result")
 class Session(Computing):
     """How to compute, and with how many workers at once."""
 
+    spectra: Spectra | None = None
     workers: int = 1
 
     def __post_init__(self) -> None:

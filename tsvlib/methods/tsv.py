@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from tsvlib import linalg
-from tsvlib.layers import Computing, Layer, MemorySuite, layers_of
+from tsvlib.layers import Computing, Decompositions, Layer, MemorySuite, layers_of
 from tsvlib.linalg import Factors
 from tsvlib.precision import scaled, unscaled
-from tsvlib.store import Spectra
 from tsvlib.taskvectors import StateDict, TaskVector, check_enough
 
 
@@ -43,7 +42,7 @@ def interference_reduction(layer: Layer) -> Tensor:
     return _recomposed(layer, 1.0, _orthogonalised_product)
 
 
-def tsv_m_parts(task_vectors: Sequence[StateDict], spectra: Spectra | None = None) -> list[TaskVector]:
+def tsv_m_parts(task_vectors: Sequence[StateDict], spectra: Decompositions | None = None) -> list[TaskVector]:
     """Return what each task adds to the update of TSV-M: the parts add up to ``merge`` with that method.
 
     That is its kept components with their orthogonalised vectors, and its change over the number of tasks where TSV-M
