@@ -97,6 +97,7 @@ class CheckpointSuite:
                 yield number, change
 
 
+@runtime_checkable
 class Decompositions(Protocol):
     """What decomposes task matrices, such as the store ``tsvlib.store.Spectra``, which does so once for all."""
 
