@@ -55,7 +55,7 @@ print(f"{run.evaluator.backbone.label}: {n_tasks} experts, for {', '.join(tasks)
 print(f"task matrices per expert: {len(vectors[0].matrices)}")
 
 # %% [markdown]
-# ## Task vectors
+# ## Vectors of whole models
 #
 # What fine-tuning changed is a vector: it can be added up, scaled and compared. Were those of different tasks of one
 # length and orthogonal, their mean would be shorter than each by the square root of their number.

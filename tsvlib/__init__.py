@@ -2,8 +2,10 @@
 """Task Singular Vectors: merge and compress fine-tuned models, and measure their interference.
 
 On files, with the defaults of the command line: ``plan``, ``merge``, ``compress``, ``expand``, ``interference``,
-``spectra``. In memory: ``task_vector`` and ``TaskVector``, ``merged_update`` with a method of ``METHODS``, ``Rank``.
-Everything else is in the modules below. Names are fetched when they are used, because torch takes a second.
+``spectra``; ``Rank`` says how many components. In memory: ``task_vector`` and ``TaskVector``, ``merged_update`` with a
+method of ``METHODS``. Mistakes are an ``InputError``, what rounding takes is a ``LostUpdate``. Everything else is in
+modules that are imported by name, such as ``from tsvlib import linalg``. Names are fetched when they are used, because
+torch takes a second.
 """
 
 import importlib
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from tsvlib.cli.frontdoor import spectra as spectra
     from tsvlib.compression import Rank as Rank
     from tsvlib.errors import InputError as InputError
+    from tsvlib.errors import LostUpdate as LostUpdate
     from tsvlib.merging import merged_update as merged_update
     from tsvlib.methods import METHODS as METHODS
     from tsvlib.taskvectors import TaskVector as TaskVector
@@ -28,6 +31,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "METHODS": "methods",
     "InputError": "errors",
+    "LostUpdate": "errors",
     "Rank": "compression",
     "TaskVector": "taskvectors",
     "compress": "cli.frontdoor",
@@ -42,10 +46,12 @@ _PLACES = {
 __all__ = [*_PLACES]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'tsvlib' has no attribute {name!r}; it offers {', '.join(sorted(_PLACES))}")
-    return getattr(importlib.import_module(f"tsvlib.{_PLACES[name]}"), name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _PLACES:
+            raise AttributeError(f"module 'tsvlib' has no attribute {name!r}; it offers {', '.join(sorted(_PLACES))}")
+        return getattr(importlib.import_module(f"tsvlib.{_PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:

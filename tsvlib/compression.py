@@ -49,6 +49,10 @@ class Rank:
     components: int | None = None
     energy: float | None = None
 
+    def __str__(self) -> str:
+        """Return the text that ``parse`` makes the same rank of."""
+        return f"energy={self.energy}" if self.energy else str(self.components or self.fraction)
+
     @classmethod
     def parse(cls, text: str) -> "Rank":
         """Read ``1/8`` or ``0.125`` (share), ``96`` (number) or ``energy=0.99``; InputError for anything else."""

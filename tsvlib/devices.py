@@ -35,9 +35,9 @@ def choose(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if available["cuda"] else "cpu")
     if not available[name]:
-        raise InputError(f"this machine or this build of PyTorch has no {name} device; use --device cpu.")
+        raise InputError(f"this machine or this build of PyTorch has no {name} device; choose the device cpu.")
     if name == "mps":
-        raise InputError("PyTorch has neither float64 nor eigendecompositions on mps; use --device cpu.")
+        raise InputError("PyTorch has neither float64 nor eigendecompositions on mps; choose the device cpu.")
     return torch.device(name)
 
 

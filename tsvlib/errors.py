@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one exception that is meant for users."""
+"""The one exception and the one warning that are meant for users."""
 
 
 class InputError(Exception):
@@ -8,3 +8,7 @@ class InputError(Exception):
     >>> str(InputError("a.csv: line 3 has no column `task`; add it."))
     'a.csv: line 3 has no column `task`; add it.'
     """
+
+
+class LostUpdate(UserWarning):
+    """Rounding to the type of the weights took much of an update, as the message says."""

@@ -117,6 +117,12 @@ def unreadable(path: Path, error: OSError, remedy: str = _PERMISSIONS) -> InputE
     return InputError(f"{path}: the file cannot be read ({_reason(error)}); {remedy}.")
 
 
+def unusable(error: OSError) -> InputError:
+    """Say in one sentence what went wrong with a file, or without one, that nothing else has told of."""
+    reason = _REASONS.get(error.errno or 0, f"{_reason(error)}; see to that and run the command again")
+    return InputError(f"{error.filename or 'the system'}: {reason}.")
+
+
 def _unwritable(path: Path, error: OSError) -> InputError:
     return _unwritten(path, _REASONS.get(error.errno or 0, f"{_reason(error)}; {_ELSEWHERE}"))
 

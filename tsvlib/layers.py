@@ -70,7 +70,7 @@ class CheckpointSuite:
         self.base, self.experts = base, experts
         self.n_tasks = len(experts)
         self.shapes = {key: info.shape for key, info in base.layout.items()}
-        self.dtype = wider(*(info.dtype for info in base.layout.values()))
+        self.dtype = wider(*(info.dtype for each in (base, *experts) for info in each.layout.values()))
 
     def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
         """Yield number and expert minus base, in float32 or float64, for experts that differ.
@@ -80,11 +80,11 @@ class CheckpointSuite:
         start = self.base.read(key)
         for number, expert in enumerate(self.experts):
             end = expert.read(key)
-            if torch.equal(start, end):
+            if start.dtype == end.dtype and torch.equal(start, end):
                 continue
             if not start.is_floating_point():
                 check_finite(key, end, str(expert.path))
-            dtype = wider(start.dtype)
+            dtype = wider(start.dtype, end.dtype)
             # In the memory of what was read, because fresh memory takes as long as the subtraction.
             change = end.to(dtype).sub_(start.to(dtype))
             # One pass finds what changed nothing and, since NaN and Inf survive subtraction, what is not finite.

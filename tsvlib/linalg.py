@@ -128,6 +128,29 @@ def orthogonalise(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colum
     return (p[:, :k] @ qh[:k]).to(x.dtype)
 
 
+def polar_product(factors: Factors) -> Float[Tensor, "rows columns"]:
+    """Return the product of factors after the columns of u, and the rows of vh, have been made orthonormal (Alg. 1).
+
+    | components | way | what it saves |
+    |---|---|---|
+    | more than rows or columns | between the inverse roots of both Gram matrices | sides as long as the components |
+    | at most half of the rows | u times (inverse root times the rest) | one product with the long u |
+    | else, or where a root would be inexact | ``orthogonalise`` on both sides | nothing |
+
+    Wide products are those of their transposes.
+    """
+    u, s, vh = factors
+    if len(u) < vh.shape[1]:
+        return polar_product(Factors(vh.mT, s, u.mT)).mT
+    if len(s) > len(u) and (product := _between_roots(factors)) is not None:
+        return product
+    right = s[:, None] * orthogonalise(vh)
+    root = inverse_root(u) if len(u) >= 2 * len(s) else None
+    if root is None:
+        return orthogonalise(u) @ right
+    return (u.to(root.dtype) @ (root @ right.to(root.dtype))).to(u.dtype)
+
+
 def inverse_root(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "columns columns"] | None:
     """Return (xᵀx)^(-1/2): in float32 if x is tall and well-conditioned, else in float64; None if inexact."""
     x, exponent = scaled(plain(x))
@@ -151,6 +174,20 @@ def whiten(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     floor = len(values) * torch.finfo(torch.float64).eps * values[-1:]
     root: Tensor = (q * torch.where(values > floor, values, math.inf).rsqrt()) @ q.mT
     return (wide @ root).to(wider(x.dtype))
+
+
+def _between_roots(whole: Factors) -> Tensor | None:
+    """Return the polar product for components that outnumber both dimensions, or None where it would be inexact.
+
+    With A = (UUᵀ)^(-1/2) and B = (VVᵀ)^(-1/2), AU and BV have orthonormal rows, and AU diag(s) VᵀB needs the
+    many components only in the product of the factors as they are.
+    """
+    left, right = inverse_root(whole.u.mT), inverse_root(whole.vh)
+    if left is None or right is None:
+        return None
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    product = Factors(*(part.to(dtype) for part in whole)).product()
+    return (left.to(dtype) @ product @ right.to(dtype)).to(whole.s.dtype)
 
 
 def _leading(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:

@@ -4,13 +4,15 @@
 Models are never held whole: ``update`` takes one tensor of all experts at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from tsvlib import devices
-from tsvlib.layers import ORDINARY, Computing, Decompositions, MemorySuite, Suite, layers_of
+from tsvlib.errors import InputError
+from tsvlib.layers import ORDINARY, Computing, MemorySuite, Suite, layers_of
+from tsvlib.methods import named
 from tsvlib.methods.base import Merge, Method
 from tsvlib.precision import check_held
 from tsvlib.taskvectors import StateDict, TaskVector, check_enough
@@ -33,12 +35,22 @@ def update(
 
 
 def merged_update(
-    chosen: Method, task_vectors: Sequence[StateDict], *, workers: int = 1, spectra: Decompositions | None = None
+    task_vectors: Iterable[StateDict],
+    method: Method | str = "tsv-m",
+    *,
+    workers: int = 1,
+    computing: Computing = ORDINARY,
 ) -> TaskVector:
-    """Return the whole update of task vectors in memory; InputError when they are fewer than two or unlike."""
-    check_enough(len(task_vectors))
-    suite = MemorySuite(task_vectors)
-    keys = list(suite.shapes)
-    function, computing = chosen.bind(suite), Computing(spectra=spectra)
+    """Return the whole update of task vectors in memory, by a method or its name.
+
+    InputError when they are fewer than two, unlike or hold NaN or Inf, for an unknown method, or without a worker.
+    """
+    if isinstance(task_vectors, Mapping):
+        raise InputError("task vectors are given in a list, and this is one of them; write [task_vector, ...].")
+    vectors = list(task_vectors)
+    check_enough(len(vectors))
+    chosen = named(method) if isinstance(method, str) else method
+    suite = MemorySuite(vectors)
+    keys, function = list(suite.shapes), chosen.bind(suite)
     found = devices.ordered(lambda key: update(function, suite, key, computing), keys, workers)
     return TaskVector(zip(keys, found, strict=True))

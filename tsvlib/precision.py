@@ -21,9 +21,9 @@ _BLOCK = 2**17
 """How many numbers are worked on at once where one step follows another: few enough to stay in a core's own memory."""
 
 _REMEDIES = {
-    torch.float16: " or --dtype float32",
-    torch.bfloat16: " or --dtype float32",
-    torch.float32: " or --dtype float64",
+    torch.float16: " or the dtype float32",
+    torch.bfloat16: " or the dtype float32",
+    torch.float32: " or the dtype float64",
 }
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""How much tasks disturb each other: singular task interference, and the distance to vectors that would not."""
+"""How much tasks disturb each other: singular task interference, and the distance to vectors that would not.
+
+Not named ``interference``, because the module would take the place of the function ``tsvlib.interference``.
+"""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet

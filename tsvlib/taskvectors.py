@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tsvlib.errors import InputError
+from tsvlib.errors import InputError, LostUpdate
 from tsvlib.precision import added, is_finite, lost, type_name, wider
 
 StateDict = Mapping[str, Tensor]
@@ -58,17 +58,21 @@ class TaskVector(dict[str, Tensor]):
 
     def __add__(self, other: StateDict) -> "TaskVector":
         """Return the sum, key by key; InputError when keys or shapes differ."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
         check_alike(self, other, "the first task vector", "the second task vector")
         return TaskVector({key: tensor + other[key] for key, tensor in self.items()})
 
-    def __radd__(self, start: int) -> "TaskVector":
-        """Return this one as the sum that ``sum`` begins with, which is zero."""
-        if start != 0:
-            raise InputError(f"a task vector cannot be added to {start}; add it to another task vector.")
-        return self
+    def __radd__(self, start: int | StateDict) -> "TaskVector":
+        """Return the sum with a state dict, or with the zero that ``sum`` begins with."""
+        if isinstance(start, Mapping):
+            return self + start
+        return self if start == 0 else NotImplemented
 
     def __sub__(self, other: StateDict) -> "TaskVector":
         """Return the difference, key by key; InputError when keys or shapes differ."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
         return self + TaskVector(other) * -1
 
     def __mul__(self, factor: float | int) -> "TaskVector":
@@ -119,7 +123,7 @@ class TaskVector(dict[str, Tensor]):
         check_alike(base, self, "the base", "the update")
         found = {key: added(key, start, self[key], alpha, start.dtype) for key, start in base.items()}
         if text := lost(rounding for _, rounding in found.values()):
-            warnings.warn(f"{text}; apply it to a base of a wider type.", stacklevel=2)
+            warnings.warn(f"{text}; apply it to a base of a wider type.", LostUpdate, stacklevel=2)
         return {key: value for key, (value, _) in found.items()}
 
 

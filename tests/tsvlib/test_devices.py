@@ -144,7 +144,7 @@ def test_where_the_system_does_not_tell_which_cpus_a_process_may_use_all_count(m
 def test_a_device_that_is_not_there_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(InputError, match=f"has no {name} device; use --device cpu"):
+    with pytest.raises(InputError, match=f"has no {name} device; choose the device cpu"):
         devices.choose(name)
 
 
@@ -155,5 +155,5 @@ def test_no_workers_are_refused() -> None:
 
 def test_a_device_that_cannot_do_the_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    with pytest.raises(InputError, match="neither float64 nor eigendecompositions on mps; use --device cpu"):
+    with pytest.raises(InputError, match="neither float64 nor eigendecompositions on mps; choose the device cpu"):
         devices.choose("mps")

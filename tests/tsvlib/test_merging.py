@@ -30,7 +30,7 @@ def experts(n_tasks: int, seed: int, dtype: torch.dtype = torch.float64) -> list
 
 
 def merged(name: str, task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
-    return merging.merged_update(METHODS[name], task_vectors)
+    return merging.merged_update(task_vectors, METHODS[name])
 
 
 def mean(task_vectors: list[dict[str, Tensor]], key: str) -> Tensor:
@@ -78,8 +78,8 @@ def test_long_and_short_matrices_in_float32_are_algorithm_1(shape: tuple[int, in
 def test_task_vectors_in_half_precision_are_merged(dtype: torch.dtype, shape: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     vectors = [{"w": torch.randn(shape, generator=generator).to(dtype)} for _ in range(4)]
-    found = merging.merged_update(named("tsv_m"), vectors)["w"]
-    exact = merging.merged_update(named("tsv_m"), [{"w": vector["w"].double()} for vector in vectors])["w"]
+    found = merging.merged_update(vectors, named("tsv_m"))["w"]
+    exact = merging.merged_update([{"w": vector["w"].double()} for vector in vectors], named("tsv_m"))["w"]
     assert found.dtype == torch.float32
     assert (found.double() - exact).norm() <= 1e-4 * exact.norm()
 
@@ -180,11 +180,11 @@ def test_a_method_is_a_function_and_a_row() -> None:
 
     found = Method("first", "The first", layerwise(first), (0.5,))
     assert (found.searches_alpha, found.needs) == (False, Needs())
-    assert_same(merging.merged_update(found, experts(2, 0)), experts(2, 0)[0])
+    assert_same(merging.merged_update(experts(2, 0), found), experts(2, 0)[0])
 
 
 def test_unknown_method_is_refused() -> None:
-    sentence = "no merging method `tsvm`; choose one of weight_averaging, task_arithmetic, .*, tsv_m"
+    sentence = "no merging method `tsvm`; choose one of weight-averaging, task-arithmetic, .*, tsv-m"
     with pytest.raises(InputError, match=sentence):
         named("tsvm")
 
@@ -259,7 +259,7 @@ def test_almost_equal_tasks_do_not_blow_up_the_eigen_form() -> None:
 def test_workers_change_no_byte(workers: int) -> None:
     task_vectors = [{key: tensor.float() for key, tensor in expert.items()} for expert in experts(3, 0)]
     alone = merged("tsv_m", task_vectors)
-    together = merging.merged_update(METHODS["tsv_m"], task_vectors, workers=workers)
+    together = merging.merged_update(task_vectors, METHODS["tsv_m"], workers=workers)
     assert all(torch.equal(alone[key], together[key]) for key in SHAPES)
 
 

@@ -135,7 +135,7 @@ def test_half_precision_is_widened(dtype: torch.dtype) -> None:
 
 
 def merge(name: str, task_vectors: list[StateDict]) -> Tensor:
-    return merging.merged_update(METHODS[name], task_vectors)["w"]
+    return merging.merged_update(task_vectors, METHODS[name])["w"]
 
 
 @pytest.mark.parametrize("name", ["tsv_m", "tsv_m_eigen"])

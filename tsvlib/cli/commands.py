@@ -18,6 +18,7 @@ import click
 from tsvlib import files
 from tsvlib.cli import exits, frontdoor, options
 from tsvlib.cli.frontdoor import Options
+from tsvlib.errors import LostUpdate
 
 PROGRAM = "tsvlib"
 _AFTER_A_STOP = "nothing was written, and the same command starts again."
@@ -63,8 +64,11 @@ def _merge(
 
     That is base + alpha * update. The whole models are never in memory.
     """
+    from tsvlib.cli import workflows
+
     with _telling(out, recipe) as done:
-        done(frontdoor.merge(base, experts, out, method=method, alpha=alpha, dtype=dtype, recipe=recipe, **how))
+        inputs = frontdoor.inputs_of(base, experts, recipe)
+        done(workflows.merge(inputs, out, method, alpha, frontdoor.session_of(**how), dtype))
 
 
 def _compress(
@@ -82,8 +86,11 @@ def _compress(
     """
     if len(expert) > 1:
         raise click.UsageError(f"compress takes one expert, and {len(expert)} are named; run it once for each.")
+    from tsvlib.cli import workflows
+
     with _telling(out, recipe) as done:
-        done(frontdoor.compress(base, expert[0], out, rank=rank, dtype=dtype, recipe=recipe, **how))
+        inputs = frontdoor.inputs_of(base, expert, recipe)
+        done(workflows.compress(inputs, out, rank, dtype, frontdoor.session_of(**how)))
 
 
 def _expand(
@@ -93,8 +100,11 @@ def _expand(
 
     That is base + alpha * task vector. The file says how matrices were taken, whatever is asked for here.
     """
+    from tsvlib.cli import workflows
+
     with _telling(out, recipe) as done:
-        done(frontdoor.expand(base, factors, out, alpha=alpha, dtype=dtype, recipe=recipe, **how))
+        inputs = frontdoor.inputs_of(base, [], recipe)
+        done(workflows.expand(inputs, factors, out, alpha, frontdoor.session_of(**how), dtype))
 
 
 def _interference(base: Path, experts: tuple[Path, ...], out: Path, rank: str, **how: Unpack[Options]) -> None:
@@ -185,7 +195,10 @@ def _telling(out: Path, recipe: Path | None) -> Iterator[Callable[[str], None]]:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always", UserWarning)
         yield digests.append
-    lost = "".join(f" But {warning.message}" for warning in found)
+    lost = "".join(f" But {each.message}" for each in found if issubclass(each.category, LostUpdate))
+    for each in found:
+        if not issubclass(each.category, LostUpdate):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     _say(f"{out}: {out.stat().st_size:,} bytes, digest {digests[0][:12]}.{lost}{_compared(digests[0], recipe)}")
 
 

@@ -4,11 +4,13 @@
 | status | after |
 |---|---|
 | 0 | all that was asked for |
-| 1 | unsuitable input, a full disk, a lack of permission |
+| 1 | unsuitable input, a full disk, a lack of permission; a notebook that failed, tables that differ |
 | 2 | a wrong command line |
 | 128 and the signal's number | Ctrl-C (130), SIGTERM (143), SIGHUP (129), which leave nothing half-made |
+| 141 | the end of whoever read the output, such as `head` |
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +19,7 @@ from types import FrameType
 
 import click
 
+from tsvlib import files
 from tsvlib.errors import InputError
 
 # What batch systems send before they kill, and what a closed terminal sends.
@@ -53,9 +56,12 @@ def run(
         return _told(tell, f"{what}{how}; {after_a_stop}", 128 + number)
     except InputError as error:
         return _told(tell, str(error), 1)
+    except BrokenPipeError:
+        # Whoever reads, such as `head`, has enough; what is left must not be written at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
-        trouble = f"{error.filename or 'a file'}: {error.strerror}; free space or give permission, then run again."
-        return _told(tell, trouble, 1)
+        return _told(tell, str(files.unusable(error)), 1)
     return status if isinstance(status, int) else 0
 
 

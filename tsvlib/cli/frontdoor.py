@@ -4,10 +4,11 @@
 Nothing here imports torch before there is work to do, so that help and ``import tsvlib`` are quick.
 """
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, SupportsFloat, TypedDict, Unpack
 
 from tsvlib.errors import InputError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from tsvlib.cli.planning import Plan
     from tsvlib.cli.workflows import Inputs, Session
+    from tsvlib.compression import Rank
 
 PathLike = str | os.PathLike[str]
 STORE_LIMIT = 50.0
@@ -40,7 +42,7 @@ class Options(TypedDict, total=False):
     store_limit: float
 
 
-def plan(base: PathLike, experts: Sequence[PathLike], **options: Unpack[Options]) -> "Plan":
+def plan(base: PathLike, experts: Iterable[PathLike], **options: Unpack[Options]) -> "Plan":
     """Return what merging would take, from the headers of the files alone.
 
     InputError when they do not fit each other, or there are fewer than two experts.
@@ -48,31 +50,30 @@ def plan(base: PathLike, experts: Sequence[PathLike], **options: Unpack[Options]
     from tsvlib.cli import planning
     from tsvlib.taskvectors import check_enough
 
-    inputs, session = _inputs(base, experts), session_of(**options)
+    inputs, session = inputs_of(base, experts), session_of(**options)
     check_enough(len(inputs.experts))
     return planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers)
 
 
 def merge(
     base: PathLike,
-    experts: Sequence[PathLike],
+    experts: Iterable[PathLike],
     out: PathLike,
     *,
     method: str = "tsv-m",
-    alpha: float = 1.0,
+    alpha: SupportsFloat = 1.0,
     dtype: str = "base",
-    recipe: PathLike | None = None,
     **options: Unpack[Options],
 ) -> str:
     """Write base + alpha * update of a merging method to a safetensors file and return its digest.
 
     ``dtype`` is that of all weights in the file, by default those of the base; ``UserWarning`` where it cannot hold
-    much of the update. Checkpoints are files, indexes or folders of a model hub. Inputs that ``recipe``, a file written
-    earlier, names must be as they were. InputError for anything that cannot be done, before heavy work.
+    much of the update. Checkpoints are files, indexes or folders of a model hub. InputError for anything that cannot be
+    done, before heavy work.
     """
     from tsvlib.cli import workflows
 
-    inputs = _inputs(base, experts, recipe)
+    inputs = inputs_of(base, experts)
     return workflows.merge(inputs, Path(out), method, alpha, session_of(**options), dtype)
 
 
@@ -81,19 +82,18 @@ def compress(
     expert: PathLike,
     out: PathLike,
     *,
-    rank: str = "1/8",
+    rank: "Rank | str | float" = "1/8",
     dtype: str = "float32",
-    recipe: PathLike | None = None,
     **options: Unpack[Options],
 ) -> str:
     """Write one expert as a TSV-C file (see ``tsvlib.compression``) and return its digest.
 
-    ``rank`` says how many components to keep of each matrix: a share (1/8 or 0.1), a number (64) or energy=0.99;
-    ``dtype`` is that of singular vectors.
+    ``rank`` says how many components to keep of each matrix: a share ("1/8" or 0.1), a number (64), "energy=0.99" or a
+    ``tsvlib.Rank``; ``dtype`` is that of singular vectors. InputError as of ``merge``.
     """
     from tsvlib.cli import workflows
 
-    return workflows.compress(_inputs(base, [expert], recipe), Path(out), rank, dtype, session_of(**options))
+    return workflows.compress(inputs_of(base, [expert]), Path(out), str(rank), dtype, session_of(**options))
 
 
 def expand(
@@ -101,50 +101,55 @@ def expand(
     factors: PathLike,
     out: PathLike,
     *,
-    alpha: float = 1.0,
+    alpha: SupportsFloat = 1.0,
     dtype: str = "base",
-    recipe: PathLike | None = None,
     **options: Unpack[Options],
 ) -> str:
     """Write base + alpha * the task vector of a TSV-C file to a safetensors file and return its digest.
 
-    How matrices are taken is what the TSV-C file says, whatever ``options`` say.
+    How matrices are taken is what the TSV-C file says, whatever ``options`` say. InputError as of ``merge``, and for
+    factors that are damaged or belong to another base.
     """
     from tsvlib.cli import workflows
 
-    inputs = _inputs(base, [], recipe)
+    inputs = inputs_of(base, [])
     return workflows.expand(inputs, Path(factors), Path(out), alpha, session_of(**options), dtype)
 
 
 def interference(
     base: PathLike,
-    experts: Sequence[PathLike],
+    experts: Iterable[PathLike],
     out: PathLike | None = None,
     *,
-    rank: str = "1.0",
+    rank: "Rank | str | float" = "1.0",
     **options: Unpack[Options],
 ) -> "pd.DataFrame":
     """Return singular task interference (Eq. 6) of every task matrix, and write it as CSV if ``out`` is given.
 
-    Columns as ``tsvlib.cli.measurements.interference`` states them; ``rank`` as in ``compress``.
+    Columns: ``key``, ``part`` (of a tensor that holds several matrices), ``rows``, ``columns``, ``tasks`` (that
+    changed it), ``components`` (of all tasks), ``entrywise`` and ``induced`` (norms of Eq. 6, see ``tsvlib.sti``).
+    ``rank`` as in ``compress``. InputError as of ``merge``.
     """
     from tsvlib.cli import measurements
 
     place = None if out is None else Path(out)
-    return measurements.interference(_inputs(base, experts), place, rank, session_of(**options))
+    return measurements.interference(inputs_of(base, experts), place, str(rank), session_of(**options))
 
 
 def spectra(
-    base: PathLike, experts: Sequence[PathLike], out: PathLike | None = None, **options: Unpack[Options]
+    base: PathLike, experts: Iterable[PathLike], out: PathLike | None = None, **options: Unpack[Options]
 ) -> "pd.DataFrame":
     """Return what the singular values of every task matrix tell, and write it as CSV if ``out`` is given.
 
-    Columns as ``tsvlib.cli.measurements.spectra`` states them.
+    Columns: ``key``, ``part``, ``rows``, ``columns``, ``expert`` (number, in the order given), ``norm``
+    (Frobenius), ``largest`` singular value, ``stable_rank`` (norm² / largest²), and how many components hold a share of
+    the energy: ``energy_0.5`` and so on. Matrices that an expert did not change have no row. One expert is enough;
+    InputError as of ``merge`` otherwise.
     """
     from tsvlib.cli import measurements
 
     place = None if out is None else Path(out)
-    return measurements.spectra(_inputs(base, experts), place, session_of(**options))
+    return measurements.spectra(inputs_of(base, experts), place, session_of(**options))
 
 
 def session_of(
@@ -162,15 +167,16 @@ def session_of(
     from tsvlib.store import Spectra
     from tsvlib.taskvectors import MatrixRule
 
-    if store_limit <= 0:
-        raise InputError(f"a store of {store_limit:g} GB holds nothing; choose a size above zero.")
+    if not 0 < store_limit < math.inf:
+        raise InputError(f"a store cannot be limited to {store_limit:g} GB; choose a size above zero.")
     chosen = devices.choose(device)
     spectra = Spectra(Path(store), int(store_limit * 1e9)) if store else None
     rule = MatrixRule(split_qkv, convolutions)
     return Session(rule, chosen, spectra, devices.default_workers(chosen) if workers is None else workers)
 
 
-def _inputs(base: PathLike, experts: Sequence[PathLike], recipe: PathLike | None = None) -> "Inputs":
+def inputs_of(base: PathLike, experts: Iterable[PathLike], recipe: PathLike | None = None) -> "Inputs":
+    """Return the checkpoints of these paths; those that ``recipe``, a file written earlier, names must be as then."""
     from tsvlib.cli.workflows import Inputs
 
     if isinstance(experts, str | os.PathLike):

@@ -2,7 +2,7 @@
 """From checkpoints on disk to tables on disk: interference between experts, and what their singular values tell."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ENERGIES = (0.5, 0.9, 0.99)
+_PLACE = ("key", "part", "rows", "columns")
 
 
 def interference(inputs: Inputs, out: Path | None, rank: str, session: Session) -> "pd.DataFrame":
     """Write singular task interference of every task matrix as CSV to ``out``, if it is given, and return it.
 
-    Columns: ``key``, ``part`` (of a tensor that holds several matrices), ``rows``, ``columns``, ``tasks`` (that
-    changed it), ``components`` (of all tasks), ``entrywise`` and ``induced`` (norms of Eq. 6, see ``tsvlib.sti``).
+    Columns as ``tsvlib.interference`` states them.
     """
     check_enough(len(inputs.experts))
     kept = compression.Rank.parse(rank)
@@ -38,15 +38,13 @@ def interference(inputs: Inputs, out: Path | None, rank: str, session: Session) 
         return _names(layer) | sizes | norms._asdict()
 
     with session.over(row, _matrices(inputs.suite, session), "measuring interference") as rows:
-        return _table(out, rows)
+        return _table(out, rows, [*_PLACE, "tasks", "components", *sti.Interference._fields])
 
 
 def spectra(inputs: Inputs, out: Path | None, session: Session) -> "pd.DataFrame":
     """Write what the singular values of every task matrix tell as CSV to ``out``, if it is given, and return it.
 
-    Columns: ``key``, ``part``, ``rows``, ``columns``, ``expert`` (number, in the order given), ``norm``
-    (Frobenius), ``largest`` singular value, ``stable_rank`` (norm² / largest²), and how many components hold a share of
-    the energy: ``energy_0.5`` and so on. Matrices that an expert did not change have no row.
+    Columns as ``tsvlib.spectra`` states them.
     """
     if out:
         check_place(out, outputs.TABLE, inputs, session)
@@ -60,7 +58,9 @@ def spectra(inputs: Inputs, out: Path | None, session: Session) -> "pd.DataFrame
         return [_names(layer) | {"expert": number} | _profile(factors) for factors in found]
 
     with session.over(row, items, "decomposing") as found:
-        return _table(out, (row for rows in found for row in rows))
+        shares = [f"energy_{share}" for share in ENERGIES]
+        every = (row for rows in found for row in rows)
+        return _table(out, every, [*_PLACE, "expert", "norm", "largest", "stable_rank", *shares])
 
 
 def _profile(factors: linalg.Factors) -> dict[str, object]:
@@ -72,7 +72,7 @@ def _profile(factors: linalg.Factors) -> dict[str, object]:
 
 
 def _names(layer: Layer) -> dict[str, object]:
-    return {"key": layer.key, "part": layer.part, "rows": layer.shape[0], "columns": layer.shape[1]}
+    return dict(zip(_PLACE, (layer.key, layer.part, *layer.shape), strict=True))
 
 
 def _matrices(suite: CheckpointSuite, session: Session) -> list[Layer]:
@@ -81,11 +81,11 @@ def _matrices(suite: CheckpointSuite, session: Session) -> list[Layer]:
     return task_matrices(suite, keys, session)
 
 
-def _table(out: Path | None, rows: Iterable[dict[str, object]]) -> "pd.DataFrame":
+def _table(out: Path | None, rows: Iterable[dict[str, object]], columns: Sequence[str]) -> "pd.DataFrame":
     # Imported here because weights are merged without it.
     import pandas as pd
 
-    frame = pd.DataFrame(list(rows))
+    frame = pd.DataFrame(list(rows), columns=list(columns))
     if out:
         with replacing(out) as temporary:
             frame.to_csv(temporary, index=False, lineterminator="\n")

@@ -73,10 +73,14 @@ TYPE = click.option(
 )
 COMPUTING = (
     click.option(
-        "--split-qkv", is_flag=True, help="Take attention weights that hold q, k and v in one as three matrices."
+        "--split-qkv/--no-split-qkv",
+        default=False,
+        help="Take attention weights that hold q, k and v in one as three matrices.",
     ),
     click.option(
-        "--convolutions", is_flag=True, help="Take convolution kernels as matrices, a row per output channel."
+        "--convolutions/--no-convolutions",
+        default=False,
+        help="Take convolution kernels as matrices, a row per output channel.",
     ),
     click.option(
         "--device",

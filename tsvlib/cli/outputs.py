@@ -58,7 +58,7 @@ def _check_store(out: Path, target: Path, store: Path | None) -> None:
     """Raise InputError for what a store of decompositions may take for its own, or could not be made beside."""
     folder = Path(os.path.realpath(store)) if store else None
     if folder and (folder in (target, *target.parents) or target in folder.parents):
-        raise InputError(f"{out}: the folder of --store, {store}, is for decompositions; choose another place.")
+        raise InputError(f"{out}: the store {store} is for decompositions; choose another place.")
 
 
 def _check_neighbours(out: Path, target: Path, read: Sequence[Path]) -> None:

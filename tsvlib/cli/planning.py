@@ -56,9 +56,10 @@ class Plan:
 
 
 def check(base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
-    """Raise InputError, naming file and key, unless all experts have the keys, shapes and dtypes of the base.
+    """Raise InputError, naming file and key, unless all experts have the keys and shapes of the base.
 
-    Reads nothing but headers, so tensors of whole numbers, which must be equal in all, pass whatever their values.
+    Floating-point types may differ, others not. Reads nothing but headers, so tensors of whole numbers, which must be
+    equal in all, pass whatever their values.
     """
     for expert in experts:
         for owner, other in ((expert, base), (base, expert)):
@@ -70,18 +71,18 @@ def check(base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
             if end.shape != start.shape:
                 trouble = f"has shape {end.shape}, but {start.shape} in {base.path}; {_REMEDY}"
                 raise InputError(f"{expert.path}: `{key}` {trouble}.")
-            if end.dtype != start.dtype:
+            floating = end.dtype.is_floating_point and start.dtype.is_floating_point
+            if end.dtype != start.dtype and not floating:
                 trouble = f"is of type {end.dtype}, but {start.dtype} in {base.path}; convert one of the two"
                 raise InputError(f"{expert.path}: `{key}` {trouble}.")
 
 
 def plan(base: Checkpoint, experts: Sequence[Checkpoint], *, rule: MatrixRule = _PAPER, workers: int) -> Plan:
-    """Check the checkpoints against each other, and estimate what merging them by TSV-M takes.
+    """Estimate what merging checkpoints, which fit each other as ``check`` says, takes by TSV-M.
 
     The costs are those of the Gram matrix of the short side and its eigenvectors in float32, and of orthogonalising
-    the factors of all tasks side by side in float64. InputError as of ``check``, or without a worker.
+    the factors of all tasks side by side in float64. InputError without a worker.
     """
-    check(base, experts)
     devices.check_workers(workers)
     single, double, matrices = 0, 0, 0
     for key, tensor in base.layout.items():

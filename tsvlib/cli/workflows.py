@@ -2,7 +2,7 @@
 """From checkpoints on disk to weights on disk: merged models and TSV-C files.
 
 Everything is checked before heavy work. Weights carry a recipe: the command with its arguments, the SHA-256 of every
-input and versions, from which ``python -m tsvlib COMMAND --recipe FILE`` makes the same bytes again.
+input and versions, from which ``tsvlib COMMAND --recipe FILE`` makes the same bytes again.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch import Tensor
 from tsvlib import checkpoints, compression, devices, linalg, merging, progress, versions
 from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.cli import outputs, planning
-from tsvlib.errors import InputError
+from tsvlib.errors import InputError, LostUpdate
 from tsvlib.layers import CheckpointSuite, Computing
 from tsvlib.methods import named
 from tsvlib.precision import Rounding, added, lost, type_name
@@ -97,7 +97,7 @@ class Inputs:
         return dict(self._digests)
 
 
-def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session, dtype: str = AS_BASE) -> str:
+def merge(inputs: Inputs, out: Path, method: str, alpha: SupportsFloat, session: Session, dtype: str = AS_BASE) -> str:
     """Write base + alpha * update of a merging method to ``out``, in the base's types or all in ``dtype``.
 
     Tensors are read, merged and written one by one. InputError for fewer than two experts, an unknown method, an
@@ -105,8 +105,7 @@ def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session
     cannot be written.
     """
     check_enough(len(inputs.experts))
-    chosen = named(method)
-    _check_alpha(alpha)
+    chosen, factor = named(method), _finite(alpha)
     layout = _layout(inputs.base, dtype)
     check_place(out, outputs.WEIGHTS, inputs, session, sum(info.nbytes for info in layout.values()))
     progress.say(planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers).brief)
@@ -116,8 +115,9 @@ def merge(inputs: Inputs, out: Path, method: str, alpha: float, session: Session
     def update(key: str) -> Tensor:
         return merging.update(function, inputs.suite, key, session)
 
-    recipe = _recipe("merge", inputs, hashes, session, method=method, alpha=alpha, dtype=dtype)
-    return _write(out, inputs.base, layout, update, alpha, recipe, session, "merging")
+    name = chosen.name.replace("_", "-")
+    recipe = _recipe("merge", inputs, hashes, session, method=name, alpha=factor, dtype=dtype)
+    return _write(out, inputs.base, layout, update, factor, recipe, session, "merging")
 
 
 def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session) -> str:
@@ -138,12 +138,14 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     return checkpoints.save(out, tensors, recipe, metadata={compression.FORMAT: json.dumps(notes, sort_keys=True)})
 
 
-def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Session, dtype: str = AS_BASE) -> str:
+def expand(
+    inputs: Inputs, factors: Path, out: Path, alpha: SupportsFloat, session: Session, dtype: str = AS_BASE
+) -> str:
     """Write base + alpha * the task vector of a TSV-C file to ``out``, as ``merge`` does; experts play no part.
 
     InputError when the factors are damaged, are no TSV-C file or belong to another base.
     """
-    _check_alpha(alpha)
+    factor = _finite(alpha)
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     packed = checkpoints.open_checkpoint(factors)
     notes = _notes(packed)
@@ -160,8 +162,8 @@ def expand(inputs: Inputs, factors: Path, out: Path, alpha: float, session: Sess
     def update(key: str) -> Tensor:
         return compression.expanded(key, inputs.suite.shapes[key], tensors, tensors.__getitem__)
 
-    recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), alpha=alpha, dtype=dtype)
-    return _write(out, inputs.base, layout, update, alpha, recipe, session, "expanding")
+    recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), alpha=factor, dtype=dtype)
+    return _write(out, inputs.base, layout, update, factor, recipe, session, "expanding")
 
 
 def _type(dtype: str) -> torch.dtype:
@@ -202,7 +204,7 @@ def _write(
     with session.over(tensor, checkpoints.file_order(layout), label) as found:
         digest = checkpoints.write(out, layout, recipe, values(found))
     if loss := lost(roundings):
-        warnings.warn(f"{loss}; a wider --dtype keeps it.", stacklevel=3)
+        warnings.warn(f"{loss}; a wider dtype keeps it.", LostUpdate, stacklevel=4)
     return digest
 
 
@@ -231,9 +233,12 @@ def _notes(packed: Checkpoint) -> dict[str, Any]:
     raise InputError(f"{packed.path}: this is no TSV-C file of a version that is known here; make it with `compress`.")
 
 
-def _check_alpha(alpha: float) -> None:
-    if not math.isfinite(alpha):
+def _finite(alpha: SupportsFloat) -> float:
+    """Return alpha as the one number that recipes record, however it was given."""
+    number = float(alpha)
+    if not math.isfinite(number):
         raise InputError(f"alpha is {alpha}; choose a finite number.")
+    return number
 
 
 def check_place(out: Path, suffix: str, inputs: Inputs, session: Session, needed: int = 0, *others: Path) -> None:

@@ -34,5 +34,5 @@ def named(name: str) -> Method:
     """Return a method by its name, in which ``-`` may stand for ``_``; InputError for an unknown one."""
     found = METHODS.get(name.replace("-", "_"))
     if found is None:
-        raise InputError(f"there is no merging method `{name}`; choose one of {', '.join(METHODS)}.")
+        raise InputError(f"there is no merging method `{name}`; choose one of {', '.join(METHODS).replace('_', '-')}.")
     return found

@@ -20,7 +20,7 @@ def tsv_m(layer: Layer) -> Tensor:
     components than tasks, such as the position embedding of a model with few patches, cannot give each task one;
     it is averaged too. (The paper's models have no such matrix.)
     """
-    return _recomposed(layer, 1 / layer.n_tasks, _orthogonalised_product)
+    return _recomposed(layer, 1 / layer.n_tasks, linalg.polar_product)
 
 
 def tsv_m_eigen(layer: Layer) -> Tensor:
@@ -39,7 +39,7 @@ def interference_reduction(layer: Layer) -> Tensor:
     Singular vectors then outnumber the dimensions: the closest matrix with orthonormal rows takes the place of
     the one with orthonormal columns.
     """
-    return _recomposed(layer, 1.0, _orthogonalised_product)
+    return _recomposed(layer, 1.0, linalg.polar_product)
 
 
 def tsv_m_parts(task_vectors: Sequence[StateDict], spectra: Decompositions | None = None) -> list[TaskVector]:
@@ -108,35 +108,6 @@ def _together(kept: Sequence[Factors]) -> Factors:
     u = torch.cat([factors.u for factors in kept], dim=1)
     s = torch.cat([factors.s for factors in kept])
     return Factors(u, s, torch.cat([factors.vh for factors in kept]))
-
-
-def _orthogonalised_product(whole: Factors) -> Tensor:
-    """Return the product of factors after both sides have been made orthonormal."""
-    u, s, vh = whole
-    if len(u) < vh.shape[1]:
-        return _orthogonalised_product(Factors(vh.mT, s, u.mT)).mT
-    if len(s) > len(u) and (product := _between_roots(whole)) is not None:
-        return product
-    right = s[:, None] * linalg.orthogonalise(vh)
-    root = linalg.inverse_root(u) if len(u) >= 2 * len(s) else None
-    if root is None:
-        return linalg.orthogonalise(u) @ right
-    # A tall matrix is multiplied once if the small ones are multiplied first.
-    return (u.to(root.dtype) @ (root @ right.to(root.dtype))).to(u.dtype)
-
-
-def _between_roots(whole: Factors) -> Tensor | None:
-    """Return the same for components that outnumber both dimensions, or None where the roots would be inexact.
-
-    With A = (UUᵀ)^(-1/2) and B = (VVᵀ)^(-1/2), AU and BV have orthonormal rows, and AU diag(s) VᵀB needs the
-    many components only in the product of the factors as they are.
-    """
-    left, right = linalg.inverse_root(whole.u.mT), linalg.inverse_root(whole.vh)
-    if left is None or right is None:
-        return None
-    dtype = torch.promote_types(left.dtype, right.dtype)
-    product = Factors(*(part.to(dtype) for part in whole)).product()
-    return (left.to(dtype) @ product @ right.to(dtype)).to(whole.s.dtype)
 
 
 def _whitened_product(whole: Factors) -> Tensor:

@@ -5,17 +5,27 @@ import pandas as pd
 
 from compendium import published
 from compendium.profiles import Profile
-from tsvlib.methods import METHODS
 
-TITLES = {method.name: method.title for method in METHODS.values()} | {
+TITLES = {
     "zero_shot": "Zero-shot",
     "individual": "Individual",
+    "weight_averaging": "Weight averaging",
+    "task_arithmetic": "Task arithmetic",
+    "ties": "TIES",
+    "iso_c": "Iso-C",
+    "consensus_ta": "Consensus TA",
+    "tsv_m": "TSV-M",
+    "tsv_m_eigen": "TSV-M, eigen form",
+    "low_rank": "Low rank only",
+    "interference_reduction": "Interference reduction only",
     "adamerging": "AdaMerging",
     "tsv_m_adapted": "TSV-M + adaptation",
     "tsv_c": "TSV-C",
     "tall_mask_ties": "TALL-Mask + TIES",
 }
-"""What readers know methods by: those that merge, and what stands beside them."""
+"""What readers know methods by: those of ``METHODS``, whose titles these are, and what stands beside them.
+
+Written down, because drawing and printing need no torch."""
 
 SETTING = ["backbone", "n_tasks", "method", "metric"]
 

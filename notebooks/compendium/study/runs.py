@@ -15,6 +15,7 @@ from compendium.worlds.datasets import SplitName
 from tsvlib import compression, devices, merging, progress, taskvectors
 from tsvlib.compression import Compressed, Rank
 from tsvlib.devices import Item, Result
+from tsvlib.layers import Computing
 from tsvlib.methods.base import Method
 from tsvlib.store import Spectra
 from tsvlib.taskvectors import TaskVector
@@ -63,7 +64,7 @@ class Run:
     def merged_from(self, method: Method, tasks: Sequence[str]) -> TaskVector:
         """Return the update of a merging method for the experts of ``tasks``."""
         vectors = [self.task_vectors[task] for task in tasks]
-        return merging.merged_update(method, vectors, workers=workers(), spectra=self.spectra)
+        return merging.merged_update(vectors, method, workers=workers(), computing=Computing(spectra=self.spectra))
 
     def individual(self, split: SplitName, tasks: Sequence[str], most: int | None = None) -> dict[str, float]:
         """Return the accuracy of each expert on its own task, on all or at most the first ``most`` images."""

@@ -44,7 +44,7 @@ def test_scores_of_a_subset_are_those_of_merging_its_experts(run: runs.Run) -> N
     assert sorted(rows.alpha.unique()) == sorted(published.load("alpha").alpha.unique())
     row = rows[rows.alpha == 1.2].iloc[0]
     tasks = alpha.subsets(SMOKE, "smoke-b32")[4]
-    update = merging.merged_update(METHODS["tsv_m"], [run.task_vectors[task] for task in tasks])
+    update = merging.merged_update([run.task_vectors[task] for task in tasks], METHODS["tsv_m"])
     most = SMOKE.images.alpha // len(tasks)
     accuracies = run.evaluator.accuracies(update.apply(run.evaluator.base, 1.2), tasks, "validation", most)
     assert row.step == 12

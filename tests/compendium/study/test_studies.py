@@ -64,7 +64,7 @@ def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: runs.R
     method, tasks = METHODS[name], datasets.suite(2)
     rows = studies.merge(run, 2, method)
     alpha = pick(rows, "alpha", name).get("all", 1.0)
-    update = merging.merged_update(method, [run.task_vectors[task] for task in tasks])
+    update = merging.merged_update([run.task_vectors[task] for task in tasks], method)
     state = update.apply(run.evaluator.base, alpha)
     assert pick(rows, "accuracy", name) == run.evaluator.accuracies(state, tasks, "test")
     assert alpha in method.alphas
@@ -146,7 +146,7 @@ def test_consensus_takes_the_lambda_of_each_task(run: runs.Run, monkeypatch: pyt
     assert pick(rows, "lambda", "consensus_ta") == given
     assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
     consensus = dataclasses.replace(METHODS["consensus_ta"], bind=masks.consensus([0.6, 0.2, 0.5]))
-    update = merging.merged_update(consensus, list(run.task_vectors.values())[:3])
+    update = merging.merged_update(list(run.task_vectors.values())[:3], consensus)
     state = update.apply(run.evaluator.base, pick(rows, "alpha", "consensus_ta")["all"])
     assert pick(rows, "accuracy", "consensus_ta") == run.evaluator.accuracies(state, datasets.suite(3), "test")
 

@@ -172,7 +172,7 @@ def test_float64_is_merged_in_float64(tmp_path: Path, monkeypatch: pytest.Monkey
     experts = [base + random(32, 24, seed=seed, scale=1e-7, dtype=torch.float64) for seed in (1, 2)]
     assert call("merge", *wrote(base, *experts), "--method", method, "--out", "m.safetensors") == 0
     changes = [{"w": expert - base} for expert in experts]
-    expected = base + merging.merged_update(named(method), changes)["w"]
+    expected = base + merging.merged_update(changes, named(method))["w"]
     torch.testing.assert_close(load_file("m.safetensors")["w"], expected, rtol=0, atol=1e-15)
 
 
@@ -205,7 +205,9 @@ def test_an_overflow_is_refused_with_key_and_value_and_leaves_no_file(
     before = small_models.contents(tmp_path)
     assert call(*merge, "--out", "m.safetensors") == 1
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("`scale` would reach 7e+04, and float16 ends at 6.55e+04; choose a smaller alpha or --dtype")
+    assert told.startswith(
+        "`scale` would reach 7e+04, and float16 ends at 6.55e+04; choose a smaller alpha or the dtype"
+    )
     assert small_models.contents(tmp_path) == before
     assert call(*merge, "--out", "m.safetensors", "--dtype", "float32") == 0
     assert load_file("m.safetensors")["scale"].tolist() == [69984.0] * 8
@@ -221,9 +223,9 @@ def test_an_update_that_the_type_of_the_base_cannot_hold_is_told(
     assert call("merge", *options, "--out", "m.safetensors", "--dtype", "bfloat16") == 0
     told = capsys.readouterr().out
     merged = load_file("m.safetensors")["w"].double() - base.double()
-    exact = merging.merged_update(named("tsv_m"), [{"w": expert - base} for expert in experts])["w"].double()
+    exact = merging.merged_update([{"w": expert - base} for expert in experts], named("tsv_m"))["w"].double()
     share = 100 * float((merged - exact).norm() / exact.norm())
-    assert f". But rounding to bfloat16 lost {share:.0f} % of the update; a wider --dtype keeps it.\n" in told
+    assert f". But rounding to bfloat16 lost {share:.0f} % of the update; a wider dtype keeps it.\n" in told
     assert call("merge", *options, "--out", "m.safetensors") == 0
     assert "lost" not in capsys.readouterr().out
 
@@ -235,7 +237,7 @@ def test_exploded_weights_are_merged_or_refused(
     options = wrote(torch.zeros(64, 48), *(random(64, 48, seed=seed, scale=1e20) for seed in (1, 2)))
     assert call("merge", *options, "--out", "m.safetensors") == 0
     changes = [{"w": random(64, 48, seed=seed, scale=1e20).double()} for seed in (1, 2)]
-    expected = merging.merged_update(named("tsv_m"), changes)["w"]
+    expected = merging.merged_update(changes, named("tsv_m"))["w"]
     assert (load_file("m.safetensors")["w"].double() - expected).norm() <= 1e-4 * expected.norm()
     capsys.readouterr()
     for method in ("tsv-m", "task-arithmetic"):
@@ -277,6 +279,7 @@ def test_a_recipe_notices_a_changed_input(made: list[str], tmp_path: Path, capsy
         ("merge", {"method": "ties", "dtype": "float64"}),
         ("merge", {"expert": "models/expert2.safetensors"}),
         ("compress", {"rank": "2"}),
+        ("merge", {"no-split-qkv": "", "no-convolutions": ""}),
         ("compress", {"base": "copy.safetensors", "dtype": "float32"}),
         ("expand", {"alpha": "1.0"}),
     ],
@@ -285,12 +288,13 @@ def test_what_is_given_overrides_a_recipe(
     made: list[str], command: str, options: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("copy.safetensors").write_bytes(Path("models/base.safetensors").read_bytes())
-    given = [word for name, value in options.items() for word in (f"--{name}", value)]
+    given = [word for name, value in options.items() for word in (f"--{name}", value) if word]
     given *= 2 if "expert" in options else 1
     assert call(command, "--recipe", f"{command}.safetensors", "--out", "again.safetensors", *given) == 0
     assert f" {command}.safetensors has other bytes; other settings," in capsys.readouterr().out
     old, new = (checkpoints.recipe(Path(f"{name}.safetensors"))["arguments"] for name in (command, "again"))
-    expected = {name: float(value) if name == "alpha" else value for name, value in options.items()}
+    expected = {name: float(value) if name == "alpha" else value for name, value in options.items() if value}
+    expected |= {name[3:].replace("-", "_"): False for name, value in options.items() if not value}
     if "expert" in options:
         expected["expert"] = 2 * [options["expert"]]
     assert new == old | expected
@@ -311,7 +315,7 @@ def test_a_recipe_is_followed_on_the_device_that_it_names(made: list[str], capsy
     checkpoints.save(merged, checkpoints.load(merged), recipe | {"arguments": recipe["arguments"] | {"device": "cuda"}})
     again = ("merge", "--recipe", str(merged), "--out", "again.safetensors")
     assert call(*again) == 1
-    assert "has no cuda device; use --device cpu" in capsys.readouterr().err
+    assert "has no cuda device; choose the device cpu" in capsys.readouterr().err
     assert call(*again, "--device", "cpu") == 0
 
 
@@ -364,4 +368,15 @@ def test_an_error_of_the_system_names_the_file(
 
     monkeypatch.setattr(frontdoor, "plan", full)
     assert call("plan", "--base", "b", "--expert", "e") == 1
-    assert capsys.readouterr().err.startswith("sti.csv: No space left on device; free space")
+    assert capsys.readouterr().err == "sti.csv: the disk is full; free some space and run the command again.\n"
+
+
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(tmp_path: Path) -> None:
+    base, experts = small_models.write(tmp_path)
+    words = ["plan", "--base", base, *(word for expert in experts for word in ("--expert", expert))]
+    command = [sys.executable, "-m", "tsvlib", *map(str, words)]
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT), "PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **pipes) as process:  # type: ignore[call-overload]
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 141)

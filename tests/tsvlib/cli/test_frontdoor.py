@@ -2,11 +2,13 @@
 """The front door: what ``import tsvlib`` offers, as README and CONTRIBUTING show it."""
 
 import inspect
+import math
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_models
 import torch
@@ -48,10 +50,9 @@ def test_the_method_of_the_contributors_guide_merges(monkeypatch: pytest.MonkeyP
     (block,) = blocks("CONTRIBUTING.md")
     names: dict[str, object] = {}
     exec(block, names)
-    assert len(block.strip().splitlines()) <= 16
-    vectors = [{"w": torch.tensor(values)} for values in ([1.0, 5.0], [2.0, 3.0], [9.0, 4.0])]
-    found = tsvlib.merged_update(names["METHODS"]["median"], vectors)  # type: ignore[index]
-    assert found["w"].tolist() == [2.0, 4.0]
+    assert len(block.strip().splitlines()) <= 10
+    vectors = [{"w": torch.tensor(values)} for values in ([1.0, 5.0], [2.0, 3.0], [9.0, 4.0], [0.0, 0.0])]
+    assert tsvlib.merged_update(vectors, "root-mean")["w"].tolist() == [6.0, 6.0]
 
 
 def test_import_is_quick_because_torch_waits() -> None:
@@ -90,7 +91,7 @@ def test_files_in_memory_and_on_the_command_line_agree(files: tuple[str, list[st
     assert checkpoints.digest(Path("n.safetensors")) == digest
     start, *ends = (checkpoints.load(Path(file)) for file in (base, *experts))
     vectors = [tsvlib.task_vector(start, end) for end in ends]
-    merged = tsvlib.merged_update(tsvlib.METHODS["low_rank"], vectors).apply(start, 0.5)
+    merged = tsvlib.merged_update(vectors, tsvlib.METHODS["low_rank"]).apply(start, 0.5)
     for key, tensor in checkpoints.load(Path("m.safetensors")).items():
         assert torch.equal(tensor, merged[key]), key
 
@@ -98,12 +99,71 @@ def test_files_in_memory_and_on_the_command_line_agree(files: tuple[str, list[st
 def test_whole_numbers_that_agree_are_taken_in_memory_as_from_files() -> None:
     start = {"position_ids": torch.arange(4), "w": torch.zeros(3, 2)}
     end = {"position_ids": torch.arange(4), "w": torch.ones(3, 2)}
-    update = tsvlib.merged_update(tsvlib.METHODS["weight_averaging"], [tsvlib.task_vector(start, end)] * 2)
+    update = tsvlib.merged_update([tsvlib.task_vector(start, end)] * 2, tsvlib.METHODS["weight_averaging"])
     merged = update.apply(start)
     assert torch.equal(merged["position_ids"], start["position_ids"])
     assert torch.equal(merged["w"], end["w"])
     with pytest.raises(InputError, match=r"`position_ids` of the base is of type torch.int64; only floating-point"):
         tsvlib.task_vector(start, end | {"position_ids": torch.arange(4) + 1})
+
+
+@pytest.mark.parametrize(
+    "types", [(torch.float32, torch.bfloat16), (torch.float16, torch.float32), (torch.float32, torch.float64)]
+)
+def test_unlike_types_merge_in_memory_as_from_files(tmp_path: Path, types: tuple[torch.dtype, torch.dtype]) -> None:
+    random = torch.Generator().manual_seed(0)
+    states = [{"w": torch.randn(12, 9, generator=random).to(types[0])}]
+    states += [{"w": (states[0]["w"].double() + torch.randn(12, 9, generator=random)).to(types[1])} for _ in range(2)]
+    files = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for file, state in zip(files, states, strict=True):
+        checkpoints.save(file, state, {})
+    tsvlib.merge(files[0], files[1:], tmp_path / "m.safetensors")
+    update = tsvlib.merged_update(tsvlib.task_vector(states[0], state) for state in states[1:])
+    assert update["w"].dtype == (torch.float64 if torch.float64 in types else torch.float32)
+    merged = checkpoints.load(tmp_path / "m.safetensors")["w"]
+    assert merged.dtype == types[0]
+    assert torch.equal(merged, update.apply(states[0])["w"])
+
+
+def test_a_method_is_named_as_on_the_command_line() -> None:
+    vectors = [{"w": torch.eye(3)}, {"w": torch.ones(3, 3)}]
+    expected = tsvlib.merged_update(vectors, tsvlib.METHODS["tsv_m"])["w"]
+    for name in ("tsv-m", "tsv_m"):
+        assert torch.equal(tsvlib.merged_update(vectors, name)["w"], expected)
+    with pytest.raises(InputError, match=r"in a list, and this is one of them; write \[task_vector, ...\]"):
+        inspect.unwrap(tsvlib.merged_update)(vectors[0])
+
+
+def test_the_same_numbers_make_the_same_bytes_however_they_are_written(files: tuple[str, list[str]]) -> None:
+    base, experts = files
+    digests = {
+        tsvlib.merge(base, experts, "m.safetensors", method="tsv-m", alpha=1.0),
+        tsvlib.merge(base, experts, "m.safetensors", method="tsv_m", alpha=1),
+        tsvlib.merge(base, experts, "m.safetensors", alpha=np.float32(1)),
+    }
+    assert len(digests) == 1
+    for rank in (tsvlib.Rank(fraction=0.5), 0.5, "0.5"):
+        digests.add(tsvlib.compress(base, experts[0], "f.safetensors", rank=rank))
+    assert len(digests) == 2
+    with pytest.raises(InputError, match="alpha is nan; choose a finite number"):
+        tsvlib.merge(base, experts, "m.safetensors", alpha=math.nan)
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, math.inf, math.nan])
+def test_a_store_has_a_size(files: tuple[str, list[str]], limit: float) -> None:
+    base, experts = files
+    with pytest.raises(InputError, match="choose a size above zero"):
+        tsvlib.merge(base, experts, "m.safetensors", store="store", store_limit=limit)
+
+
+def test_tables_of_nothing_have_their_columns(tmp_path: Path) -> None:
+    for name in ("base", "one", "two"):
+        checkpoints.save(tmp_path / f"{name}.safetensors", {"bias": torch.zeros(3)}, {})
+    base, *experts = (tmp_path / f"{name}.safetensors" for name in ("base", "one", "two"))
+    place = ["key", "part", "rows", "columns"]
+    assert list(tsvlib.spectra(base, experts, tmp_path / "s.csv").columns)[:5] == [*place, "expert"]
+    assert list(tsvlib.interference(base, experts).columns)[-2:] == ["entrywise", "induced"]
+    assert (tmp_path / "s.csv").read_text().startswith("key,part,rows,columns,expert,norm")
 
 
 def test_tables_need_no_file(files: tuple[str, list[str]]) -> None:

@@ -55,7 +55,7 @@ def test_experts_like_the_base_pass_whatever_they_hold(tmp_path: Path) -> None:
         ({"head": torch.zeros(2)}, "{base}: the checkpoint lacks `head` of {expert}; "),
         ({"ln.bias": torch.zeros(8, 1)}, "{expert}: `ln.bias` has shape (8, 1), but (8,) in {base}; "),
         ({"none": torch.zeros(0, 4)}, "{expert}: `none` has shape (0, 4), but (0, 3) in {base}; "),
-        ({"ln.bias": torch.zeros(8).half()}, "{expert}: `ln.bias` is of type torch.float16, but torch.float32 in"),
+        ({"ln.bias": torch.zeros(8).int()}, "{expert}: `ln.bias` is of type torch.int32, but torch.float32 in"),
         ({"position_ids": torch.zeros(2, 3).int()}, "{expert}: `position_ids` is of type torch.int32, but torch.int64"),
     ],
 )
@@ -65,8 +65,6 @@ def test_experts_unlike_the_base_are_named(tmp_path: Path, changes: dict[str, Te
     expected = re.escape(reason.format(base=base.path, expert=second.path))
     with pytest.raises(InputError, match=f"^{expected}[^\n]*\\.$"):
         planning.check(base, [first, second])
-    with pytest.raises(InputError, match=f"^{expected}"):
-        planning.plan(base, [first, second], workers=1)
 
 
 def test_headers_are_enough(tmp_path: Path) -> None:

@@ -62,12 +62,12 @@ def test_consensus_ta_is_its_papers_formula(n_tasks: int, seed: int) -> None:
     lambdas = [(0.2, 0.3, 0.4, 0.5, 0.6)[task % 5] for task in range(n_tasks)]
     for method, values in ((consensus(lambdas), lambdas), (METHODS["consensus_ta"], [0.4] * n_tasks)):
         expected = total * (wang(rows(vectors), total, values).sum(0) >= 2)
-        np.testing.assert_allclose(flat(merging.merged_update(method, vectors)), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(flat(merging.merged_update(vectors, method)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_consensus_by_hand() -> None:
     vectors = [{"w": torch.tensor(values)} for values in ([1.0, 4.0, 0.0, 2.0], [1.0, 0.5, 0.0, -2.0])]
-    found = merging.merged_update(METHODS["consensus_ta"], vectors)["w"]
+    found = merging.merged_update(vectors, METHODS["consensus_ta"])["w"]
     assert found.tolist() == [2.0, 0.0, 0.0, 0.0]
 
 
@@ -85,13 +85,13 @@ def test_a_weight_is_wanted_where_both_sides_are_equal(size: int, negative: bool
 def test_every_expert_has_its_own_lambda_also_behind_one_that_changed_nothing() -> None:
     vectors = [{"w": torch.zeros(1)}, {"w": torch.tensor([3.0])}, {"w": torch.tensor([1.0])}]
     for lambdas, kept in (([9.0, 0.5, 0.3], 4.0), ([0.3, 0.5, 9.0], 0.0), ([0.3, 9.0, 0.3], 0.0)):
-        assert merging.merged_update(consensus(lambdas), vectors)["w"].tolist() == [kept]
+        assert merging.merged_update(vectors, consensus(lambdas))["w"].tolist() == [kept]
 
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_lambdas_must_be_as_many_as_experts(count: int) -> None:
     with pytest.raises(InputError, match=f"{count} lambdas for 3 experts; give one for each"):
-        merging.merged_update(consensus([0.4] * count), experts(3, 0))
+        merging.merged_update(experts(3, 0), consensus([0.4] * count))
     suite = MemorySuite(experts(3, 0))
     with pytest.raises(InputError, match=f"{count} lambdas for 3 experts"):
         masks.pack(suite, NAMES, masks.shared_update(suite), [0.4] * count)
@@ -100,7 +100,7 @@ def test_lambdas_must_be_as_many_as_experts(count: int) -> None:
 @pytest.mark.parametrize("value", [0.0, -0.4, math.inf, math.nan])
 def test_lambdas_must_be_above_zero(value: float) -> None:
     with pytest.raises(InputError, match=f"{value} is no lambda of a TALL mask"):
-        merging.merged_update(consensus([0.4, value, -1.0]), experts(3, 0))
+        merging.merged_update(experts(3, 0), consensus([0.4, value, -1.0]))
 
 
 def packed(seed: int) -> tuple[list[dict[str, torch.Tensor]], masks.Masked]:
