@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tsvlib.taskvectors import TaskVector as TaskVector
     from tsvlib.taskvectors import task_vector as task_vector
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _PLACES = {
     "METHODS": "methods",

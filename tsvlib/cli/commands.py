@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @click.group(context_settings={"show_default": True, "max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tsvlib", prog_name=PROGRAM)
 def cli() -> None:
     """Task Singular Vectors on checkpoints of your own."""
 

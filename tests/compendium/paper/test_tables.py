@@ -2,12 +2,17 @@
 """Means over tasks, spread over seeds, and cells that tell what was not run."""
 
 import math
+import os
+import subprocess
+import sys
 
+import checkout
 import pandas as pd
 import pytest
 
 from compendium import profiles, published
 from compendium.paper import tables
+from tsvlib.methods import METHODS
 
 SMOKE = profiles.load("smoke")
 NAMES = {"task_arithmetic": "Task arithmetic", "tsv_m": "TSV-M"}
@@ -69,3 +74,14 @@ def test_published_cells_stand_as_printed_under_the_backbone_that_stands_for_the
     assert table.loc["Task arithmetic, paper", "mini B/16, 8 tasks"] == "75.41 (79.58)"
     assert set(table.loc["TIES, paper"]) == {"not published"}
     assert (tables.published_table(published.load("merging"), SMOKE, NAMES, "paper") == "not published").all(axis=None)
+
+
+def test_titles_are_those_of_the_methods() -> None:
+    assert {name: tables.TITLES[name] for name in METHODS} == {name: method.title for name, method in METHODS.items()}
+
+
+def test_what_only_draws_and_prints_needs_no_torch() -> None:
+    code = "import sys; from compendium.paper import plotting, tables; assert 'torch' not in sys.modules"
+    environment = os.environ | {"PYTHONPATH": checkout.roots()}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
