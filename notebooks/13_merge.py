@@ -62,7 +62,7 @@ for run, n_tasks in runs.cells(settings, "merging"):
 # %%
 frame = pd.DataFrame(rows)
 checkpoints = results.load("checkpoints", profile)
-loose = {"alpha": 0.3, "evaluations": 4, "lambda": 0.4}
+loose = studies.SEARCH | {"lambda": 0.4}
 results.save("merge", frame, profile, studies.COLUMNS, tolerances=loose)
 (100 * tables.means(frame, "normalised_accuracy")).round(1)
 

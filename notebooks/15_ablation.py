@@ -53,7 +53,7 @@ for run, n_tasks in runs.cells(settings, "merging"):
 
 # %%
 frame = pd.DataFrame(rows)
-results.save("ablation", frame, profile, studies.COLUMNS, tolerances={"alpha": 0.3, "evaluations": 4})
+results.save("ablation", frame, profile, studies.COLUMNS, tolerances=studies.SEARCH)
 tables.means(frame, "alpha").round(2)
 
 # %% [markdown]

@@ -15,8 +15,6 @@ from threadpoolctl import OpenBLASController, threadpool_limits
 from tsvlib.errors import InputError
 
 NAMES = ("auto", "cpu", "cuda", "mps")
-STUDIES = "cpu"
-"""Where result tables are computed, whatever else a machine has, so that machines agree."""
 AHEAD = 8
 _WORKER = threading.local()
 Item = TypeVar("Item")

@@ -19,6 +19,9 @@ from tsvlib import versions
 from tsvlib.errors import InputError
 from tsvlib.files import sha256
 
+DEVICE = "cpu"
+"""Where result tables are computed, whatever else a machine has, so that machines agree."""
+
 STUDIES = (*versions.COMPUTING, "open_clip_torch", "pandas")
 """The packages that can change a number in a result table."""
 
@@ -58,16 +61,15 @@ def record() -> dict[str, object]:
     ``parameters`` and ``code`` where no notebook runs, and ``code`` that is being edited and not Python.
     """
     # Imported here because tables and figures are drawn without torch, whose import takes seconds.
-    from tsvlib import devices
 
     source = _source()
     return {
         "code": _code(source) if source else None,
-        "environment": _environment(devices.STUDIES),
+        "environment": _environment(DEVICE),
         "inputs": dict(sorted(_READ.items())),
         "notebook": _name(source) if source else None,
         "parameters": _parameters(source) if source else None,
-        "versions": versions.of(STUDIES, devices.STUDIES),
+        "versions": versions.of(STUDIES, DEVICE),
     }
 
 

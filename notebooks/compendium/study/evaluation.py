@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from compendium import paths
+from compendium import paths, provenance
 from compendium.profiles import Profile
 from compendium.worlds import datasets, models
 from compendium.worlds.datasets import Split, SplitName
@@ -104,7 +104,7 @@ class Evaluator:
             logits = models.encode(visual, images) @ self.head(task).T
             return task, logits.argmax(1).numpy().astype(CLASS).tobytes()
 
-        return devices.ordered(classes, parts, devices.default_workers(devices.choose(devices.STUDIES)))
+        return devices.ordered(classes, parts, workers())
 
     def _rest(self, task: str, split: SplitName, known: bytes, most: int | None) -> UInt8[Tensor, "n 3 rows cols"]:
         """Return the images of which the classes are wanted and not known."""
@@ -187,3 +187,8 @@ def _read(file: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return content
+
+
+def workers() -> int:
+    """Return how many things a study works on at once."""
+    return devices.default_workers(devices.choose(provenance.DEVICE))

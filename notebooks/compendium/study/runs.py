@@ -9,7 +9,7 @@ from torch import Tensor
 
 from compendium import paths
 from compendium.profiles import Profile
-from compendium.study.evaluation import Evaluator
+from compendium.study.evaluation import Evaluator, workers
 from compendium.worlds import datasets, experts
 from compendium.worlds.datasets import SplitName
 from tsvlib import compression, devices, merging, progress, taskvectors
@@ -106,11 +106,6 @@ def cells(profile: Profile, label: str) -> Iterator[tuple[Run, int]]:
             for n_tasks in profile.suites:
                 yield run, n_tasks
                 bar.update()
-
-
-def workers() -> int:
-    """Return how many things a study works on at once."""
-    return devices.default_workers(devices.choose(devices.STUDIES))
 
 
 def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

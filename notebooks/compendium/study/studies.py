@@ -13,8 +13,8 @@ from itertools import product
 
 from compendium.study import adaptation
 from compendium.study.adaptation import PROTOCOL, Adapted, Settings, Unlabelled
-from compendium.study.evaluation import normalised_accuracy, search_alpha
-from compendium.study.runs import Row, Run, each, workers
+from compendium.study.evaluation import normalised_accuracy, search_alpha, workers
+from compendium.study.runs import Row, Run, each
 from compendium.worlds import datasets, models
 from tsvlib import devices
 from tsvlib.layers import MemorySuite
@@ -23,6 +23,9 @@ from tsvlib.methods.base import Method
 from tsvlib.taskvectors import TaskVector
 
 ALL_TASKS = "all"
+SEARCH = {"alpha": 0.3, "evaluations": 4}
+"""How far a search of alpha may end elsewhere on another machine, where the score is flat."""
+
 TALL_MASK = "tall_mask_ties"
 STARTS = {"adamerging": 0.3, "tsv_m_adapted": 1.0}
 """The two forms of test-time adaptation, with the value at which all of their coefficients start."""
