@@ -234,7 +234,7 @@ def test_a_full_disk_under_the_draft_is_one_sentence(notebook, earlier, capsys, 
 
     monkeypatch.setattr(nbformat, "write", fails)
     assert commands.main(["run", notebook()]) == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith("draft: No space left on device;")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("draft: the disk is full;")
     assert earlier()
 
 
