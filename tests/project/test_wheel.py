@@ -50,7 +50,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if not (site / top).exists():
                 (site / top).symlink_to(Path(str(distribution.locate_file(top))))
     executable = folder / "env" / "bin" / "python"
-    install = ["--quiet", "--no-deps", "--no-index", "--python", str(executable), "install", str(wheel)]
+    install = ["--quiet", "--python", str(executable), "install", "--no-deps", "--no-index", str(wheel)]
     subprocess.run([sys.executable, "-m", "pip", *install], check=True)
     return executable
 
