@@ -25,6 +25,8 @@ class Settings:
     backbone: str = "ViT-B-32"
     stored: tuple[str, ...] = ("ViT-B-32", "ViT-L-14")
     suites: tuple[int, ...] = (8, 14, 20)
+    device: str = "cuda"
+    sizes: tuple[int, ...] = (512, 768, 1024)
 
 
 def merge(settings: Settings) -> list[Row]:
@@ -34,12 +36,12 @@ def merge(settings: Settings) -> list[Row]:
     outputs = {name: base.with_name(f"merged-{name}.safetensors") for name in ("literal", "ours")}
     commands = {
         "literal": ["-m", "bench.literal", *_named(base, experts), "--out", str(outputs["literal"])],
-        "ours": _merge(base, experts, outputs["ours"], settings.workers),
+        "ours": merging(base, experts, outputs["ours"], settings.workers),
     }
     runs: dict[str, list[Measured]] = {name: [] for name in commands}
     for _ in range(settings.repeats):
         for name, command in commands.items():
-            _warm([base, *experts])
+            warm([base, *experts])
             runs[name].append(measured(command, settings.workers))
     keys = oracle.sample(layouts.layout(backbone))
     errors = oracle.errors(base, experts, outputs, keys)
@@ -59,7 +61,7 @@ def memory(settings: Settings) -> list[Row]:
     base, experts = synthetic.write(settings.folder, backbone, tasks, workers=settings.workers)
     out = base.with_name("merged-ours.safetensors")
     idle = measured(["-c", "import torch"], settings.workers)
-    run = measured(_merge(base, experts, out, settings.workers), settings.workers)
+    run = measured(merging(base, experts, out, settings.workers), settings.workers)
     return [
         Row("memory", "experts", "size of files", sum(path.stat().st_size for path in experts) / 1e9, "GB"),
         Row("memory", "ours", "time", run.seconds, "s"),
@@ -91,6 +93,20 @@ def storage(settings: Settings) -> list[Row]:
     return rows
 
 
+def merging(base: Path, experts: Sequence[Path], out: Path, workers: int, device: str = "cpu") -> list[str]:
+    """Return the arguments of ``python`` that merge files by TSV-M with alpha 1."""
+    method = ["--method", "tsv-m", "--alpha", "1.0", "--workers", str(workers), "--device", device]
+    return ["-m", "tsvlib", "merge", *_named(base, experts), *method, "--out", str(out)]
+
+
+def warm(paths: Sequence[Path]) -> None:
+    """Read files once, so that no run has to wait for the disk more than another."""
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while file.read(WARM):
+                pass
+
+
 def _setting(step: str, settings: Settings) -> list[Row]:
     repeats = [Row(step, "setting", "repeats", settings.repeats, "")] if step == "merge" else []
     return [Row(step, "setting", "workers or threads", settings.workers, ""), *repeats]
@@ -98,16 +114,3 @@ def _setting(step: str, settings: Settings) -> list[Row]:
 
 def _named(base: Path, experts: Sequence[Path]) -> list[str]:
     return ["--base", str(base), *(word for path in experts for word in ("--expert", str(path)))]
-
-
-def _merge(base: Path, experts: Sequence[Path], out: Path, workers: int) -> list[str]:
-    method = ["--method", "tsv-m", "--alpha", "1.0", "--workers", str(workers)]
-    return ["-m", "tsvlib", "merge", *_named(base, experts), *method, "--out", str(out)]
-
-
-def _warm(paths: Sequence[Path]) -> None:
-    """Read files once, so that no run has to wait for the disk more than another."""
-    for path in paths:
-        with path.open("rb", buffering=0) as file:
-            while file.read(WARM):
-                pass

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tsvlib.files import replacing
 
-STEPS = ("merge", "paper", "memory", "storage")
+STEPS = ("merge", "paper", "memory", "storage", "gpu")
 
 
 class Row(NamedTuple):

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""Random matrices and task vectors, and the papers' algorithms on them in float64, transcribed line by line."""
+"""Devices, random matrices and task vectors, and the papers' algorithms in float64, transcribed line by line."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 from torch import Tensor
 
 from tsvlib.linalg import Factors
 
 Array = npt.NDArray[np.float64]
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")),
+]
 
 
 def matrix(rows: int, columns: int, seed: int) -> Tensor:

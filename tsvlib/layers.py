@@ -171,7 +171,8 @@ class Layer:
         """Return the k leading singular components of each task matrix that is not zero.
 
         InputError where singular values are beyond all numbers.
-        A GPU takes all of them in one batch, since they are of one shape; on a CPU one at a time is in memory.
+        A GPU without a store takes all of them in one batch, since they are of one shape, which may change its last
+        bits; on a CPU one at a time is in memory.
         """
         spectra = self.computing.spectra
         if spectra or self.device.type == "cpu":

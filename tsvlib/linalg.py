@@ -18,7 +18,7 @@ from tsvlib import devices, eigen
 from tsvlib.errors import InputError
 from tsvlib.precision import plain, scaled, unscaled, wider
 
-SOLVER = "gram-10"
+SOLVER = "gram-11"
 """Names the way ``leading`` decomposes, so that stored factors of another way are never taken for its own."""
 
 STEEP = {torch.float32: 3e-2, torch.float64: 1e-5}
@@ -59,7 +59,9 @@ def leading(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
     other. Squaring loses half of the digits. So a Gram matrix in float32 serves only while the last component
     wanted stands well above its rounding error, and what it gives is refined in float64; below, the Gram matrix is
     in float64, and for the steepest spectra the full decomposition takes over. float64 input always gets that.
-    A stack of matrices, which suits a GPU, is decomposed as its most demanding matrix needs.
+    On a GPU the Gram matrix is always in float64: its eigenvectors take as long as those of float32, which cuSOLVER
+    leaves less exact than LAPACK does (bench/README.md). A stack of matrices, which suits a GPU, is decomposed as its
+    most demanding matrix needs.
 
     Raises:
         InputError: k is less than one, or ``delta`` holds NaN or Inf.
@@ -199,7 +201,7 @@ def _leading(delta: Float[Tensor, "*tasks rows columns"], k: int) -> Factors:
         return Factors(vh.mT, s, u.mT)
     k = min(k, columns)
     # Towards the end of a spectrum float32 has lost its digits, so there is no need to try.
-    ways = {torch.float32: _refined} if 2 * k <= columns else {}
+    ways = {torch.float32: _refined} if 2 * k <= columns and delta.device.type == "cpu" else {}
     for dtype, way in (ways | {torch.float64: _mapped}).items():
         factors = way(delta, k)
         if factors and bool((factors.s[..., -1] > STEEP[dtype] * factors.s[..., 0]).all()):

@@ -240,15 +240,19 @@ def test_the_literal_algebra_of_a_backbone_agrees_with_ours(tmp_path: Path) -> N
 
 
 def test_every_step_runs_on_files_and_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.main(["merge", "memory", "storage", "figure", "--tiny", "--folder", str(tmp_path)]) == 0
+    steps = ["merge", "memory", "storage", "gpu", "figure", "--device", "cpu"]
+    assert run.main([*steps, "--tiny", "--folder", str(tmp_path)]) == 0
     rows = table.read(tmp_path / "results" / "bench.csv")
     values = {(row.step, row.case, row.quantity): row.value for row in rows}
     bound = max(1e-5, values["merge", "literal", "error of the update"])
     assert values["merge", "ours", "error of the update"] <= bound
     assert values["memory", "ours", "peak memory"] > values["memory", "import torch", "peak memory"] > 0.05
+    # The same merge of the same files.
+    here = f"cpu, PyTorch {torch.__version__}"
+    assert values["gpu", here, "error of the update on cpu"] == values["merge", "ours", "error of the update"]
     # Headers weigh more in small files; the tensors alone are what the formula says.
     assert 1 < values["storage", "tiny, T = 2", "measured over formula"] < 1.5
-    assert capsys.readouterr().out.count("| case | quantity | value |") == 3
+    assert capsys.readouterr().out.count("| case | quantity | value |") == 4
     assert {path.name for path in (tmp_path / "results").iterdir()} == {"bench.csv", "bench.svg", "bench.png"}
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import flipped, matrix, orthonormal
+from oracles import DEVICES, flipped, matrix, orthonormal
 from torch import Tensor
 
 from tsvlib import linalg
@@ -162,10 +162,12 @@ def test_leading_components_are_those_of_the_svd(rows: int, columns: int, k: int
 
 @pytest.mark.parametrize("slope", [0.3, 0.7, 1.0, 1.5, 3.0])
 @pytest.mark.parametrize("shape", [(300, 120), (120, 300), (150, 150)])
-def test_leading_space_is_as_exact_as_that_of_a_float32_svd(slope: float, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_leading_space_is_as_exact_as_that_of_a_float32_svd(slope: float, shape: tuple[int, int], device: str) -> None:
     delta, k = decaying(*shape, slope, 0), 15
     best = linalg.truncate(linalg.svd(delta.double()), k).product()
-    ours, lapack = linalg.leading(delta, k).product(), linalg.truncate(linalg.svd(delta), k).product()
+    ours = linalg.leading(delta.to(device), k).product().cpu()
+    lapack = linalg.truncate(linalg.svd(delta), k).product()
     assert (ours - best).norm() <= max(1.5 * (lapack - best).norm(), 1e-6 * best.norm())
 
 

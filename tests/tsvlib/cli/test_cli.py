@@ -142,10 +142,12 @@ def test_a_store_that_served_other_work_changes_no_byte(made: list[str], capsys:
     for seed in range(3):
         save_file({"w": random(120, 90, seed=seed)}, f"wide{seed}.safetensors")
     three = ["--base", "wide0.safetensors", "--expert", "wide1.safetensors", "--expert", "wide2.safetensors"]
-    assert call("merge", *three, "--out", "without.safetensors") == 0
-    longer = ("compress", *three[:4], "--rank", "80", "--out", "f.safetensors", "--store", "store")
+    # A GPU's last bits depend on how many matrices it takes at once.
+    cpu = ("--device", "cpu")
+    assert call("merge", *three, *cpu, "--out", "without.safetensors") == 0
+    longer = ("compress", *three[:4], *cpu, "--rank", "80", "--out", "f.safetensors", "--store", "store")
     assert call(*longer) == 0
-    assert call("merge", *three, "--out", "with.safetensors", "--store", "store") == 0
+    assert call("merge", *three, *cpu, "--out", "with.safetensors", "--store", "store") == 0
     assert Path("with.safetensors").read_bytes() == Path("without.safetensors").read_bytes()
     assert call("merge", "--recipe", "without.safetensors", "--out", "again.safetensors", "--store", "store") == 0
     assert capsys.readouterr().out.endswith(" These are the bytes of without.safetensors.\n")

@@ -84,9 +84,10 @@ def test_the_command_line_has_the_defaults_of_the_functions(name: str) -> None:
 
 def test_files_in_memory_and_on_the_command_line_agree(files: tuple[str, list[str]]) -> None:
     base, experts = files
-    digest = tsvlib.merge(base, experts, "m.safetensors", method="low-rank", alpha=0.5, workers=2)
+    digest = tsvlib.merge(base, experts, "m.safetensors", method="low-rank", alpha=0.5, workers=2, device="cpu")
     options = ["--base", base, *(word for expert in experts for word in ("--expert", expert))]
-    assert commands.main(["merge", *options, "--method", "low-rank", "--alpha", "0.5", "--out", "n.safetensors"]) == 0
+    options += ["--method", "low-rank", "--alpha", "0.5", "--device", "cpu"]
+    assert commands.main(["merge", *options, "--out", "n.safetensors"]) == 0
     assert Path("m.safetensors").read_bytes() == Path("n.safetensors").read_bytes()
     assert checkpoints.digest(Path("n.safetensors")) == digest
     start, *ends = (checkpoints.load(Path(file)) for file in (base, *experts))
@@ -117,7 +118,7 @@ def test_unlike_types_merge_in_memory_as_from_files(tmp_path: Path, types: tuple
     files = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for file, state in zip(files, states, strict=True):
         checkpoints.save(file, state, {})
-    tsvlib.merge(files[0], files[1:], tmp_path / "m.safetensors")
+    tsvlib.merge(files[0], files[1:], tmp_path / "m.safetensors", device="cpu")
     update = tsvlib.merged_update(tsvlib.task_vector(states[0], state) for state in states[1:])
     assert update["w"].dtype == (torch.float64 if torch.float64 in types else torch.float32)
     merged = checkpoints.load(tmp_path / "m.safetensors")["w"]

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import small_models
 import torch
+from oracles import DEVICES
 from safetensors.torch import save_file
 
 from compendium import paths
@@ -20,11 +21,6 @@ from tsvlib.cli import measurements, workflows
 from tsvlib.cli.workflows import Inputs, Session
 from tsvlib.store import Spectra
 from tsvlib.taskvectors import MatrixRule
-
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")),
-]
 
 
 @pytest.fixture
