@@ -39,6 +39,12 @@ def choose(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def prepare(device: torch.device) -> None:
+    """Load PyTorch's linear algebra for a GPU, which fails where threads ask for it first at once (its issue 90613)."""
+    if device.type == "cuda":
+        torch.linalg.eigh(torch.eye(1, device=device))
+
+
 def default_workers(device: torch.device) -> int:
     """Return how many matrices to work on at once: as many as there are CPUs to use, but one on a GPU."""
     if device.type != "cpu":

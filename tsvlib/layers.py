@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from tsvlib import linalg
+from tsvlib import devices, linalg
 from tsvlib.checkpoints import Checkpoint
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
@@ -112,6 +112,10 @@ class Computing:
     rule: MatrixRule = PAPER
     device: torch.device = CPU
     spectra: Decompositions | None = None
+
+    def __post_init__(self) -> None:
+        """Make the device ready for threads."""
+        devices.prepare(self.device)
 
 
 ORDINARY = Computing()

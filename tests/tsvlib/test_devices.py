@@ -2,6 +2,8 @@
 """Work is handed out in order, in bounded numbers, on one BLAS thread each."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
+from compendium import paths
 from tsvlib import devices, linalg
 from tsvlib.errors import InputError
 
@@ -138,6 +141,20 @@ def test_where_the_system_does_not_tell_which_cpus_a_process_may_use_all_count(m
     for count, workers in ((6, 6), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
         assert devices.default_workers(torch.device("cpu")) == workers
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
+def test_threads_may_be_the_first_to_use_a_gpu() -> None:
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+import torch
+from tsvlib import linalg
+from tsvlib.layers import Computing
+device = Computing(device=torch.device("cuda")).device
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(lambda _: linalg.leading(torch.eye(9, device=device), 2), range(8)))
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=True)
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
