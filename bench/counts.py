@@ -12,10 +12,9 @@ from dataclasses import astuple, dataclass
 
 from bench import layouts
 from bench.layouts import Layout
-from tsvlib.linalg import MARGIN
 
-FLOAT = 4
-"""Bytes of a float32."""
+FLOAT, DOUBLE = 4, 8
+"""Bytes of a float32 and of a float64."""
 
 CASES = (("ViT-B-32", 8), ("ViT-L-14", 20))
 
@@ -25,13 +24,13 @@ class Counts:
     """Floating-point operations by type and kind, and bytes."""
 
     products32: float = 0.0
-    """Matrix products in float32: Gram matrices, images of singular vectors, long polar factors, the merged matrix."""
+    """Matrix products in float32: long polar factors, the merged matrix."""
 
     eigen32: float = 0.0
-    """Symmetric eigendecompositions in float32."""
+    """Symmetric eigendecompositions in float32: those of long polar factors."""
 
     products64: float = 0.0
-    """Matrix products in float64: the exact problem of a refinement, and short polar factors."""
+    """Matrix products in float64: Gram matrices, images of singular vectors, short polar factors."""
 
     eigen64: float = 0.0
     """Symmetric eigendecompositions in float64."""
@@ -70,8 +69,8 @@ class Device:
     """Share of these operations per second that an eigendecomposition reaches; half of it is matrix times vector."""
 
 
-A100 = Device(float32=19.5e12, float64=19.5e12, memory=1.555e12, link=25e9, eigen_share=0.02)
-"""An A100 with 40 GB: float32 without TF32, float64 on tensor cores, PCIe 4 x16 as it is reached in practice."""
+H200 = Device(float32=67e12, float64=67e12, memory=4.8e12, link=50e9, eigen_share=0.01)
+"""An H200: float32 without TF32, float64 on tensor cores, PCIe 5 x16 in practice; the share is what was measured."""
 
 
 def kept(rank: int, tasks: int) -> int:
@@ -83,17 +82,14 @@ def matrix(rows: int, columns: int, tasks: int) -> Counts:
     """Return the operations and device bytes of merging one task matrix."""
     m, n = max(rows, columns), min(rows, columns)
     k = kept(n, tasks)
-    c, p = tasks * k, min(k + MARGIN, n)
-    # Of each task: Gram matrix, images of p vectors, made orthonormal and mapped back, the exact problem there.
-    refinement = 2 * 2 * m * n * p + 3 * m * p**2 + 2 * p**3
+    c = tasks * k
+    # Of each task: Gram matrix, its eigenvectors, images of k of them.
     decomposition = Counts(
-        products32=m * n**2 + refinement + 2 * (m + n) * p * k,
-        eigen32=eigen(n),
-        products64=n * p**2,
-        eigen64=eigen(p),
+        products64=m * n**2 + 2 * m * n * k,
+        eigen64=eigen(n),
         transferred=FLOAT * m * n,
-        # The change three times, the Gram matrix, and vectors; those that were mapped back in float64 too.
-        moved=FLOAT * (3 * m * n + 2 * n**2 + 4 * n * p + 5 * m * p) + 2 * FLOAT * 2 * n * p,
+        # The change, widened and read twice more, the Gram matrix, and vectors, which are then rounded.
+        moved=FLOAT * (m * n + (m + n) * k) + DOUBLE * (3 * m * n + 2 * n**2 + (2 * m + 3 * n) * k),
     )
     # Of all tasks: Gram matrix, inverse root and product for both sides, and the merged matrix.
     product = Counts(
@@ -115,7 +111,7 @@ def polar(length: int, c: int, multiplied: int | None = None) -> Counts:
     products, moved = (length + 2 * times) * c**2 + c**3, FLOAT * ((length + 2 * times) * c + 4 * c**2)
     if length >= 2 * c:
         return Counts(products32=products, eigen32=eigen(c), moved=moved)
-    return Counts(products64=products, eigen64=eigen(c), moved=2 * moved)
+    return Counts(products64=products, eigen64=eigen(c), moved=DOUBLE // FLOAT * moved)
 
 
 def eigen(n: int) -> float:
@@ -153,7 +149,7 @@ def compressed_bytes(shapes: Layout, tasks: int) -> int:
 
 
 def table() -> str:
-    """Return the counts of the two merges and their floors on an A100 as a Markdown table."""
+    """Return the counts of the two merges and their floors on an H200 as a Markdown table."""
     found = {f"{name}, {tasks} experts": merge(layouts.layout(name), tasks) for name, tasks in CASES}
     rows = {
         "products in float32 (TFLOP)": [each.products32 / 1e12 for each in found.values()],
@@ -165,9 +161,9 @@ def table() -> str:
         "read from disk (GB)": [each.read / 1e9 for each in found.values()],
         "written to disk (GB)": [each.written / 1e9 for each in found.values()],
     }
-    floors = [floor(each, A100) for each in found.values()]
+    floors = [floor(each, H200) for each in found.values()]
     for limit in floors[0]:
-        rows[f"A100, {limit} (s)"] = [each[limit] for each in floors]
+        rows[f"H200, {limit} (s)"] = [each[limit] for each in floors]
     return markdown(["one TSV-M merge", *found], {name: [f"{v:.3g}" for v in values] for name, values in rows.items()})
 
 

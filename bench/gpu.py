@@ -55,9 +55,10 @@ def _merged(settings: Settings, device: torch.device) -> Found:
         warm([base, *experts])
         workers = devices.default_workers(torch.device(place))
         command = merging(base, experts, out, workers, place)
-        yield f"merge of {tasks} {backbone} on {place}, {workers} workers", measured(command, workers).seconds, "s"
-    for place, error in oracle.errors(base, experts, outputs, oracle.sample(layouts.layout(backbone))).items():
-        yield f"error of the update on {place}", error, ""
+        yield f"merge of {tasks} {backbone} on {place}, workers: {workers}", measured(command, workers).seconds, "s"
+    errors = oracle.errors(base, experts, outputs, oracle.sample(layouts.layout(backbone)))
+    for place in outputs:
+        yield f"error of the update on {place}", errors[place], ""
 
 
 def _large(settings: Settings, device: torch.device) -> Found:
