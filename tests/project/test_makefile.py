@@ -298,6 +298,13 @@ def test_an_unknown_profile_is_one_sentence(checkout):
     assert len(said.splitlines()) == 1
 
 
+def test_the_table_of_contents_fits_on_three_pages_with_a_line_per_notebook():
+    lines = (paths.ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    for notebook in (paths.ROOT / "notebooks").glob("[0-9]*.py"):
+        assert sum(f"chapter,{notebook.stem}," in line for line in lines) == 1, notebook.stem
+
+
 def test_help_lists_every_target(checkout):
     said = make(checkout)[0]
     makefile = (checkout / "Makefile").read_text()
