@@ -13,7 +13,9 @@ from threadpoolctl import threadpool_info
 
 from compendium import paths
 from tsvlib import devices, linalg
+from tsvlib.cli.workflows import Session
 from tsvlib.errors import InputError
+from tsvlib.layers import Computing
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -141,6 +143,16 @@ def test_where_the_system_does_not_tell_which_cpus_a_process_may_use_all_count(m
     for count, workers in ((6, 6), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
         assert devices.default_workers(torch.device("cpu")) == workers
+
+
+@pytest.mark.parametrize("computing", [Computing, Session])
+def test_a_device_is_prepared_before_any_thread_works(
+    monkeypatch: pytest.MonkeyPatch, computing: type[Computing]
+) -> None:
+    prepared: list[torch.device] = []
+    monkeypatch.setattr(devices, "prepare", prepared.append)
+    computing(device=torch.device("cuda"))
+    assert prepared == [torch.device("cuda")]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")

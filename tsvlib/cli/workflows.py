@@ -43,7 +43,8 @@ class Session(Computing):
     workers: int = 1
 
     def __post_init__(self) -> None:
-        """Raise InputError unless somebody works."""
+        """Make the device ready for threads; InputError unless somebody works."""
+        super().__post_init__()
         devices.check_workers(self.workers)
 
     @contextmanager
