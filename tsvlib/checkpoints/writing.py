@@ -5,6 +5,7 @@ The same tensors and recipe always give the same bytes, whether they come all at
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +27,8 @@ from tsvlib.checkpoints.layout import (
 
 _RESERVED = {"digest", "recipe"}
 _UNKNOWN = "0" * hashlib.sha256().digest_size * 2
+_STRETCH = 2**26
+"""Bytes after which the disk has to catch up, while others make the next tensors: so little is left for the end."""
 
 
 def save(
@@ -68,10 +71,14 @@ def write(
     state = fingerprint(layout, text, metadata)
     with files.replacing(path, durable=durable) as temporary, temporary.open("wb") as file:
         file.write(header(layout, Notes(text, _UNKNOWN, metadata)))
-        source = iter(tensors)
+        source, on_disk = iter(tensors), 0
         for key in file_order(layout):
             # A function call of its own, so that no name here keeps a tensor alive while the next one is made.
             _append(file, state, key, layout[key], next(source, None))
+            if durable and file.tell() - on_disk >= _STRETCH:
+                file.flush()
+                os.fsync(file.fileno())
+                on_disk = file.tell()
         if (surplus := next(source, None)) is not None:
             raise ValueError(f"`{surplus[0]}` comes after the last tensor of the layout")
         file.seek(0)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from compendium.paths import ROOT
 from tsvlib import checkpoints
+from tsvlib.checkpoints import writing
 from tsvlib.errors import InputError
 
 RECIPE = {"method": "tsv_m", "alpha": 0.3, "inputs": {"β": "0a1b"}, "tasks": ["x", "y"]}
@@ -33,6 +34,7 @@ import sys
 from pathlib import Path
 import torch
 from tsvlib import checkpoints
+from tsvlib.checkpoints import writing
 for number in range(10_000):
     checkpoints.save(Path(sys.argv[1]), {"w": torch.full((500, 500), float(number))}, {"number": number})
 """
@@ -150,6 +152,23 @@ def test_writing_waits_for_the_disk_unless_told_otherwise(tmp_path: Path, monkey
     assert len(synchronised) == 2
     checkpoints.write(path, layout, {}, [("w", tensor)])
     assert len(synchronised) == 4
+
+
+@pytest.mark.parametrize(("durable", "expected"), [(True, [1, 3, 3, 3]), (False, [])])
+def test_the_disk_keeps_pace_with_a_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool, expected: list[int]
+) -> None:
+    made: list[str] = []
+    synchronised: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synchronised.append(len(made)))
+    # A stretch is shorter than a header with one tensor, or than two tensors, and longer than one.
+    monkeypatch.setattr(writing, "_STRETCH", 600)
+    tensors = {key: torch.zeros(100) for key in "abc"}
+    layout = {key: checkpoints.TensorInfo(torch.float32, (100,)) for key in tensors}
+    every = ((key, tensor) for key, tensor in tensors.items() if not made.append(key))
+    checkpoints.write(tmp_path / "a", layout, {}, every, durable=durable)
+    assert synchronised == expected
+    assert checkpoints.load(tmp_path / "a").keys() == tensors.keys()
 
 
 def test_same_content_in_another_order_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:
