@@ -2,7 +2,8 @@
 """What a GPU does: eigendecompositions by size, type and number, and merges of files beside those of the CPUs there."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 
@@ -52,10 +53,8 @@ def _merged(settings: Settings, device: torch.device) -> Found:
     base, experts = synthetic.write(settings.folder, backbone, tasks, workers=settings.workers)
     outputs = {place: base.with_name(f"merged-on-{place}.safetensors") for place in ("cpu", device.type)}
     for place, out in outputs.items():
-        warm([base, *experts])
         workers = devices.default_workers(torch.device(place))
-        command = merging(base, experts, out, workers, place)
-        yield f"merge of {tasks} {backbone} on {place}, workers: {workers}", measured(command, workers).seconds, "s"
+        yield f"merge of {tasks} {backbone} on {place}, workers: {workers}", _seconds(base, experts, out, place), "s"
     errors = oracle.errors(base, experts, outputs, oracle.sample(layouts.layout(backbone)))
     for place in outputs:
         yield f"error of the update on {place}", errors[place], ""
@@ -64,9 +63,15 @@ def _merged(settings: Settings, device: torch.device) -> Found:
 def _large(settings: Settings, device: torch.device) -> Found:
     backbone, tasks = settings.large
     base, experts = synthetic.write(settings.folder, backbone, tasks, workers=settings.workers)
+    out = base.with_name("merged-ours.safetensors")
+    yield f"merge of {tasks} {backbone} on {device.type}", _seconds(base, experts, out, device.type), "s"
+
+
+def _seconds(base: Path, experts: Sequence[Path], out: Path, place: str) -> float:
+    """Return the wall time of one merge of files in the page cache, with the workers that a place has by default."""
+    workers = devices.default_workers(torch.device(place))
     warm([base, *experts])
-    command = merging(base, experts, base.with_name("merged-ours.safetensors"), 1, device.type)
-    yield f"merge of {tasks} {backbone} on {device.type}", measured(command, settings.workers).seconds, "s"
+    return measured(merging(base, experts, out, workers, place), workers).seconds
 
 
 def _wait(device: torch.device) -> None:
