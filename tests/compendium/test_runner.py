@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 import pytest
 
 from compendium import commands, paths, runner, sourcecode
@@ -284,8 +285,10 @@ def wait_until(true):
 
 
 def is_running(process):
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True).stdout
-    return bool(state.strip()) and not state.startswith("Z")
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_second_run_of_a_notebook_waits_for_the_first(tmp_path, capsys):

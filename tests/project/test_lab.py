@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from checkout import KINDS
 from jupytext import AsyncTextFileContentsManager
+from nbformat.sign import MemorySignatureStore, NotebookNotary
 
 from compendium import paths, runner
 
@@ -33,7 +34,9 @@ class Lab:
     """What JupyterLab asks of its server about one notebook: to open it, to save it, whether the file has changed."""
 
     def __init__(self, root, path):
-        self.manager, self.path = AsyncTextFileContentsManager(root_dir=str(root)), path
+        # Signatures in memory: those of a file would leave a database open, as Python 3.13 complains.
+        notary = NotebookNotary(store_factory=MemorySignatureStore)
+        self.manager, self.path = AsyncTextFileContentsManager(root_dir=str(root), notary=notary), path
         self.model = self.opened()
 
     def opened(self):
