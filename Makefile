@@ -31,7 +31,7 @@ $(2) $(N)/$(1).ipynb &: notebooks/$(1).py $(3) $(4) $(if $(5),| $(5))
 endef
 
 # The code, by what it is for.
-WORLD := $(wildcard $(C)/worlds/*.py $(C)/worlds/datasets/*.py)
+WORLD := $(wildcard $(C)/worlds/*.py $(C)/worlds/mini/datasets/*.py)
 METHOD := $(wildcard tsvlib/*.py tsvlib/methods/*.py)
 STUDY := $(METHOD) $(wildcard $(C)/study/*.py)
 TABLES_OF := $(C)/paper/tables.py
@@ -42,7 +42,7 @@ PRINT := $(PUBLISHED) $(JUDGE) $(addprefix $(C)/paper/,audit.py requirements.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
 
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
-$(FIRST_SUITE): $(C)/worlds/training.py $(C)/worlds/models.py $(WORLD) $(BASES)
+$(FIRST_SUITE): $(C)/worlds/mini/training.py $(C)/worlds/mini/models.py $(WORLD) $(BASES)
 	$(train) --first-suite
 	@touch $@
 $(EXPERTS): $(FIRST_SUITE)

@@ -25,7 +25,7 @@ import torch
 from compendium import profiles, provenance
 from compendium.paper import plotting
 from compendium.study import runs
-from compendium.worlds import datasets
+from compendium.worlds.mini import datasets
 from tsvlib import linalg, sti
 from tsvlib.methods import METHODS
 

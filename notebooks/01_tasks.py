@@ -20,7 +20,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import plotting
-from compendium.worlds import datasets
+from compendium.worlds.mini import datasets
 
 plotting.use_style()
 

@@ -21,7 +21,8 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import results, tables
 from compendium.study import runs, studies
-from compendium.worlds import datasets, experts
+from compendium.worlds import experts
+from compendium.worlds.mini import datasets
 from tsvlib import progress
 
 # %% [markdown]

@@ -21,7 +21,7 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import claims, results
 from compendium.study import runs
-from compendium.worlds import datasets
+from compendium.worlds.mini import datasets
 from tsvlib import progress
 
 # %% [markdown]

@@ -23,7 +23,7 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import results, tables
 from compendium.study import adaptation, runs, studies
-from compendium.worlds import datasets
+from compendium.worlds.mini import datasets
 from tsvlib import progress
 
 # %% [markdown]

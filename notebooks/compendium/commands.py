@@ -94,7 +94,7 @@ def check_experts(profile: str) -> None:
 def pretrain(profile: str, backbones: tuple[str, ...]) -> None:
     """Train the shipped base models anew (hours)."""
     from compendium import profiles
-    from compendium.worlds import pretraining
+    from compendium.worlds.mini import pretraining
 
     names = [backbone.name for backbone in profiles.load(profile).backbones]
     pretraining.pretrain(profile, list(backbones) or names, pretraining.Pretraining())

@@ -13,7 +13,8 @@ import pytest
 
 from compendium import paths, profiles, provenance, published
 from compendium.study import evaluation, runs, studies
-from compendium.worlds import datasets, experts, models
+from compendium.worlds import experts
+from compendium.worlds.mini import datasets, models
 from tsvlib import versions
 from tsvlib.errors import InputError
 

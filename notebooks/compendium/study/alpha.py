@@ -6,7 +6,7 @@ from compendium.profiles import Profile
 from compendium.study import studies
 from compendium.study.evaluation import search_alpha
 from compendium.study.runs import Row, Run
-from compendium.worlds import datasets
+from compendium.worlds.mini import datasets
 from tsvlib.methods import METHODS
 from tsvlib.methods.base import Method
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from compendium import paths, provenance
 from compendium.profiles import Profile
-from compendium.worlds import datasets, models
-from compendium.worlds.datasets import Split, SplitName
+from compendium.worlds.mini import datasets, models
+from compendium.worlds.mini.datasets import Split, SplitName
 from tsvlib import checkpoints, devices, files
 from tsvlib.errors import InputError
 

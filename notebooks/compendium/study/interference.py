@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from compendium.study.runs import Row, Run, each
-from compendium.worlds import datasets
+from compendium.worlds.mini import datasets
 from tsvlib import linalg, sti
 from tsvlib.layers import Computing, Layer, MemorySuite, task_matrices
 from tsvlib.linalg import Factors

@@ -10,8 +10,9 @@ from torch import Tensor
 from compendium import paths
 from compendium.profiles import Profile
 from compendium.study.evaluation import Evaluator, workers
-from compendium.worlds import datasets, experts
-from compendium.worlds.datasets import SplitName
+from compendium.worlds import experts
+from compendium.worlds.mini import datasets
+from compendium.worlds.mini.datasets import SplitName
 from tsvlib import compression, devices, merging, progress, taskvectors
 from tsvlib.compression import Compressed, Rank
 from tsvlib.devices import Item, Result

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compendium.study.runs import Row, Run
-from compendium.worlds import datasets
+from compendium.worlds.mini import datasets
 from tsvlib import linalg
 from tsvlib.layers import Computing, MemorySuite, layers_of
 

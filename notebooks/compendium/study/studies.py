@@ -15,7 +15,7 @@ from compendium.study import adaptation
 from compendium.study.adaptation import PROTOCOL, Adapted, Settings, Unlabelled
 from compendium.study.evaluation import normalised_accuracy, search_alpha, workers
 from compendium.study.runs import Row, Run, each
-from compendium.worlds import datasets, models
+from compendium.worlds.mini import datasets, models
 from tsvlib import devices
 from tsvlib.layers import MemorySuite
 from tsvlib.methods import METHODS, masks, tsv

@@ -71,7 +71,7 @@ def first_suite_file(profile: Profile) -> Path:
 
 def inventory(profile: Profile) -> tuple[Expert, ...]:
     """Return every expert of the profile."""
-    from compendium.worlds import datasets
+    from compendium.worlds.mini import datasets
 
     return tuple(
         Expert(backbone.name, task, seed)
@@ -142,7 +142,7 @@ def _manifests(profile: Profile) -> list[Path]:
 
 def _recipes(profile: Profile, wanted: Sequence[Expert]) -> Iterator[Job]:
     """Yield each expert with all that decides its bytes: base, data, hyperparameters, seed and code."""
-    from compendium.worlds import datasets, models, training
+    from compendium.worlds.mini import datasets, models, training
     from tsvlib import checkpoints
 
     code = {Path(str(module.__file__)).name: files.sha256(Path(str(module.__file__))) for module in (models, training)}
@@ -218,7 +218,7 @@ def _train_in_pool(profile: Profile, pending: Sequence[Job]) -> Iterator[None]:
 
 
 def _train_one(profile: Profile, expert: Expert, recipe: dict[str, Any]) -> None:
-    from compendium.worlds import datasets, models, training
+    from compendium.worlds.mini import datasets, models, training
     from tsvlib import checkpoints
 
     base = models.load_base(profile.name, expert.backbone)

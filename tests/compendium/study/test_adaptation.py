@@ -17,7 +17,7 @@ from torch import Tensor
 
 from compendium.study import adaptation
 from compendium.study.adaptation import Adapted, Settings, Unlabelled, adapt
-from compendium.worlds import models
+from compendium.worlds.mini import models
 from tsvlib import checkpoints
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import StateDict, TaskVector

@@ -9,7 +9,7 @@ import pytest
 from compendium import paths, profiles, published
 from compendium.study import alpha, runs, studies
 from compendium.study.evaluation import normalised_accuracy, search_alpha
-from compendium.worlds import datasets
+from compendium.worlds.mini import datasets
 from tsvlib import merging
 from tsvlib.methods import METHODS
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from compendium import profiles, provenance
 from compendium.study.evaluation import AlphaSearch, Evaluator, normalised_accuracy, search_alpha
-from compendium.worlds import datasets, models
+from compendium.worlds.mini import datasets, models
 from tsvlib.errors import InputError
 from tsvlib.methods import METHODS
 

@@ -8,7 +8,7 @@ import torch
 
 from compendium import profiles
 from compendium.study import interference, runs
-from compendium.worlds import datasets
+from compendium.worlds.mini import datasets
 from tsvlib import linalg, sti
 
 SMOKE = profiles.load("smoke")

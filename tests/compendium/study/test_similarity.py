@@ -9,7 +9,7 @@ import torch
 
 from compendium import profiles
 from compendium.study import runs, similarity
-from compendium.worlds import datasets
+from compendium.worlds.mini import datasets
 from tsvlib import linalg
 
 SMOKE = profiles.load("smoke")

@@ -13,7 +13,8 @@ from torch import Tensor
 from compendium import profiles
 from compendium.study import adaptation, evaluation, runs, studies
 from compendium.study.adaptation import Settings, Unlabelled
-from compendium.worlds import datasets, experts, models
+from compendium.worlds import experts
+from compendium.worlds.mini import datasets, models
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compress
 from tsvlib.layers import MemorySuite

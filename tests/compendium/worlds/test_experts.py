@@ -13,7 +13,8 @@ import checkout
 import pytest
 
 from compendium import commands, paths, profiles
-from compendium.worlds import experts, training
+from compendium.worlds import experts
+from compendium.worlds.mini import training
 from tsvlib import checkpoints, files
 from tsvlib.errors import InputError
 
@@ -22,7 +23,8 @@ SMOKE = profiles.load("smoke")
 KILLED = """
 import os, signal
 from compendium import commands
-from compendium.worlds import experts, training
+from compendium.worlds import experts
+from compendium.worlds.mini import training
 whole = training.schedule
 steps = []
 def schedule(*arguments):

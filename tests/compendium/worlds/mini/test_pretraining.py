@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from compendium import profiles
-from compendium.worlds import models, pretraining
-from compendium.worlds.datasets import world
-from compendium.worlds.pretraining import Pretraining, contrastive_loss
+from compendium.worlds.mini import models, pretraining
+from compendium.worlds.mini.datasets import world
+from compendium.worlds.mini.pretraining import Pretraining, contrastive_loss
 from tsvlib import checkpoints
 
 TINY = Pretraining(images_seen=32, batch_size=8, warmup_steps=1)
@@ -27,7 +27,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> pretraining.World:
+def data(tmp_path: Path) -> pretraining.Captioned:
     return pretraining.load_world(tmp_path / "world", [0], 400)
 
 
@@ -55,7 +55,7 @@ def test_images_that_share_a_caption_share_its_target() -> None:
 
 
 def test_a_world_is_drawn_once_and_keeps_captions_beside_their_images(
-    tmp_path: Path, data: pretraining.World, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data: pretraining.Captioned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions = [caption for _, caption, _ in world.captioned(0, 400)]
     assert [data.texts[i] for i in data.captions] == captions
@@ -65,7 +65,7 @@ def test_a_world_is_drawn_once_and_keeps_captions_beside_their_images(
 
 
 def test_training_continues_where_it_was_killed(
-    tmp_path: Path, data: pretraining.World, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data: pretraining.Captioned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretraining, "KEEP_EVERY", 2)
     whole = pretraining.train("smoke", "smoke-b32", TINY, data, data)
@@ -87,7 +87,7 @@ def test_training_continues_where_it_was_killed(
 
 def test_gradients_are_clipped_by_the_norm_of_all_of_them() -> None:
     images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
-    data = pretraining.World(images, torch.arange(8) % 2, torch.arange(8) % 2, ("a black clock", "a blue clock"))
+    data = pretraining.Captioned(images, torch.arange(8) % 2, torch.arange(8) % 2, ("a black clock", "a blue clock"))
     # Adam divides a gradient far below its 1e-8 by just that, and moves weights in proportion to it.
     config = dataclasses.replace(TINY, images_seen=8, learning_rate=10.0, weight_decay=0.0, clip_norm=1e-10)
     start = models.create("smoke", "smoke-b32", config.seed).state_dict()
@@ -97,7 +97,7 @@ def test_gradients_are_clipped_by_the_norm_of_all_of_them() -> None:
 
 
 def test_training_lowers_the_loss_and_logs_it(
-    tmp_path: Path, data: pretraining.World, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data: pretraining.Captioned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretraining, "KEEP_EVERY", 10)
     pretraining.train("smoke", "smoke-b32", dataclasses.replace(TINY, images_seen=2560, batch_size=32), data, data)

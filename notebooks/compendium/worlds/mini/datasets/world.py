@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from compendium.worlds.datasets.canvas import COLOURS, Pixels, to_pixels
-from compendium.worlds.datasets.families import FAMILIES, Family
+from compendium.worlds.mini.datasets.canvas import COLOURS, Pixels, to_pixels
+from compendium.worlds.mini.datasets.families import FAMILIES, Family
 
 # Families that only tasks show: the base meets handwriting for the first time in zero-shot evaluation.
 _UNSEEN = ("mnist", "digit-scan", "mnist-photo")

@@ -9,8 +9,8 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock
 
 from compendium import paths, profiles
-from compendium.worlds import models
-from compendium.worlds.datasets import TASKS
+from compendium.worlds.mini import models
+from compendium.worlds.mini.datasets import TASKS
 from tsvlib import checkpoints
 from tsvlib.errors import InputError
 

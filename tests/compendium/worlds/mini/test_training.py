@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compendium.profiles import Finetuning
-from compendium.worlds import models, training
+from compendium.worlds.mini import models, training
 from tsvlib import checkpoints
 from tsvlib.errors import InputError
 

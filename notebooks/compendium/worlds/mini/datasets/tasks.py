@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from compendium.worlds.datasets.families import FAMILIES
-from compendium.worlds.datasets.shifts import shift_of
-from compendium.worlds.datasets.sources import scans
+from compendium.worlds.mini.datasets.families import FAMILIES
+from compendium.worlds.mini.datasets.shifts import shift_of
+from compendium.worlds.mini.datasets.sources import scans
 from tsvlib.errors import InputError
 
 SplitName = Literal["train", "validation", "test"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compendium.worlds.datasets.canvas import (
+from compendium.worlds.mini.datasets.canvas import (
     COLOURS,
     SIZE,
     Picture,
@@ -20,8 +20,8 @@ from compendium.worlds.datasets.canvas import (
     to_pixels,
     turned,
 )
-from compendium.worlds.datasets.drawings import OUTLINES, regular, star
-from compendium.worlds.datasets.sources import Pool, parameter
+from compendium.worlds.mini.datasets.drawings import OUTLINES, regular, star
+from compendium.worlds.mini.datasets.sources import Pool, parameter
 
 Field = NDArray[np.floating[Any]]
 _AXIS = np.linspace(-1, 1, SIZE, dtype=np.float32)

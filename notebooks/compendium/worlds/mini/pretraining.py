@@ -23,9 +23,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import log_softmax
 
 from compendium import paths
-from compendium.worlds import models
-from compendium.worlds.datasets import world
-from compendium.worlds.datasets.families import FAMILIES
+from compendium.worlds.mini import models
+from compendium.worlds.mini.datasets import world
+from compendium.worlds.mini.datasets.families import FAMILIES
 from tsvlib import checkpoints
 from tsvlib.files import replacing
 from tsvlib.progress import track
@@ -57,7 +57,7 @@ class Pretraining:
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class Captioned:
     """Captioned images in memory: pixels, caption numbers, concept numbers, and the captions themselves."""
 
     images: UInt8[Tensor, "n 3 32 32"]
@@ -79,7 +79,7 @@ def _draw_chunk(seed: int, count: int, path: Path) -> None:
         save_file(tensors, temporary)
 
 
-def load_world(folder: Path, seeds: list[int], count: int) -> World:
+def load_world(folder: Path, seeds: list[int], count: int) -> Captioned:
     """Draw the chunks that ``folder`` lacks, two at a time, and return all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{seed}.safetensors" for seed in seeds]
@@ -92,7 +92,7 @@ def load_world(folder: Path, seeds: list[int], count: int) -> World:
     captions = [line for file in files for line in file.with_suffix(".txt").read_text("utf-8").split("\n")]
     texts = tuple(sorted(set(captions)))
     number = {text: i for i, text in enumerate(texts)}
-    return World(
+    return Captioned(
         torch.cat([part["images"] for part in parts]),
         torch.tensor([number[caption] for caption in captions]),
         torch.cat([part["concepts"] for part in parts]),
@@ -123,7 +123,7 @@ def _shifted(images: UInt8[Tensor, "n 3 32 32"], generator: torch.Generator) -> 
 
 
 def _batch_loss(
-    model: models.CLIP, data: World, tokens: Int64[Tensor, "texts context"], rows: Int64[Tensor, " batch"],
+    model: models.CLIP, data: Captioned, tokens: Int64[Tensor, "texts context"], rows: Int64[Tensor, " batch"],
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:  # fmt: skip
     images = models.preprocess(_shifted(data.images[rows], generator), models.image_size(model.visual))
@@ -145,7 +145,7 @@ def _learning_rate(config: Pretraining, step: int) -> float:
 
 
 @torch.no_grad()
-def held_out_accuracy(model: models.CLIP, data: World) -> dict[str, float]:
+def held_out_accuracy(model: models.CLIP, data: Captioned) -> dict[str, float]:
     """Return zero-shot accuracy per family, and their mean, on held-out images of the world.
 
     Each image is classified among the classes of its own family.
@@ -176,7 +176,7 @@ def _optimiser(model: models.CLIP, config: Pretraining) -> torch.optim.AdamW:
 
 
 def _step(
-    model: models.CLIP, optimiser: torch.optim.AdamW, config: Pretraining, step: int, data: World,
+    model: models.CLIP, optimiser: torch.optim.AdamW, config: Pretraining, step: int, data: Captioned,
     tokens: Int64[Tensor, "texts context"],
 ) -> float:  # fmt: skip
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
@@ -193,7 +193,7 @@ def _step(
     return loss.item()
 
 
-def train(profile: str, backbone: str, config: Pretraining, data: World, held_out: World) -> models.CLIP:
+def train(profile: str, backbone: str, config: Pretraining, data: Captioned, held_out: Captioned) -> models.CLIP:
     """Train one CLIP, continuing from the last kept state, and return it."""
     model = models.create(profile, backbone, config.seed).train()
     optimiser, tokens = _optimiser(model, config), models.tokenize(data.texts)

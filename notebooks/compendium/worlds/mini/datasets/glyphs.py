@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from compendium.worlds.datasets.canvas import SIZE, Mask, Picture, paint
-from compendium.worlds.datasets.sources import Pool, faces, font
+from compendium.worlds.mini.datasets.canvas import SIZE, Mask, Picture, paint
+from compendium.worlds.mini.datasets.sources import Pool, faces, font
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DIGITS = dict(zip(NUMBERS, "0123456789", strict=True))

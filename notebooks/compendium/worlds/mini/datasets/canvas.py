@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from compendium.worlds.datasets.sources import Pool, crop
+from compendium.worlds.mini.datasets.sources import Pool, crop
 
 SIZE = 32
 OVERSAMPLING = 4

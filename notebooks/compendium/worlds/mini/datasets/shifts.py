@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compendium.worlds.datasets.canvas import SIZE, Pixels, to_pixels
+from compendium.worlds.mini.datasets.canvas import SIZE, Pixels, to_pixels
 
 STRENGTH = 0.85
 

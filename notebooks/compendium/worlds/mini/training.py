@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from compendium.profiles import Finetuning
-from compendium.worlds import models
+from compendium.worlds.mini import models
 from tsvlib.errors import InputError
 
 LARGEST_SHIFT = 1

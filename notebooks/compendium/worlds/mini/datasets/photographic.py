@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
-from compendium.worlds.datasets.canvas import SIZE, Mask, Picture, Pixels, ground, named_colour, paint, to_pixels
-from compendium.worlds.datasets.glyphs import NUMBERS
-from compendium.worlds.datasets.sources import Box, Pool, crop, scans
+from compendium.worlds.mini.datasets.canvas import SIZE, Mask, Picture, Pixels, ground, named_colour, paint, to_pixels
+from compendium.worlds.mini.datasets.glyphs import NUMBERS
+from compendium.worlds.mini.datasets.sources import Box, Pool, crop, scans
 
 Region = tuple[str, Box | None]
 

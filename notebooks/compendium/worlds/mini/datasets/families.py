@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compendium.worlds.datasets import drawings, glyphs, patterns, photographic
-from compendium.worlds.datasets.canvas import Picture
-from compendium.worlds.datasets.sources import Pool
+from compendium.worlds.mini.datasets import drawings, glyphs, patterns, photographic
+from compendium.worlds.mini.datasets.canvas import Picture
+from compendium.worlds.mini.datasets.sources import Pool
 
 Draw = Callable[[str, np.random.Generator, Pool, int], Picture]
 

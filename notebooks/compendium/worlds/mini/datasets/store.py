@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compendium import paths, provenance
 from compendium.profiles import Profile
-from compendium.worlds.datasets.tasks import Split, SplitName, load, split_digest
+from compendium.worlds.mini.datasets.tasks import Split, SplitName, load, split_digest
 from tsvlib import checkpoints, files
 from tsvlib.errors import InputError
 

@@ -6,8 +6,18 @@
 registry, ``store`` keeps drawn splits on disk, and ``world`` captions images for pretraining.
 """
 
-from compendium.worlds.datasets.store import cached, digest
-from compendium.worlds.datasets.tasks import SPLITS, SUITES, TASKS, Split, SplitName, Task, load, split_digest, suite
+from compendium.worlds.mini.datasets.store import cached, digest
+from compendium.worlds.mini.datasets.tasks import (
+    SPLITS,
+    SUITES,
+    TASKS,
+    Split,
+    SplitName,
+    Task,
+    load,
+    split_digest,
+    suite,
+)
 
 __all__ = [
     "SPLITS",

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from compendium.worlds.datasets.canvas import Picture, Point, Sheet, jittered_centre, paint, turned
-from compendium.worlds.datasets.glyphs import NUMBERS
-from compendium.worlds.datasets.sources import Pool, parameter
+from compendium.worlds.mini.datasets.canvas import Picture, Point, Sheet, jittered_centre, paint, turned
+from compendium.worlds.mini.datasets.glyphs import NUMBERS
+from compendium.worlds.mini.datasets.sources import Pool, parameter
 
 Curve = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 

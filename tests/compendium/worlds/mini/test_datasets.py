@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from compendium import profiles
-from compendium.worlds import datasets, models
-from compendium.worlds.datasets import families, sources, store, world
-from compendium.worlds.datasets.shifts import shift_of
+from compendium.worlds.mini import datasets, models
+from compendium.worlds.mini.datasets import families, sources, store, world
+from compendium.worlds.mini.datasets.shifts import shift_of
 from tsvlib.errors import InputError
 
 SMALL = 60
