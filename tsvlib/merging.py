@@ -35,22 +35,22 @@ def update(
 
 
 def merged_update(
-    task_vectors: Iterable[StateDict],
+    task_vectors: Iterable[StateDict] | Suite,
     method: Method | str = "tsv-m",
     *,
     workers: int = 1,
     computing: Computing = ORDINARY,
 ) -> TaskVector:
-    """Return the whole update of task vectors in memory, by a method or its name.
+    """Return the whole update of task vectors in memory, or of a suite that may lie on disk, by a method or its name.
 
     InputError when they are fewer than two, unlike or hold NaN or Inf, for an unknown method, or without a worker.
     """
     if isinstance(task_vectors, Mapping):
         raise InputError("task vectors are given in a list, and this is one of them; write [task_vector, ...].")
-    vectors = list(task_vectors)
-    check_enough(len(vectors))
+    given = task_vectors if isinstance(task_vectors, Suite) else list(task_vectors)
+    check_enough(given.n_tasks if isinstance(given, Suite) else len(given))
+    suite = given if isinstance(given, Suite) else MemorySuite(given)
     chosen = named(method) if isinstance(method, str) else method
-    suite = MemorySuite(vectors)
     keys, function = list(suite.shapes), chosen.bind(suite)
     found = devices.ordered(lambda key: update(function, suite, key, computing), keys, workers)
     return TaskVector(zip(keys, found, strict=True))

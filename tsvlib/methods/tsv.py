@@ -4,13 +4,14 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from tsvlib import linalg
-from tsvlib.layers import Computing, Decompositions, Layer, MemorySuite, layers_of
+from tsvlib.layers import ORDINARY, Computing, Layer, Suite, layers_of
 from tsvlib.linalg import Factors
 from tsvlib.precision import scaled, unscaled
-from tsvlib.taskvectors import StateDict, TaskVector, check_enough
+from tsvlib.taskvectors import check_enough
 
 
 def tsv_m(layer: Layer) -> Tensor:
@@ -42,21 +43,19 @@ def interference_reduction(layer: Layer) -> Tensor:
     return _recomposed(layer, 1.0, linalg.polar_product)
 
 
-def tsv_m_parts(task_vectors: Sequence[StateDict], spectra: Decompositions | None = None) -> list[TaskVector]:
-    """Return what each task adds to the update of TSV-M: the parts add up to ``merge`` with that method.
+def tsv_m_parts(suite: Suite, key: str, computing: Computing = ORDINARY) -> Shaped[Tensor, "tasks ..."]:
+    """Return what each task adds to one tensor of the update of TSV-M, one after the other: they add up to that.
 
     That is its kept components with their orthogonalised vectors, and its change over the number of tasks where TSV-M
-    averages. InputError when task vectors are fewer than two or unlike.
+    averages. InputError when there are fewer than two tasks.
     """
-    check_enough(len(task_vectors))
-    suite = MemorySuite(task_vectors)
-    parts = [TaskVector() for _ in task_vectors]
-    for key in suite.shapes:
-        (layer,) = layers_of(suite, key, Computing(spectra=spectra))
-        added = iter(_added(layer))
-        for part, vector in zip(parts, task_vectors, strict=True):
-            part[key] = next(added) if vector[key].any() else torch.zeros_like(vector[key])
-    return parts
+    check_enough(suite.n_tasks)
+    (layer,) = layers_of(suite, key, computing)
+    parts = torch.zeros(suite.n_tasks, *layer.shape, dtype=suite.dtype)
+    changed = [expert for expert, _ in layer.numbered_changes()]
+    for expert, part in zip(changed, _added(layer), strict=True):
+        parts[expert] = part
+    return parts.reshape(suite.n_tasks, *suite.shapes[key])
 
 
 def _added(layer: Layer) -> list[Tensor]:
