@@ -14,7 +14,7 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # smoke or mini: which models and tasks
-layer = "visual.transformer.resblocks.0.attn.in_proj_weight"  # the task matrix that the first half looks at
+layer = ""  # the task matrix that the first half looks at, such as visual.proj; empty: the first one
 
 # %%
 import itertools
@@ -25,7 +25,6 @@ import torch
 from compendium import profiles, provenance
 from compendium.paper import plotting
 from compendium.study import runs
-from compendium.worlds.mini import datasets
 from tsvlib import linalg, sti
 from tsvlib.methods import METHODS
 
@@ -49,8 +48,8 @@ plotting.use_style()
 settings = profiles.load(profile).first_suite()
 run = next(runs.of(settings))
 n_tasks = settings.tasks
-tasks = datasets.suite(n_tasks)
-vectors = [run.task_vectors[task] for task in tasks]
+tasks = run.tasks(n_tasks)
+vectors = [run.task_vector(task) for task in tasks]
 print(f"{run.evaluator.backbone.label}: {n_tasks} experts, for {', '.join(tasks)}")
 print(f"task matrices per expert: {len(vectors[0].matrices)}")
 
@@ -73,6 +72,7 @@ print(f"the first is {shorter:.2f} times as long as their mean; the square root 
 # components each task may keep if the tasks share the layer's rank evenly, k = rank / n_tasks.
 
 # %%
+layer = layer or run.first_matrix()
 factors = [linalg.svd(vector.matrix(layer)) for vector in vectors]
 k = linalg.kept_rank(len(factors[0].s), 1 / n_tasks)
 fig, axis = plt.subplots(figsize=(5, 2.6))

@@ -20,7 +20,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import plotting
-from compendium.worlds.mini import datasets
+from compendium.worlds.protocol import SPLITS, world_of
 
 plotting.use_style()
 
@@ -30,8 +30,9 @@ plotting.use_style()
 
 # %%
 settings = profiles.load(profile)
-tasks = [datasets.TASKS[name] for name in datasets.suite(settings.tasks)]
-rows = [(t.title, t.n_classes, "yes" if t.real else "no", t.source, t.licence) for t in tasks]
+world = world_of(settings)
+tasks = world.tasks
+rows = [(t.title, len(t.classes), "yes" if t.real else "no", t.source, t.licence) for t in tasks]
 pd.DataFrame(rows, columns=["task", "classes", "real", "source", "licence"], index=range(1, len(tasks) + 1))
 
 # %% [markdown]
@@ -42,9 +43,9 @@ pd.DataFrame(rows, columns=["task", "classes", "real", "source", "licence"], ind
 shown = 8
 fig, axes = plt.subplots(len(tasks), 1, figsize=(4, 0.36 * len(tasks)), squeeze=False)
 for axis, task in zip(axes[:, 0], tasks, strict=True):
-    images = datasets.cached(settings, task.name, "train").images[:shown]
+    images = world.split(task.name, "train").inputs[:shown]
     axis.imshow(images.permute(2, 0, 3, 1).flatten(1, 2).numpy(), interpolation="none")
-    axis.set_ylabel(f"{task.title} ({task.n_classes})", rotation=0, ha="right", va="center")
+    axis.set_ylabel(f"{task.title} ({len(task.classes)})", rotation=0, ha="right", va="center")
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     axis.grid(visible=False)
@@ -63,7 +64,7 @@ plt.close(fig)
 # split's sources two splits share.
 
 # %%
-sources = {s: {t.name: set(datasets.cached(settings, t.name, s).sources) for t in tasks} for s in datasets.SPLITS}
+sources = {s: {t.name: set(world.split(t.name, s).sources) for t in tasks} for s in SPLITS}
 shared = [len(sources["train"][t.name] & sources["test"][t.name]) for t in tasks]
 assert not any(shared)
 print(f"{len(tasks)} tasks, {sum(shared)} sources shared between training and test images")

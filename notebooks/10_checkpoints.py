@@ -22,7 +22,7 @@ from compendium import profiles, provenance
 from compendium.paper import results, tables
 from compendium.study import runs, studies
 from compendium.worlds import experts
-from compendium.worlds.mini import datasets
+from compendium.worlds.protocol import suite, world_of
 from tsvlib import progress
 
 # %% [markdown]
@@ -43,9 +43,8 @@ settings.finetuning
 # Twenty small image-classification tasks in a fixed order; suites are the first ones of the list.
 
 # %%
-about = [datasets.TASKS[task] for task in datasets.suite(settings.tasks)]
 pd.DataFrame(
-    [(task.name, task.title, len(task.classes), task.real) for task in about],
+    [(task.name, task.title, len(task.classes), task.real) for task in world_of(settings).tasks],
     columns=["task", "title", "classes", "real images"],
 )
 
@@ -57,11 +56,11 @@ pd.DataFrame(
 
 # %%
 rows = []
-tasks = datasets.suite(settings.tasks)
+tasks = suite(settings, settings.tasks)
 with progress.track(sum(len(backbone.seeds) for backbone in settings.backbones), "measuring experts") as bar:
     for run in runs.of(settings):
         rows += studies.references(run, settings.tasks)
-        run.individual("validation", datasets.suite(settings.tasks))
+        run.individual("validation", tasks)
         bar.update()
 frame = pd.DataFrame(rows)
 

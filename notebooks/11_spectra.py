@@ -21,7 +21,6 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import claims, results
 from compendium.study import runs
-from compendium.worlds.mini import datasets
 from tsvlib import progress
 
 # %% [markdown]
@@ -32,15 +31,14 @@ from tsvlib import progress
 
 # %%
 settings = profiles.load(profile).with_further_seeds(further_seeds)
-tasks = datasets.suite(settings.tasks)
 rows = []
 with progress.track(settings.tasks * sum(len(b.seeds) for b in settings.backbones), "low-rank experts") as bar:
     for run in runs.of(settings):
-        for task in tasks:
-            measured = run.truncated([(task, share) for share in settings.fractions])
+        for task in run.tasks(settings.tasks):
+            measured = run.truncated(task, settings.fractions)
             found = dict(zip(settings.fractions, measured, strict=True))
-            found[1.0] = run.individual("test", [task])[task], run.task_vectors[task].stored_bytes
-            key = (run.evaluator.backbone.name, run.seed, task)
+            found[1.0] = run.individual("test", [task])[task], run.task_vector(task).stored_bytes
+            key = (run.backbone, run.seed, task)
             rows += [(*key, round(100 * share), accuracy, float(size)) for share, (accuracy, size) in found.items()]
             bar.update()
 

@@ -47,10 +47,10 @@ methods = [METHODS[name] for name in ("task_arithmetic", "tsv_m")]
 rows, grids = [], []
 with progress.track(sum(map(len, subsets.values())) + len(methods), "scoring alphas") as bar:
     for run in runs.of(settings):
-        for subset in subsets[run.evaluator.backbone.name]:
+        for subset in subsets[run.backbone]:
             rows += alpha.over_subset(run, subset)
             bar.update()
-        for method in methods if run.evaluator.backbone.name == first else ():
+        for method in methods if run.backbone == first else ():
             grids += alpha.over_grid(run, settings.suites[0], method)
             bar.update()
 

@@ -23,7 +23,7 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import results, tables
 from compendium.study import adaptation, runs, studies
-from compendium.worlds.mini import datasets
+from compendium.worlds.protocol import world_of
 from tsvlib import progress
 
 # %% [markdown]
@@ -82,7 +82,7 @@ suite_wide.pivot_table(index="method", columns="metric", values="value").round(3
 
 # %%
 entropies = frame[frame.metric.str.startswith("entropy")]
-classes = max(len(datasets.TASKS[task].classes) for task in datasets.suite(n_tasks))
+classes = max(len(task.classes) for task in world_of(settings).tasks[:n_tasks])
 assert (frame.metric == "accuracy").sum() == len(starts) * n_tasks
 assert entropies.value.between(0, math.log(classes)).all()
 assert frame.value.notna().all()

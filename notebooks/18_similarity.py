@@ -26,14 +26,15 @@ from tsvlib import progress
 # %% [markdown]
 # ## The map
 #
-# As in the paper: the first attention layer of the first backbone, the smallest suite. Sixteen components of each
-# task are enough for a picture that can still be read.
+# As in the paper: the first task matrix of the first layer (a CLIP's attention) of the first backbone, the smallest
+# suite. Sixteen components of each task are enough for a picture that can still be read.
 
 # %%
 settings = profiles.load(profile).with_further_seeds(further_seeds)
-components, key = 16, "visual.transformer.resblocks.0.attn.in_proj_weight"
+components = 16
 with progress.track(1, "comparing singular vectors") as bar:
     run = next(runs.of(settings))
+    key = run.first_matrix()
     frame = pd.DataFrame(similarity.maps(run, settings.suites[0], key, components))
     bar.update()
 
@@ -50,7 +51,7 @@ frame.groupby("vectors").similarity.describe().round(3)
 # beside that of random directions, one over the root of the dimension.
 
 # %%
-shape = run.task_vectors[next(iter(run.task_vectors))][key].shape
+shape = run.suite(run.tasks(1)).shapes[key]
 between = frame[frame["first"] // components != frame["second"] // components]
 found = between.groupby("vectors").similarity.apply(lambda values: (values**2).mean() ** 0.5)
 pd.DataFrame({"between tasks": found, "random": [side**-0.5 for side in shape]}).round(3)

@@ -34,7 +34,7 @@ n_tasks, method = settings.suites[-1], METHODS["tsv_m"]
 merged = results.load("merge", profile).query("n_tasks == @n_tasks and method == 'tsv_m'")
 with progress.track(1, "confusion") as bar:
     *_, run = runs.of(settings)
-    chosen = merged[(merged.backbone == run.evaluator.backbone.name) & (merged.seed == run.seed)]
+    chosen = merged[(merged.backbone == run.backbone) & (merged.seed == run.seed)]
     alpha = float(chosen[chosen.metric == "alpha"].value.iloc[0])
     frame = pd.DataFrame(studies.confusion(run, n_tasks, method, alpha))
     bar.update()

@@ -49,11 +49,11 @@ fig, axes = plt.subplots(1, len(settings.backbones), figsize=(6.75, 2.4), squeez
 for axis, backbone in zip(axes[0], settings.backbones, strict=True):
     seeds = runs[backbone.name]
     full, curve = seeds.loc[100].mean(), seeds.drop(index=100)
-    style = plotting.backbone_style(backbone.name)
+    style = plotting.backbone_style(settings, backbone.name)
     axis.plot(curve.index, curve.mean(axis=1), color=style.colour, marker=style.marker)
     axis.fill_between(curve.index, curve.min(axis=1), curve.max(axis=1), color=style.colour, alpha=0.2)
     axis.axhline(full, color="black", linestyle="--")
-    for fraction, loss in losses[published.counterpart(backbone.name)].items():
+    for fraction, loss in losses[backbone.counterpart].items():
         look = {"marker": "o", "ms": 6, "mfc": "none", "mec": "#666666", "linestyle": "none", "zorder": 3}
         axis.plot(100 * fraction, full - loss, **look, label="loss in the paper")
     axis.annotate(

@@ -46,7 +46,9 @@ by_block.mean(axis=1).round(1).rename("interference (thousands)").to_frame()
 # %%
 fig, axes = plt.subplots(1, len(settings.backbones), figsize=(6.75, 2.6), squeeze=False)
 for axis, backbone in zip(axes[0], settings.backbones, strict=True):
-    mean = plotting.bars(axis, by_block.loc[backbone.name].dropna(axis=1), plotting.backbone_style(backbone.name))
+    mean = plotting.bars(
+        axis, by_block.loc[backbone.name].dropna(axis=1), plotting.backbone_style(settings, backbone.name)
+    )
     inside = mean[mean.index.str.startswith("layer")]
     axis.plot(inside.index, inside.rolling(2, min_periods=1).mean(), color="black", marker=".")
     axis.set_title(backbone.label)
@@ -63,7 +65,9 @@ plotting.save_figure(fig, "interference_blocks", profile, alt=alt, source="21_fi
 # %%
 fig, axes = plt.subplots(len(settings.backbones), 1, figsize=(6.75, 2.2 * len(settings.backbones)), squeeze=False)
 for axis, backbone in zip(axes[:, 0], settings.backbones, strict=True):
-    mean = plotting.bars(axis, by_matrix.loc[backbone.name].dropna(axis=1), plotting.backbone_style(backbone.name))
+    mean = plotting.bars(
+        axis, by_matrix.loc[backbone.name].dropna(axis=1), plotting.backbone_style(settings, backbone.name)
+    )
     axis.plot(mean.index, mean.rolling(2, min_periods=1).mean(), color="black", marker=".", linewidth=0.8)
     axis.set(title=backbone.label, ylabel="thousands")
 top = by_matrix.mean(axis=1).groupby(level="backbone").idxmax()
@@ -82,7 +86,7 @@ errors = results.load("procrustes", profile)
 fig, axes = plt.subplots(1, 2, figsize=(6.75, 2.6))
 for axis, vectors in zip(axes, ("u", "v"), strict=True):
     for i, backbone in enumerate(settings.backbones):
-        style = plotting.backbone_style(backbone.name)
+        style = plotting.backbone_style(settings, backbone.name)
         rows = errors[(errors.backbone == backbone.name) & (errors.vectors == vectors)]
         for shift, rank in ((-0.2, "full"), (0.2, "low")):
             values = rows[rows["rank"] == rank].error

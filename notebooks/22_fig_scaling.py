@@ -37,7 +37,7 @@ accuracy.round(1)
 
 # %%
 methods = ["zero_shot", "weight_averaging", "task_arithmetic", "consensus_ta", "tsv_m"]
-theirs = published.counterpart(largest.name)
+theirs = largest.counterpart
 cells = published.load("merging").query("backbone == @theirs and metric == 'accuracy'")
 paper = cells.pivot_table(index="n_tasks", columns="method", values="percent").reindex(accuracy.index)
 paper.round(1)

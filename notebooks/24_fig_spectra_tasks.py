@@ -42,7 +42,7 @@ n_rows = -(-len(tasks) // n_columns)
 fig, axes = plt.subplots(n_rows, n_columns, figsize=(6.75, 1.4 * n_rows + 0.5), sharex=True, sharey=True, squeeze=False)
 for axis, task in zip(axes.flat, tasks, strict=False):
     for backbone in settings.backbones:
-        style = plotting.backbone_style(backbone.name)
+        style = plotting.backbone_style(settings, backbone.name)
         curve = relative.loc[task][backbone.name].drop(index=100)
         look = {"color": style.colour, "marker": style.marker, "markersize": 2.5, "label": backbone.label}
         axis.plot(curve.index, curve.mean(axis=1), **look)

@@ -33,7 +33,7 @@ key = ["backbone", "subset"]
 ours = 100 * results.load("alpha", profile).pivot_table(index=key, columns="alpha", values="score")
 ours = ours.loc[[backbone.name for backbone in settings.backbones]]
 paper = published.load("alpha").pivot_table(index=key, columns="alpha", values="percent")
-paper = paper.loc[[(published.counterpart(backbone), subset) for backbone, subset in ours.index]]
+paper = paper.loc[[(settings.backbone(backbone).counterpart, subset) for backbone, subset in ours.index]]
 (ours.mean() - paper.mean().rename("paper")).round(1).to_frame("ours - paper, mean of the rows")
 
 # %% [markdown]
@@ -41,11 +41,12 @@ paper = paper.loc[[(published.counterpart(backbone), subset) for backbone, subse
 # in a frame is the best of a row.
 
 # %%
+named = {b.name: b.label for b in settings.backbones} | {b.counterpart: b.counterpart for b in settings.backbones}
 panels = {f"here: {settings.title}": (ours, "cividis"), "the paper": (paper, "gray")}
 height = max(0.15 * len(ours), 1.1) + 0.55
 fig, axes = plt.subplots(2, 1, figsize=(3.25, 2 * height))
 for axis, (title, (table, colours)) in zip(axes, panels.items(), strict=True):
-    labels = [f"{plotting.backbone_style(backbone).title}, {subset}" for backbone, subset in table.index]
+    labels = [f"{named[backbone]}, {subset}" for backbone, subset in table.index]
     below = table.sub(table.max(axis=1), axis=0)
     bar = {"label": "points below the best", "ticks": [0, -2, -4, -6, -8], "pad": 0.02, "extend": "min"}
     look = {"annot": table.to_numpy(), "fmt": ".1f", "annot_kws": {"fontsize": 5.5}, "cbar_kws": bar}

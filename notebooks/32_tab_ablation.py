@@ -37,7 +37,7 @@ ours.round(1).T
 # %%
 paper = published.load("ablation").pivot_table(index=["backbone", "n_tasks"], columns="method", values="percent")
 columns = [(backbone, n_tasks) for backbone in settings.backbones for n_tasks in settings.suites]
-places = [(published.counterpart(backbone.name), n_tasks) for backbone, n_tasks in columns]
+places = [(backbone.counterpart, n_tasks) for backbone, n_tasks in columns]
 theirs = paper.reindex(places)[list(steps)].set_axis(pd.MultiIndex.from_tuples([(b.name, n) for b, n in columns]))
 theirs.T
 

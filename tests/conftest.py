@@ -41,12 +41,20 @@ def _no_network(monkeypatch):
 
         return connect
 
-    def refuse(host, *args, **kwargs):
-        raise RuntimeError(f"tests must not use the network (tests/conftest.py blocked a look-up of {host})")
+    def numeric(original):
+        def look_up(host, *args, **kwargs):
+            try:
+                ipaddress.ip_address(host)
+            except ValueError as error:
+                message = f"tests must not use the network (tests/conftest.py blocked a look-up of {host})"
+                raise RuntimeError(message) from error
+            return original(host, *args, **kwargs)
+
+        return look_up
 
     monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
     monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", numeric(socket.getaddrinfo))
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +81,10 @@ def output(monkeypatch, tmp_path):
 def _nothing_read(monkeypatch):
     """Let each test be a process of its own in what it has read."""
     from compendium import provenance
+    from compendium.worlds import protocol
 
     monkeypatch.setattr(provenance, "_READ", {})
+    protocol.world_of.cache_clear()
 
 
 @pytest.fixture(scope="session")

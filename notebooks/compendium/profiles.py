@@ -15,8 +15,8 @@ from tsvlib.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
-    """Number of images per task in each split, and how many of a whole suite's validation images judge an alpha."""
+class Samples:
+    """Number of inputs per task in each split, and how many of a whole suite's validation inputs judge an alpha."""
 
     train: int
     validation: int
@@ -26,10 +26,11 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """One CLIP of the profile: its configuration's name, its label in figures, the seeds of its experts."""
+    """One model of the profile: its name, its label in figures, the published one it stands for, its experts' seeds."""
 
     name: str
     label: str
+    counterpart: str
     seeds: tuple[int, ...]
 
 
@@ -49,17 +50,18 @@ class Finetuning:
 class Profile:
     """Everything that distinguishes one size of the paper from another.
 
-    ``suites`` lists how many of the first tasks are merged together, ``fractions`` the shares of the singular
-    components in the low-rank curve, ``lambdas`` the choices for a TALL mask. ``pretrained`` says whether weights ship
-    with the backbones (otherwise they are random), ``assert_claims`` whether a notebook fails when the paper's claim
-    does.
+    ``world`` is the module that answers for tasks, models and experts (see ``worlds.protocol``). ``suites`` lists how
+    many of the first tasks are merged together, ``fractions`` the shares of the singular components in the low-rank
+    curve, ``lambdas`` the choices for a TALL mask. ``pretrained`` says whether weights ship with the backbones
+    (otherwise they are random), ``assert_claims`` whether a notebook fails when the paper's claim does.
     """
 
     name: str
     title: str
+    world: str
     tasks: int
     suites: tuple[int, ...]
-    images: Images
+    samples: Samples
     backbones: tuple[Backbone, ...]
     finetuning: Finetuning
     fractions: tuple[float, ...]
@@ -150,15 +152,15 @@ def _join(where: str, key: str) -> str:
 
 def _check(profile: Profile, file: Path) -> None:
     """Raise an InputError where values of the right type contradict each other."""
-    counts = [*dataclasses.astuple(profile.images), profile.finetuning.epochs, profile.finetuning.batch_size]
+    counts = [*dataclasses.astuple(profile.samples), profile.finetuning.epochs, profile.finetuning.batch_size]
     names = [backbone.name for backbone in profile.backbones]
     problems = {
         "suites: every suite needs 2 or more tasks and at most 'tasks' of them": not all(
             2 <= suite <= profile.tasks for suite in profile.suites
         ),
         "suites: state each once, in rising order": list(profile.suites) != sorted(set(profile.suites)),
-        "images.alpha: every task of the largest suite needs an image": profile.images.alpha < max(profile.suites),
-        "images, epochs and batch size must be at least 1": min(counts) < 1,
+        "samples.alpha: every task of the largest suite needs an input": profile.samples.alpha < max(profile.suites),
+        "samples, epochs and batch size must be at least 1": min(counts) < 1,
         "lambdas must lie above 0, in rising order": min(profile.lambdas) <= 0
         or list(profile.lambdas) != sorted(set(profile.lambdas)),
         "fractions must lie above 0 and at most at 1": not all(0 < f <= 1 for f in profile.fractions),

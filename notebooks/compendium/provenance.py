@@ -26,6 +26,7 @@ STUDIES = (*versions.COMPUTING, "open_clip_torch", "pandas")
 """The packages that can change a number in a result table."""
 
 _READ: dict[str, str] = {}
+_NAMED: set[str] = set()
 
 
 def read(file: Path) -> bytes:
@@ -52,13 +53,19 @@ def note(file: Path, digest: str | None = None) -> None:
         raise InputError(f"{file}: it has changed since it was read first; run everything again from the beginning.")
 
 
+def name_code(module: str) -> None:
+    """Note that a module computes which no import tells, since a profile names it."""
+    _NAMED.add(module)
+
+
 def record() -> dict[str, object]:
     """Return all that a result table can tell of where it comes from.
 
     ``inputs`` are the SHA-256 of all that was read so far, by path relative to the output root or the checkout;
     ``notebook`` is the source of the one that runs, ``parameters`` are its parameters now, ``code`` is the digest of
-    what it executes; ``environment`` and ``versions`` are what it runs on. What cannot be known is None: ``notebook``,
-    ``parameters`` and ``code`` where no notebook runs, and ``code`` that is being edited and not Python.
+    what it executes, with the modules that profiles ``named``; ``environment`` and ``versions`` are what it runs on.
+    What cannot be known is None: ``notebook``, ``parameters`` and ``code`` where no notebook runs, and ``code`` that is
+    being edited and not Python.
     """
     # Imported here because tables and figures are drawn without torch, whose import takes seconds.
 
@@ -67,6 +74,7 @@ def record() -> dict[str, object]:
         "code": _code(source) if source else None,
         "environment": _environment(DEVICE),
         "inputs": dict(sorted(_READ.items())),
+        "named": sorted(_NAMED),
         "notebook": _name(source) if source else None,
         "parameters": _parameters(source) if source else None,
         "versions": versions.of(STUDIES, DEVICE),
@@ -96,7 +104,7 @@ def _source() -> Path | None:
 
 def _code(source: Path) -> str | None:
     with suppress(SyntaxError):
-        return sourcecode.digest(source)
+        return sourcecode.digest(source, _NAMED)
     return None
 
 

@@ -23,7 +23,6 @@ NAMES = (
     "successors",
     "test_time",
 )
-BACKBONES = {"b32": "ViT-B-32", "b16": "ViT-B-16", "l14": "ViT-L-14"}
 
 
 def load(name: str) -> pd.DataFrame:
@@ -39,12 +38,3 @@ def load(name: str) -> pd.DataFrame:
         return pd.read_csv(BytesIO(provenance.read(file)))
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: cannot be read ({error}); restore it from git.") from error
-
-
-def counterpart(backbone: str) -> str:
-    """Return the published backbone that one of a profile stands for, by the size and patch in its name.
-
-    >>> counterpart("mini-b32")
-    'ViT-B-32'
-    """
-    return BACKBONES[backbone.rpartition("-")[2]]

@@ -7,7 +7,7 @@ Only what Python executes counts: neither comments, docstrings and the prose of 
 import ast
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import resolve_name
 from itertools import accumulate
 from pathlib import Path
@@ -29,16 +29,17 @@ def parameters(notebook: Path) -> dict[str, object]:
     return {ast.unparse(line.targets[0]): ast.literal_eval(line.value) for line in assigned}
 
 
-def digest(notebook: Path) -> str:
+def digest(notebook: Path, named: Iterable[str] = ()) -> str:
     """Return the SHA-256 of a notebook's code and of every module of the checkout that it imports, directly or not.
 
-    The cell of parameters is left out, because a run may have others. Imports inside functions count as well.
+    So it is for modules that no import tells and that are ``named`` instead. The cell of parameters is left out,
+    because a run may have others. Imports inside functions count as well.
 
     Raises:
         SyntaxError: the notebook or a module is not Python.
     """
     trees = {"__main__": ast.parse("".join(_cells(notebook, parameters=False)))}
-    waiting = _imported(trees["__main__"], "")
+    waiting = _imported(trees["__main__"], "").union(*map(_parts, named))
     while waiting:
         module = waiting.pop()
         file = _file(module)
@@ -66,7 +67,12 @@ def _imported(tree: ast.AST, package: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             start = resolve_name("." * node.level + (node.module or ""), package)
             found |= {f"{start}.{alias.name}" for alias in node.names}
-    return {part for name in found for part in accumulate(name.split("."), "{}.{}".format)}
+    return set().union(*map(_parts, found))
+
+
+def _parts(name: str) -> set[str]:
+    """Return the name of a module and of the packages that it lies in."""
+    return set(accumulate(name.split("."), "{}.{}".format))
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:

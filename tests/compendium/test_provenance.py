@@ -13,8 +13,9 @@ import pytest
 
 from compendium import paths, profiles, provenance, published
 from compendium.study import evaluation, runs, studies
-from compendium.worlds import experts
+from compendium.worlds import inventory
 from compendium.worlds.mini import datasets, models
+from compendium.worlds.protocol import suite, world_of
 from tsvlib import versions
 from tsvlib.errors import InputError
 
@@ -113,14 +114,15 @@ def test_measurements_name_the_same_inputs_whatever_the_caches_hold(monkeypatch)
     for _ in range(2):
         monkeypatch.setattr(provenance, "_READ", {})
         models.word_ids.cache_clear()
+        world_of.cache_clear()
         evaluator = evaluation.Evaluator(SMOKE, "smoke-b32")
         evaluator.accuracies(evaluator.base, ["mnist", "scenes"], "test")
         found.append(inputs())
-        monkeypatch.setattr(evaluation.Evaluator, "_predict", lambda *_: pytest.fail("nothing is measured again"))
+        monkeypatch.setattr(evaluation.Evaluator, "predict", lambda *_: pytest.fail("nothing is measured again"))
     assert found[0] == found[1]
     split = datasets.cached(SMOKE, "mnist", "test")
     name = f"data/cache/smoke/datasets/mnist__test__{len(split.labels)}"
-    pixels = hashlib.sha256(split.images.numpy().tobytes() + split.labels.numpy().tobytes()).hexdigest()
+    pixels = hashlib.sha256(split.inputs.numpy().tobytes() + split.labels.numpy().tobytes()).hexdigest()
     assert found[0][name] == pixels
     assert sum("/datasets/" in each for each in found[0]) == 2
 
@@ -130,8 +132,8 @@ def test_experts_are_named_as_far_as_they_were_used(trained, monkeypatch):
     run = next(runs.of(SMOKE))
     studies.references(run, 2)
     named = {name: digest for name, digest in inputs().items() if "/experts/" in name}
-    manifest = json.loads(experts.manifest_file(SMOKE).read_text())
-    used = [f"smoke-b32__{task}__0" for task in datasets.suite(SMOKE.tasks)]
+    manifest = json.loads(inventory.manifest_file(SMOKE).read_text())
+    used = [f"smoke-b32__{task}__0" for task in suite(SMOKE, 2)]
     assert named == {f"data/cache/smoke/experts/{name}.safetensors": manifest[name] for name in used}
 
 

@@ -23,8 +23,8 @@ TSVLIB = (
 )
 # Beside these, study and paper rest on worlds, and neither knows the other.
 COMPENDIUM = (
-    {"manifests", "paths", "terminal"},
-    {"sourcecode"},
+    {"engine", "manifests", "paths", "terminal"},
+    {"cluster", "sourcecode"},
     {"provenance"},
     {"profiles", "published"},
     {"runner", "worlds"},

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The look of all figures, and the one way to save them."""
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from compendium import paths
 from compendium.paper.results import write_text
 from compendium.paper.tables import TITLES
+from compendium.profiles import Profile
 from tsvlib.files import replacing
 
 FORMATS = ("pdf", "svg", "png")
@@ -46,11 +48,14 @@ _LOOKS = {
     "tall_mask_ties": ("#332288", "d", "++"),
 }
 METHOD_STYLE = {name: Style(TITLES[name], *look) for name, look in _LOOKS.items()}
-BACKBONE_STYLE = {
-    "b32": Style("B/32", "#009E73", "o", ""),
-    "b16": Style("B/16", "#CC79A7", "s", "//"),
-    "l14": Style("L/14", "#0072B2", "^", ".."),
-}
+BACKBONE_LOOKS = (
+    ("#009E73", "o", ""),
+    ("#CC79A7", "s", "//"),
+    ("#0072B2", "^", ".."),
+    ("#E69F00", "v", "xx"),
+    ("#56B4E9", "D", "oo"),
+)
+"""Those of the backbones of a profile, in their order and then again."""
 
 
 def use_style() -> None:
@@ -58,13 +63,10 @@ def use_style() -> None:
     plt.style.use(Path(__file__).with_name("tsv.mplstyle"))
 
 
-def backbone_style(backbone: str) -> Style:
-    """Return the style of a backbone by the size and patch in its name.
-
-    >>> backbone_style("mini-b32").title, backbone_style("ViT-L-14").title
-    ('B/32', 'L/14')
-    """
-    return BACKBONE_STYLE["".join(filter(str.isalnum, backbone)).lower()[-3:]]
+def backbone_style(profile: Profile, backbone: str) -> Style:
+    """Return the style of a backbone by its place in the profile."""
+    looks = zip(profile.backbones, itertools.cycle(BACKBONE_LOOKS), strict=False)
+    return next(Style(each.label, *look) for each, look in looks if each.name == backbone)
 
 
 def bars(axis: Axes, seeds: pd.DataFrame, style: Style) -> pd.Series:

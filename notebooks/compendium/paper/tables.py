@@ -3,7 +3,6 @@
 
 import pandas as pd
 
-from compendium import published
 from compendium.profiles import Profile
 
 TITLES = {
@@ -95,7 +94,7 @@ def published_table(frame: pd.DataFrame, profile: Profile, methods: dict[str, st
     return pd.DataFrame(
         {
             column(backbone.label, n_tasks): [
-                cells.get((published.counterpart(backbone.name), n_tasks, name), "not published") for name in methods
+                cells.get((backbone.counterpart, n_tasks, name), "not published") for name in methods
             ]
             for backbone in profile.backbones
             for n_tasks in profile.suites

@@ -64,7 +64,7 @@ def _otherwise(sidecar: Mapping[str, Any], profile: str) -> list[str]:
         return ["its notebook is unknown"]
     expected = sourcecode.parameters(notebook) | {"profile": profile}
     found = [f"parameters {sidecar['parameters']} and not {expected}"] if sidecar["parameters"] != expected else []
-    if sidecar["code"] != sourcecode.digest(notebook):
+    if sidecar["code"] != sourcecode.digest(notebook, sidecar.get("named", ())):
         found.append(f"{sidecar['notebook']} or a module that it imports")
     return found + provenance.changed(sidecar["inputs"])
 

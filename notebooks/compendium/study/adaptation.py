@@ -1,36 +1,42 @@
 # SPDX-License-Identifier: MIT
-"""Test-time adaptation: how much of each task goes into each tensor, learnt from images without labels (App. D.2.7).
+"""Test-time adaptation: how much of each task goes into each tensor, learnt from inputs without labels (App. D.2.7).
 
 The objective is AdaMerging's (Yang et al.): a merged model that predicts with little entropy tends to predict well.
-Labels have no place in the interface. Nothing here knows of models or files.
+Labels have no place in the interface. Nothing here knows of models or files. What tasks add to a tensor is asked for
+whenever it is needed, also on the way back to the coefficients, so that memory holds that of one tensor at a time.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from compendium.worlds.protocol import Inputs
 from tsvlib.errors import InputError
-from tsvlib.taskvectors import StateDict, check_alike
+from tsvlib.taskvectors import StateDict
 
 Encoder = Callable[[StateDict, Tensor], Tensor]
-"""From weights and images to one row of features per image, differentiable with respect to the weights."""
+"""From weights and inputs to one row of features per input, differentiable with respect to the weights."""
+
+Parts = Callable[[str], Shaped[Tensor, "tasks ..."]]
+"""From the name of a tensor to what each task adds to it."""
 
 
 class Unlabelled(NamedTuple):
-    """Images of one task, and the zero-shot head whose products with features are their logits."""
+    """Inputs of one task, and the zero-shot head whose products with features are their logits."""
 
-    images: Shaped[Tensor, "n ..."]
+    inputs: Inputs
     head: Float[Tensor, "classes embed"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How coefficients are learnt: steps of Adam, its learning rate, images of every task in each step."""
+    """How coefficients are learnt: steps of Adam, its learning rate, inputs of every task in each step."""
 
     steps: int = 50
     learning_rate: float = 0.005
@@ -51,16 +57,16 @@ class Adapted(NamedTuple):
     state: dict[str, Tensor]
     """Weights with the coefficients found."""
     before: float
-    """Entropy on all images with the coefficients at the start."""
+    """Entropy on all inputs with the coefficients at the start."""
     after: float
-    """Entropy on all images with the coefficients found."""
+    """Entropy on all inputs with the coefficients found."""
     curve: list[float]
-    """Entropy on the images of each step, before it."""
+    """Entropy on the inputs of each step, before it."""
 
 
 def adapt(
     base: StateDict,
-    parts: Sequence[StateDict],
+    parts: Parts,
     tasks: Sequence[Unlabelled],
     encoder: Encoder,
     *,
@@ -70,54 +76,54 @@ def adapt(
 ) -> Adapted:
     """Return the coefficients of ``parts``, all ``start`` at first, that lower the mean entropy of predictions.
 
-    Coefficients are free, neither clamped nor shared. The seed drives the draws of images and nothing else is random.
-    With the parts of all tasks as one stack per tensor, memory holds them once more.
+    Coefficients are free, neither clamped nor shared. The seed drives the draws of inputs and nothing else is random.
 
     Raises:
-        InputError: base and parts have different keys or shapes, or coefficients diverged.
+        InputError: coefficients diverged.
     """
-    for number, part in enumerate(parts, start=1):
-        check_alike(base, part, "the base", f"the part of task {number}")
-    stacks = {key: torch.stack([part[key] for part in parts]) for key in base}
-    coefficients = next(iter(base.values())).new_full((len(parts), len(base)), start)
-    initial = weighted(base, stacks, coefficients)
+    first = next(iter(base))
+    coefficients = base[first].new_full((len(parts(first)), len(base)), start)
+    initial = weighted(base, parts, coefficients)
     generator = torch.Generator().manual_seed(seed)
-    chosen = [draws(len(task.images), settings.batch, settings.steps, generator) for task in tasks]
+    chosen = [draws(len(task.inputs), settings.batch, settings.steps, generator) for task in tasks]
 
     def objective(coefficients: Tensor, step: int) -> Tensor:
-        batches = [task._replace(images=task.images[rows[step]]) for task, rows in zip(tasks, chosen, strict=True)]
-        return entropy(weighted(base, stacks, coefficients), batches, encoder)
+        batches = [task._replace(inputs=task.inputs[rows[step]]) for task, rows in zip(tasks, chosen, strict=True)]
+        return entropy(weighted(base, parts, coefficients), batches, encoder)
 
     curve = _descend(objective, coefficients.requires_grad_(), settings)
     found = coefficients.detach()
     if not found.isfinite().all():
         raise InputError("test-time adaptation diverged: coefficients are infinite or not numbers; lower its rate.")
-    state = weighted(base, stacks, found)
+    state = weighted(base, parts, found)
     before, after = (_mean_entropy(each, tasks, encoder) for each in (initial, state))
     return Adapted(found, initial, state, before, after, curve)
 
 
-def weighted(
-    base: StateDict, stacks: Mapping[str, Tensor], coefficients: Float[Tensor, "tasks tensors"]
-) -> dict[str, Tensor]:
-    """Return base + the sum over tasks of coefficient * part, tensor by tensor; a stack has one row per task."""
-    columns = coefficients.unbind(1)
+def weighted(base: StateDict, parts: Parts, coefficients: Float[Tensor, "tasks tensors"]) -> dict[str, Tensor]:
+    """Return base + the sum over tasks of coefficient * part, tensor by tensor."""
+
+    def added(key: str, column: Float[Tensor, " tasks"]) -> Tensor:
+        sum_of_parts: Tensor = torch.tensordot(column, parts(key), 1)
+        return sum_of_parts
+
+    # Parts are asked for again on the way back instead of being kept.
     return {
-        key: start + torch.tensordot(column, stacks[key], 1)
-        for (key, start), column in zip(base.items(), columns, strict=True)
+        key: start + checkpoint(added, key, column, use_reentrant=False, preserve_rng_state=False)
+        for (key, start), column in zip(base.items(), coefficients.unbind(1), strict=True)
     }
 
 
 def entropy(state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder) -> Float[Tensor, ""]:
-    """Return the entropy of predictions in nats: the mean over the images of a task, then over tasks."""
-    features = encoder(state, torch.cat([task.images for task in tasks]))
-    of_tasks = torch.split(features, [len(task.images) for task in tasks])
+    """Return the entropy of predictions in nats: the mean over the inputs of a task, then over tasks."""
+    features = encoder(state, torch.cat([task.inputs[:] for task in tasks]))
+    of_tasks = torch.split(features, [len(task.inputs) for task in tasks])
     logs = [(mine @ task.head.T).log_softmax(1) for mine, task in zip(of_tasks, tasks, strict=True)]
     return torch.stack([-(log.exp() * log).sum(1).mean() for log in logs]).mean()
 
 
 def draws(n: int, batch: int, steps: int, generator: torch.Generator) -> Int64[Tensor, "steps batch"]:
-    """Return the numbers of the images of each step: shuffled rounds, each of which takes all n of them once.
+    """Return the numbers of the inputs of each step: shuffled rounds, each of which takes all n of them once.
 
     >>> draws(3, 2, 3, torch.Generator().manual_seed(0)).flatten().bincount().tolist()
     [2, 2, 2]
@@ -140,5 +146,5 @@ def _descend(objective: Callable[[Tensor, int], Tensor], coefficients: Tensor, s
 
 @torch.no_grad()
 def _mean_entropy(state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder) -> float:
-    """Return the entropy on all images, one task at a time to bound memory."""
+    """Return the entropy on all inputs, one task at a time to bound memory."""
     return sum(float(entropy(state, [task], encoder)) for task in tasks) / len(tasks)

@@ -6,7 +6,7 @@ from compendium.profiles import Profile
 from compendium.study import studies
 from compendium.study.evaluation import search_alpha
 from compendium.study.runs import Row, Run
-from compendium.worlds.mini import datasets
+from compendium.worlds import protocol
 from tsvlib.methods import METHODS
 from tsvlib.methods.base import Method
 
@@ -37,10 +37,10 @@ def subsets(profile: Profile, backbone: str) -> dict[int, tuple[str, ...]]:
     """
     shown, members = published.load("alpha"), published.load("alpha_subsets")
     places = published.load("data_sets").set_index("task").place
-    ours = dict(enumerate(datasets.suite(profile.tasks), start=1))
+    ours = dict(enumerate(protocol.suite(profile, profile.tasks), start=1))
     found = {
         int(subset): tuple(ours[place] for place in places[members.task[members.subset == subset]] if place in ours)
-        for subset in shown.subset[shown.backbone == published.counterpart(backbone)].unique()
+        for subset in shown.subset[shown.backbone == profile.backbone(backbone).counterpart].unique()
     }
     return {subset: tasks for subset, tasks in found.items() if len(tasks) > 1}
 
@@ -48,7 +48,7 @@ def subsets(profile: Profile, backbone: str) -> dict[int, tuple[str, ...]]:
 def over_subset(run: Run, subset: int) -> list[Row]:
     """Return the scores of TSV-M for one subset of tasks and each alpha of Figure 7."""
     method, alphas = METHODS["tsv_m"], set(published.load("alpha").alpha)
-    backbone = run.evaluator.backbone.name
+    backbone = run.backbone
     tasks = subsets(run.profile, backbone)[subset]
     score = studies.validation_score(run, run.merged_from(method, tasks), tasks)
     place: Row = {"backbone": backbone, "seed": run.seed, "subset": subset, "n_tasks": len(tasks)}
@@ -61,7 +61,7 @@ def over_subset(run: Run, subset: int) -> list[Row]:
 
 def over_grid(run: Run, n_tasks: int, method: Method) -> list[Row]:
     """Return the score of every alpha of a method for the first ``n_tasks`` tasks, and when the search asks for it."""
-    tasks = datasets.suite(n_tasks)
+    tasks = run.tasks(n_tasks)
     score = studies.validation_score(run, run.merged(method, n_tasks), tasks)
     scores = {alpha: score(alpha) for alpha in method.alphas}
     asked: list[float] = []
@@ -71,7 +71,7 @@ def over_grid(run: Run, n_tasks: int, method: Method) -> list[Row]:
         return scores[alpha]
 
     search_alpha(noted, method.alphas)
-    place: Row = {"backbone": run.evaluator.backbone.name, "n_tasks": n_tasks, "method": method.name, "seed": run.seed}
+    place: Row = {"backbone": run.backbone, "n_tasks": n_tasks, "method": method.name, "seed": run.seed}
     return [
         place | {"step": step, "metric": metric, "value": value}
         for step, alpha in enumerate(method.alphas, start=1)

@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""Accuracy of image encoders with frozen zero-shot heads, and the choice of alpha on validation images."""
+"""Accuracy of encoders with frozen zero-shot heads, and the choice of alpha on validation inputs."""
 
 import hashlib
 import json
+import uuid
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
-from compendium import paths, provenance
+from compendium import engine, paths, provenance
+from compendium.engine import Unit
 from compendium.profiles import Profile
-from compendium.worlds.mini import datasets, models
-from compendium.worlds.mini.datasets import Split, SplitName
+from compendium.worlds.protocol import SplitName, world_of
 from tsvlib import checkpoints, devices, files
 from tsvlib.errors import InputError
+from tsvlib.taskvectors import StateDict
 
 CLASS = np.dtype("<u2")
 """How predicted classes are kept: as the base64 text of such numbers."""
+
+UNIT = 2000
+"""Inputs that are worth a unit of their own on a cluster."""
 
 FIRST_ALPHA = 2
 STRIDE = 5
@@ -36,98 +42,155 @@ class AlphaSearch(NamedTuple):
     evaluations: int
 
 
+class Wanted(NamedTuple):
+    """What is still to be predicted of one split: under which key, what is known so far, and how many in all."""
+
+    key: str
+    known: bytes
+    stop: int
+
+    @property
+    def start(self) -> int:
+        """Return how many are known."""
+        return len(self.known) // CLASS.itemsize
+
+
 class Evaluator:
     """Measures encoders of one backbone on the profile's tasks; every prediction is made once and kept.
 
-    What is kept is found again by the content of weights, head, images and model configuration, so that nothing
-    stale can be returned, whatever has changed.
+    What is kept is found again by the content of weights, head, inputs and encoder, so that nothing stale can be
+    returned, whatever has changed.
     """
 
     def __init__(self, profile: Profile, backbone: str) -> None:
         self.profile = profile
         self.backbone = profile.backbone(backbone)
-        self.model = models.load_base(profile.name, backbone)
-        self.base = models.encoder_state(self.model)
+        self.world = world_of(profile)
+        self.encoder = self.world.encoder(backbone)
+        self.base: dict[str, Tensor] = checkpoints.load(self.world.base(backbone))
         self.heads: dict[str, Tensor] = {}
         self._contexts: dict[tuple[str, str], str] = {}
-        self._splits: dict[tuple[str, str], Split] = {}
 
-    def accuracy(self, state: Mapping[str, Tensor], task: str, split: SplitName, most: int | None = None) -> float:
+    def accuracy(self, state: StateDict, task: str, split: SplitName, most: int | None = None) -> float:
         """Return the share of correct top-1 predictions, in [0, 1], of the encoder with weights ``state``."""
         return self.accuracies(state, [task], split, most)[task]
 
     def accuracies(
-        self, state: Mapping[str, Tensor], tasks: Iterable[str], split: SplitName, most: int | None = None
+        self, state: StateDict, tasks: Iterable[str], split: SplitName, most: int | None = None
     ) -> dict[str, float]:
-        """Return the top-1 accuracy on each of the tasks, in their order, on all images or the first ``most``."""
+        """Return the top-1 accuracy on each of the tasks, in their order, on all inputs or the first ``most``."""
         return {
-            task: int((predicted == self._split(task, split).labels[:most]).sum()) / len(predicted)
+            task: int((predicted == self.world.split(task, split).labels[:most]).sum()) / len(predicted)
             for task, predicted in self.predictions(state, tasks, split, most).items()
         }
 
     def predictions(
-        self, state: Mapping[str, Tensor], tasks: Iterable[str], split: SplitName, most: int | None = None
+        self, state: StateDict, tasks: Iterable[str], split: SplitName, most: int | None = None
     ) -> dict[str, Int64[Tensor, " n"]]:
-        """Return the class that the encoder with weights ``state`` predicts for every image of each of the tasks.
+        """Return the class that the encoder with weights ``state`` predicts for every input of each of the tasks.
 
         With ``most`` only the first ones of a task are looked at. What is known of a task is completed, never repeated.
         """
-        file = self._file(checkpoints.state_digest(state))
-        kept = _read(file)
+        weights = checkpoints.state_digest(state)
+        folder = self.folder(weights)
         keys = {task: f"{task} {split} {self._context(task, split)}" for task in tasks}
-        found = {task: b64decode(kept.get(key, "")) for task, key in keys.items()}
-        rests = {task: self._rest(task, split, found[task], most) for task in keys}
-        if missing := {task: images for task, images in rests.items() if len(images)}:
-            for task, classes in self._predict(state, missing):
-                found[task] += classes
-            kept |= {keys[task]: b64encode(found[task]).decode() for task in missing}
-            with files.replacing(file, durable=False) as draft:
-                draft.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        kept = _read(folder)
+        wanted = {}
+        for task, key in keys.items():
+            inputs = self.world.split(task, split).inputs
+            each = Wanted(key, b64decode(kept.get(key, "")), len(inputs) if most is None else min(most, len(inputs)))
+            if each.start < each.stop:
+                wanted[task] = each
+        if wanted:
+            self._complete(state, weights, split, wanted, folder)
+            kept = _read(folder)
         return {
-            task: torch.from_numpy(np.frombuffer(classes, CLASS)[:most].astype("i8")) for task, classes in found.items()
+            task: torch.from_numpy(np.frombuffer(b64decode(kept[key]), CLASS)[:most].astype("i8"))
+            for task, key in keys.items()
         }
+
+    def predict(self, state: StateDict, split: SplitName, wanted: Mapping[str, Wanted], folder: Path) -> None:
+        """Predict what is wanted of each task and keep it in a file of the folder; workers share all batches."""
+        features, batch = self.encoder.features(state), self.encoder.batch
+        parts = [
+            (task, slice(start, min(start + batch, each.stop)))
+            for task, each in wanted.items()
+            for start in range(each.start, each.stop, batch)
+        ]
+
+        def classes(part: tuple[str, slice]) -> tuple[str, bytes]:
+            task, chosen = part
+            logits = features(self.world.split(task, split).inputs[chosen]) @ self.head(task).T
+            return task, logits.argmax(1).numpy().astype(CLASS).tobytes()
+
+        found = {task: each.known for task, each in wanted.items()}
+        for task, predicted in devices.ordered(classes, parts, workers()):
+            found[task] += predicted
+        kept = {wanted[task].key: b64encode(content).decode() for task, content in found.items()}
+        text = json.dumps(kept, indent=1, sort_keys=True) + "\n"
+        name = hashlib.sha256("\n".join((*sorted(kept), *(str(each.stop) for each in wanted.values()))).encode())
+        with files.replacing(folder / f"{name.hexdigest()[:32]}.json", durable=False) as draft:
+            draft.write_text(text, encoding="utf-8")
+
+    def folder(self, weights: str) -> Path:
+        """Return where predictions by weights with this digest are kept."""
+        return paths.cache(self.profile.name) / "evaluations" / self.backbone.name / weights
 
     def head(self, task: str) -> Tensor:
         """Return the frozen classifier of a task, one row of weights per class."""
         if task not in self.heads:
-            about = datasets.TASKS[task]
-            self.heads[task] = models.zero_shot_head(self.model, about.classes, about.templates)
+            self.heads[task] = self.world.head(self.backbone.name, task)
         return self.heads[task]
 
-    def _predict(self, state: Mapping[str, Tensor], images: Mapping[str, Tensor]) -> Iterator[tuple[str, bytes]]:
-        """Yield the classes predicted for batches of each task's images, in order; workers share all of them."""
-        visual = models.with_weights(self.model, state)
-        parts = [(task, batch) for task, every in images.items() for batch in torch.split(every, models.BATCH)]
-
-        def classes(part: tuple[str, Tensor]) -> tuple[str, bytes]:
-            task, images = part
-            logits = models.encode(visual, images) @ self.head(task).T
-            return task, logits.argmax(1).numpy().astype(CLASS).tobytes()
-
-        return devices.ordered(classes, parts, workers())
-
-    def _rest(self, task: str, split: SplitName, known: bytes, most: int | None) -> UInt8[Tensor, "n 3 rows cols"]:
-        """Return the images of which the classes are wanted and not known."""
-        return self._split(task, split).images[:most][len(known) // CLASS.itemsize :]
-
-    def _split(self, task: str, split: SplitName) -> Split:
-        if (task, split) not in self._splits:
-            self._splits[task, split] = datasets.cached(self.profile, task, split)
-        return self._splits[task, split]
+    def _complete(
+        self, state: StateDict, weights: str, split: SplitName, wanted: Mapping[str, Wanted], folder: Path
+    ) -> None:
+        """Predict here, or on the cluster in units of some tasks, which find the weights in a file of the cache."""
+        if not engine.is_remote():
+            self.predict(state, split, wanted, folder)
+            return
+        # Of its own, because whoever measures the same weights at the same time deletes its file when it is done.
+        file = paths.cache(self.profile.name) / "candidates" / f"{weights}-{uuid.uuid4().hex}.safetensors"
+        checkpoints.save(file, state, {})
+        try:
+            units = [
+                Unit(predict, (self.profile, self.backbone.name, file, split, some, folder)) for some in _shared(wanted)
+            ]
+            for _ in engine.complete(units):
+                pass
+        finally:
+            file.unlink(missing_ok=True)
 
     def _context(self, task: str, split: SplitName) -> str:
         """Return a digest of all that a prediction depends on besides the weights."""
         if (task, split) not in self._contexts:
-            parts = (
-                files.sha256(models.config_file(self.profile.name, self.backbone.name)),
-                checkpoints.state_digest({"head": self.head(task)}),
-                datasets.digest(self.profile, task, split),
-            )
+            head = checkpoints.state_digest({"head": self.head(task)})
+            parts = (self.encoder.digest, head, self.world.split(task, split).digest)
             self._contexts[task, split] = hashlib.sha256(" ".join(parts).encode()).hexdigest()
         return self._contexts[task, split]
 
-    def _file(self, weights: str) -> Path:
-        return paths.cache(self.profile.name) / "evaluations" / self.backbone.name / f"{weights}.json"
+
+@lru_cache(maxsize=1)
+def evaluator_of(profile: Profile, backbone: str) -> Evaluator:
+    """Return the evaluator of a backbone, made once for all units that ask for it in a row."""
+    return Evaluator(profile, backbone)
+
+
+def predict(
+    profile: Profile, backbone: str, state: Path, split: SplitName, wanted: Mapping[str, Wanted], folder: Path
+) -> None:
+    """Predict what is wanted by the weights in a file: a unit of work."""
+    evaluator_of(profile, backbone).predict(checkpoints.load(state), split, wanted, folder)
+
+
+def _shared(wanted: Mapping[str, Wanted]) -> list[dict[str, Wanted]]:
+    """Share tasks out among units, each with inputs enough to be worth it."""
+    units: list[dict[str, Wanted]] = [{}]
+    for task, each in wanted.items():
+        if sum(mine.stop - mine.start for mine in units[-1].values()) >= UNIT:
+            units.append({})
+        units[-1][task] = each
+    return units
 
 
 def normalised_accuracy(merged: Mapping[str, float], individual: Mapping[str, float]) -> float:
@@ -180,13 +243,16 @@ def _bracket(at: Callable[[int], float], size: int) -> tuple[int, int, int]:
     return low, best, min(probe, size)
 
 
-def _read(file: Path) -> dict[str, str]:
-    """Return the measurements in a file, or none where it is absent or unreadable: they can be made again."""
-    try:
-        content: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content
+def _read(folder: Path) -> dict[str, str]:
+    """Return the predictions in the files of a folder; unreadable ones can be made again, of several the longest."""
+    found: dict[str, str] = {}
+    for file in folder.glob("*.json") if folder.is_dir() else ():
+        try:
+            content: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        found |= {key: text for key, text in content.items() if len(text) > len(found.get(key, ""))}
+    return found
 
 
 def workers() -> int:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from compendium.study.runs import Row, Run, each
-from compendium.worlds.mini import datasets
 from tsvlib import linalg, sti
-from tsvlib.layers import Computing, Layer, MemorySuite, task_matrices
+from tsvlib.layers import Layer
 from tsvlib.linalg import Factors
 
 PLACE = {
@@ -32,11 +31,10 @@ ERROR_COLUMNS = PLACE | {
 
 def of_suites(run: Run, suites: Sequence[int]) -> list[Row]:
     """Return singular task interference of every task matrix, in both norms, for each number of tasks and rank."""
-    names = datasets.suite(max(suites))
 
     def rows(layer: Layer) -> list[Row]:
-        changed = [bool(run.task_vectors[task][layer.key].any()) for task in names]
-        sizes = [sum(changed[:n_tasks]) for n_tasks in suites]
+        changed = [expert for expert, _ in layer.numbered_changes()]
+        sizes = [sum(expert < n_tasks for expert in changed) for n_tasks in suites]
         factors = _factors(layer)
         full = sti.nested_interference(factors, sizes)
         kept = [linalg.kept_rank(min(layer.shape), 1 / n_tasks) for n_tasks in suites]
@@ -71,32 +69,14 @@ def procrustes_errors(run: Run, n_tasks: int) -> list[Row]:
     return _over_matrices(run, n_tasks, rows)
 
 
-def matrices(run: Run, n_tasks: int) -> list[Layer]:
-    """Return the task matrices of the first ``n_tasks`` experts, in the order of the model."""
-    suite = MemorySuite([run.task_vectors[task] for task in datasets.suite(n_tasks)])
-    return task_matrices(suite, suite.shapes, Computing(spectra=run.spectra))
-
-
-def place(key: str) -> tuple[int, str]:
-    """Return the number of a tensor's transformer layer, -1 outside of these, and its name in there.
-
-    >>> place("visual.transformer.resblocks.3.attn.out_proj.weight"), place("visual.proj")
-    ((3, 'attn.out_proj.weight'), (-1, 'proj'))
-    """
-    _, inside, after = key.partition(".resblocks.")
-    number, _, name = after.partition(".")
-    return (int(number), name) if inside else (-1, key.removeprefix("visual."))
-
-
 def _factors(layer: Layer) -> list[Factors]:
     return layer.factors(min(layer.shape))
 
 
 def _over_matrices(run: Run, n_tasks: int, rows: Callable[[Layer], list[Row]]) -> list[Row]:
-    return [row for found in each(rows, matrices(run, n_tasks)) for row in found]
+    return [row for found in each(rows, run.matrices(run.tasks(n_tasks))) for row in found]
 
 
 def _place(run: Run, n_tasks: int, layer: Layer) -> Row:
-    number, matrix = place(layer.key)
-    backbone = run.evaluator.backbone.name
-    return {"backbone": backbone, "n_tasks": n_tasks, "seed": run.seed, "layer": number, "matrix": matrix}
+    number, matrix = run.evaluator.world.place(layer.key)
+    return {"backbone": run.backbone, "n_tasks": n_tasks, "seed": run.seed, "layer": number, "matrix": matrix}

@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""What studies work on: the experts of one backbone and one seed, and what everything that is measured starts from."""
+"""What studies work on: the experts of one backbone and one seed, and what everything that is measured starts from.
 
+Experts stay on disk. In memory are the base, and of experts, updates and what is measured no more than one for each
+worker, or one tensor of all experts, however many tasks there are.
+"""
+
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from torch import Tensor
 
-from compendium import paths
+from compendium import engine, paths, provenance
+from compendium.engine import Unit
 from compendium.profiles import Profile
-from compendium.study.evaluation import Evaluator, workers
-from compendium.worlds import experts
-from compendium.worlds.mini import datasets
-from compendium.worlds.mini.datasets import SplitName
-from tsvlib import compression, devices, merging, progress, taskvectors
+from compendium.study.evaluation import Evaluator, evaluator_of, workers
+from compendium.worlds import protocol
+from compendium.worlds.protocol import SplitName
+from tsvlib import checkpoints, compression, devices, files, linalg, merging, progress, taskvectors
 from tsvlib.compression import Compressed, Rank
 from tsvlib.devices import Item, Result
-from tsvlib.layers import Computing
+from tsvlib.layers import CheckpointSuite, Computing, Layer, task_matrices
 from tsvlib.methods.base import Method
 from tsvlib.store import Spectra
 from tsvlib.taskvectors import TaskVector
@@ -33,45 +39,84 @@ class Run:
     evaluator: Evaluator
     seed: int
 
-    @cached_property
-    def experts(self) -> dict[str, dict[str, Tensor]]:
-        """Encoder weights by task, in the order of the tasks."""
-        tasks, backbone = datasets.suite(self.profile.tasks), self.evaluator.backbone.name
-        return {task: experts.load(self.profile, backbone, task, self.seed) for task in tasks}
+    @property
+    def backbone(self) -> str:
+        """Return the name of the backbone."""
+        return self.evaluator.backbone.name
+
+    def tasks(self, n_tasks: int) -> tuple[str, ...]:
+        """Return the names of the first tasks, in the order of the world."""
+        return protocol.suite(self.profile, n_tasks)
+
+    def expert(self, task: str) -> dict[str, Tensor]:
+        """Return the weights of the expert of a task."""
+        expert = checkpoints.open_checkpoint(self._file(task))
+        return {key: expert.read(key) for key in self.evaluator.base}
+
+    def task_vector(self, task: str) -> TaskVector:
+        """Return what fine-tuning on a task changed."""
+        return taskvectors.task_vector(self.evaluator.base, self.expert(task), task)
+
+    def suite(self, tasks: Sequence[str]) -> CheckpointSuite:
+        """Return the task vectors of some experts, of which methods read a tensor at a time."""
+        base, *experts = map(checkpoints.open_checkpoint, (self._base, *map(self._file, tasks)))
+        return CheckpointSuite(base, experts)
+
+    def matrices(self, tasks: Sequence[str]) -> list[Layer]:
+        """Return the task matrices of some experts, in the order of the model's layers."""
+        suite = self.suite(tasks)
+        return task_matrices(suite, sorted(suite.shapes, key=self.evaluator.world.place), self.computing)
+
+    def first_matrix(self) -> str:
+        """Return the name of the first task matrix of the first layer."""
+        keys = [layer.key for layer in self.matrices(self.tasks(1))]
+        return min(keys, key=lambda key: (self.evaluator.world.place(key)[0] < 0, self.evaluator.world.place(key)))
 
     @cached_property
-    def task_vectors(self) -> dict[str, TaskVector]:
-        """What fine-tuning changed, by task."""
-        base = self.evaluator.base
-        return {task: taskvectors.task_vector(base, expert, task) for task, expert in self.experts.items()}
+    def computing(self) -> Computing:
+        """How to compute: with the store in which every task matrix is decomposed once, for all suites and methods.
 
-    @cached_property
-    def spectra(self) -> Spectra:
-        """The store in which every task matrix of the profile is decomposed once, for all suites and methods."""
+        Here that happens when a matrix is asked for first; a cluster fills the store with all of them at once.
+        """
+        if engine.is_remote():
+            self._fill()
+        return Computing(spectra=self.store)
+
+    @property
+    def store(self) -> Spectra:
+        """Return the store of decompositions of the profile."""
         return Spectra(paths.cache(self.profile.name) / "spectra", whole=True)
 
-    @cached_property
-    def factors(self) -> dict[str, Compressed]:
-        """Task vectors with every task matrix as its full singular value decomposition, by task."""
-        return {
-            task: compression.compress(vector, Rank(fraction=1.0), workers=workers(), spectra=self.spectra)
-            for task, vector in self.task_vectors.items()
-        }
+    def _fill(self) -> None:
+        """Decompose the task matrices of all tasks, each tensor a unit that leaves a note of what it was made from."""
+        tasks = self.tasks(self.profile.tasks)
+        suite, files_of = self.suite(tasks), (self._base, *map(self._file, tasks))
+        content = hashlib.sha256(" ".join([linalg.SOLVER, *map(files.sha256, files_of)]).encode()).hexdigest()
+        keys = {layer.key for layer in task_matrices(suite, suite.shapes)}
+        notes = {key: self.store.folder / "complete" / f"{content[:32]}-{key}" for key in sorted(keys)}
+        place = (self.profile, self.backbone, self.seed)
+        units = [Unit(decompose, (*place, key, note)) for key, note in notes.items() if not note.exists()]
+        for _ in engine.complete(units):
+            pass
+
+    def factors(self, task: str) -> Compressed:
+        """Return a task vector with every task matrix as its full singular value decomposition."""
+        spectra = self.computing.spectra
+        return compression.compress(self.task_vector(task), Rank(fraction=1.0), workers=workers(), spectra=spectra)
 
     def merged(self, method: Method, n_tasks: int) -> TaskVector:
         """Return the update of a merging method for the first ``n_tasks`` experts."""
-        return self.merged_from(method, datasets.suite(n_tasks))
+        return self.merged_from(method, self.tasks(n_tasks))
 
     def merged_from(self, method: Method, tasks: Sequence[str]) -> TaskVector:
         """Return the update of a merging method for the experts of ``tasks``."""
-        vectors = [self.task_vectors[task] for task in tasks]
-        return merging.merged_update(vectors, method, workers=workers(), computing=Computing(spectra=self.spectra))
+        return merging.merged_update(self.suite(tasks), method, workers=workers(), computing=self.computing)
 
     def individual(self, split: SplitName, tasks: Sequence[str], most: int | None = None) -> dict[str, float]:
-        """Return the accuracy of each expert on its own task, on all or at most the first ``most`` images."""
-        states, keys = self.experts, {task: (task, split, most) for task in tasks}
+        """Return the accuracy of each expert on its own task, on all or at most the first ``most`` inputs."""
+        keys = {task: (task, split, most) for task in tasks}
         missing = [task for task, key in keys.items() if key not in self._individual]
-        measured = each(lambda task: self.evaluator.accuracy(states[task], *keys[task]), missing)
+        measured = each(lambda task: self.evaluator.accuracy(self.expert(task), *keys[task]), missing)
         self._individual.update(zip([keys[task] for task in missing], measured, strict=True))
         return {task: self._individual[key] for task, key in keys.items()}
 
@@ -79,16 +124,42 @@ class Run:
     def _individual(self) -> dict[tuple[str, SplitName, int | None], float]:
         return {}
 
-    def truncated(self, jobs: Sequence[tuple[str, float]]) -> list[tuple[float, int]]:
-        """Return for each task and share of components its expert's test accuracy with these alone, and their bytes."""
-        factors = self.factors
+    def truncated(self, task: str, fractions: Sequence[float]) -> list[tuple[float, int]]:
+        """Return for each share of components the expert's test accuracy with these alone, and their bytes."""
+        factors = self.factors(task)
 
-        def measured(job: tuple[str, float]) -> tuple[float, int]:
-            kept = factors[job[0]].shorten(Rank(fraction=job[1]))
+        def measured(fraction: float) -> tuple[float, int]:
+            kept = factors.shorten(Rank(fraction=fraction))
             state = kept.expand().apply(self.evaluator.base)
-            return self.evaluator.accuracy(state, job[0], "test"), kept.stored_bytes
+            return self.evaluator.accuracy(state, task, "test"), kept.stored_bytes
 
-        return each(measured, jobs)
+        return each(measured, fractions)
+
+    @property
+    def _base(self) -> Path:
+        return self.evaluator.world.base(self.backbone)
+
+    def _file(self, task: str) -> Path:
+        """Return the checkpoint of an expert, which is looked at and noted when it is asked for first."""
+        if task not in self._files:
+            file = self.evaluator.world.expert(self.backbone, task, self.seed)
+            provenance.note(file)
+            self._files[task] = file
+        return self._files[task]
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        return {}
+
+
+def decompose(profile: Profile, backbone: str, seed: int, key: str, note: Path) -> None:
+    """Decompose the matrices of all tasks in one tensor into the store, and write the note: a unit of work."""
+    run = Run(profile, evaluator_of(profile, backbone), seed)
+    suite = run.suite(run.tasks(profile.tasks))
+    for layer in task_matrices(suite, [key], Computing(spectra=run.store)):
+        layer.factors(min(layer.shape))
+    with files.replacing(note, durable=False) as draft:
+        draft.touch()
 
 
 def of(profile: Profile) -> Iterator[Run]:
@@ -111,4 +182,5 @@ def cells(profile: Profile, label: str) -> Iterator[tuple[Run, int]]:
 
 def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Return the value of a function for each item, in order; several at once."""
-    return list(devices.ordered(function, items, workers()))
+    # What is alone leaves all workers to what it does itself.
+    return [function(items[0])] if len(items) == 1 else list(devices.ordered(function, items, workers()))

@@ -8,9 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compendium.study.runs import Row, Run
-from compendium.worlds.mini import datasets
 from tsvlib import linalg
-from tsvlib.layers import Computing, MemorySuite, layers_of
+from tsvlib.layers import layers_of
 
 COLUMNS = {
     "vectors": "u: left singular vectors; v: right ones",
@@ -23,9 +22,8 @@ COLUMNS = {
 
 def maps(run: Run, n_tasks: int, key: str, k: int) -> list[Row]:
     """Return the upper triangles of UᵀU and VᵀV for the k leading components of each of the first tasks."""
-    tasks = datasets.suite(n_tasks)
-    suite = MemorySuite([run.task_vectors[task] for task in tasks])
-    (layer,) = layers_of(suite, key, Computing(spectra=run.spectra))
+    tasks = run.tasks(n_tasks)
+    (layer,) = layers_of(run.suite(tasks), key, run.computing)
     factors = [linalg.signed(linalg.truncate(each, k)) for each in layer.factors(min(layer.shape))]
     sides = {"u": [each.u for each in factors], "v": [each.vh.mT for each in factors]}
     owners = [task for task, each in zip(tasks, factors, strict=True) for _ in each.s]

@@ -7,17 +7,21 @@ they hold.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import product
 
+import torch
+from torch import Tensor
+
+from compendium import paths
 from compendium.study import adaptation
-from compendium.study.adaptation import PROTOCOL, Adapted, Settings, Unlabelled
+from compendium.study.adaptation import PROTOCOL, Adapted, Parts, Settings, Unlabelled
 from compendium.study.evaluation import normalised_accuracy, search_alpha, workers
 from compendium.study.runs import Row, Run, each
-from compendium.worlds.mini import datasets, models
-from tsvlib import devices
-from tsvlib.layers import MemorySuite
+from tsvlib import checkpoints, devices
+from tsvlib.checkpoints import TensorInfo
 from tsvlib.methods import METHODS, masks, tsv
 from tsvlib.methods.base import Method
 from tsvlib.taskvectors import TaskVector
@@ -56,8 +60,8 @@ ADAPTED_COLUMNS = COLUMNS | {
 
 def references(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows between which a merged model lies: the zero-shot model and the individual experts."""
-    zero_shot = run.evaluator.accuracies(run.evaluator.base, datasets.suite(n_tasks), "test")
-    individual = run.individual("test", datasets.suite(n_tasks))
+    zero_shot = run.evaluator.accuracies(run.evaluator.base, run.tasks(n_tasks), "test")
+    individual = run.individual("test", run.tasks(n_tasks))
     return [*_measured(run, "zero_shot", zero_shot), *_measured(run, "individual", individual)]
 
 
@@ -66,7 +70,7 @@ def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Call
 
     Every suite is judged by as many images as any other, the first ones of each task in equal parts.
     """
-    most = run.profile.images.alpha // len(tasks)
+    most = run.profile.samples.alpha // len(tasks)
     individual = run.individual("validation", tasks, most)
 
     def score(alpha: float) -> float:
@@ -78,7 +82,7 @@ def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Call
 
 def merge(run: Run, n_tasks: int, method: Method) -> list[Row]:
     """Merge the first ``n_tasks`` experts, choose alpha on validation images, and return the rows of the test."""
-    tasks = datasets.suite(n_tasks)
+    tasks = run.tasks(n_tasks)
     update = run.merged(method, n_tasks)
     found = search_alpha(validation_score(run, update, tasks), method.alphas)
     state = update.apply(run.evaluator.base, found.alpha)
@@ -98,18 +102,21 @@ def consensus(run: Run, n_tasks: int) -> list[Row]:
 
 def masked(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows of TALL-Mask + TIES: each expert as its mask of the update that all share, and their bytes."""
-    tasks = datasets.suite(n_tasks)
-    suite = MemorySuite([run.task_vectors[task] for task in tasks])
-    shared = masks.shared_update(suite)
+    tasks = run.tasks(n_tasks)
+    shared = masks.shared_update(run.suite(tasks))
     chosen = lambdas(run, n_tasks, shared)
-    packed = masks.pack(suite, tasks, shared, list(chosen.values()))
-    base = run.evaluator.base
-    measured = each(lambda task: run.evaluator.accuracy(packed.expert(task).apply(base), task, "test"), tasks)
-    accuracies = dict(zip(tasks, measured, strict=True))
+
+    def measured(task: str) -> tuple[float, int]:
+        packed = masks.pack(run.suite([task]), [task], shared, [chosen[task]])
+        state = packed.expert(task).apply(run.evaluator.base)
+        return run.evaluator.accuracy(state, task, "test"), packed.stored_bytes - shared.stored_bytes
+
+    results = dict(zip(tasks, each(measured, tasks), strict=True))
+    size = shared.stored_bytes + sum(mask for _, mask in results.values())
     return [
-        *_measured(run, TALL_MASK, accuracies),
+        *_measured(run, TALL_MASK, {task: accuracy for task, (accuracy, _) in results.items()}),
         *_lambda_rows(run, TALL_MASK, chosen),
-        _row(run, n_tasks, TALL_MASK, ALL_TASKS, "bytes", packed.stored_bytes),
+        _row(run, n_tasks, TALL_MASK, ALL_TASKS, "bytes", size),
     ]
 
 
@@ -118,10 +125,10 @@ def lambdas(run: Run, n_tasks: int, shared: TaskVector) -> dict[str, float]:
 
     Of several that do, the smallest, as in the code of TALL-masks.
     """
-    task_vectors, tasks = run.task_vectors, datasets.suite(n_tasks)
+    tasks = run.tasks(n_tasks)
 
     def score(job: tuple[str, float]) -> float:
-        state = masks.masked(shared, task_vectors[job[0]], job[1]).apply(run.evaluator.base)
+        state = masks.masked(shared, run.task_vector(job[0]), job[1]).apply(run.evaluator.base)
         return run.evaluator.accuracy(state, job[0], "validation")
 
     jobs = list(product(tasks, run.profile.lambdas))
@@ -131,15 +138,17 @@ def lambdas(run: Run, n_tasks: int, shared: TaskVector) -> dict[str, float]:
 
 def confusion(run: Run, n_tasks: int, method: Method, alpha: float) -> list[Row]:
     """Return how often a merged model takes test images of one class for another, for every task of the suite."""
-    tasks, base = datasets.suite(n_tasks), run.evaluator.base
+    tasks, base = run.tasks(n_tasks), run.evaluator.base
     state = run.merged(method, n_tasks).apply(base, alpha)
-    labels = {task: datasets.cached(run.profile, task, "test").labels for task in tasks}
+    world = run.evaluator.world
+    labels = {task: world.split(task, "test").labels for task in tasks}
+    classes = {task.name: range(len(task.classes)) for task in world.tasks}
     predicted = run.evaluator.predictions(state, tasks, "test")
     counts = {task: Counter(zip(labels[task].tolist(), predicted[task].tolist(), strict=True)) for task in tasks}
     return [
         {"task": task, "true": true, "predicted": found, "images": float(counts[task][true, found])}
         for task in tasks
-        for true, found in product(range(len(datasets.TASKS[task].classes)), repeat=2)
+        for true, found in product(classes[task], repeat=2)
     ]
 
 
@@ -148,11 +157,11 @@ def compressed(run: Run, n_tasks: int) -> list[Row]:
 
     The bytes of ``individual`` are those of whole task vectors. Both count float32 values.
     """
-    tasks = datasets.suite(n_tasks)
-    results = dict(zip(tasks, run.truncated([(task, 1 / n_tasks) for task in tasks]), strict=True))
-    rows = _measured(run, "individual", run.individual("test", datasets.suite(n_tasks)))
+    tasks = run.tasks(n_tasks)
+    results = {task: run.truncated(task, [1 / n_tasks])[0] for task in tasks}
+    rows = _measured(run, "individual", run.individual("test", run.tasks(n_tasks)))
     rows += _measured(run, "tsv_c", {task: accuracy for task, (accuracy, _) in results.items()})
-    whole = sum(run.task_vectors[task].stored_bytes for task in tasks)
+    whole = sum(run.task_vector(task).stored_bytes for task in tasks)
     sizes = {"individual": whole, "tsv_c": sum(size for _, size in results.values())}
     return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
 
@@ -160,20 +169,19 @@ def compressed(run: Run, n_tasks: int) -> list[Row]:
 def adapted(run: Run, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[list[Row]]:
     """Yield the rows of test-time adaptation (App. D.2.7) of the first ``n_tasks`` experts, for each of ``STARTS``.
 
-    Coefficients are learnt from validation images, of which no label is read; test images come after.
+    Coefficients are learnt from validation inputs, of which no label is read; test inputs come after.
     """
-    evaluator, tasks = run.evaluator, datasets.suite(n_tasks)
-    vectors = [run.task_vectors[task] for task in tasks]
-    splits = [datasets.cached(run.profile, task, "validation") for task in tasks]
-    images = [Unlabelled(split.images, evaluator.head(task)) for task, split in zip(tasks, splits, strict=True)]
+    evaluator, tasks = run.evaluator, run.tasks(n_tasks)
+    splits = [evaluator.world.split(task, "validation") for task in tasks]
+    inputs = [Unlabelled(split.inputs, evaluator.head(task)) for task, split in zip(tasks, splits, strict=True)]
 
     def adapt(name: str) -> Adapted:
-        parts = vectors if name == "adamerging" else tsv.tsv_m_parts(vectors, run.spectra)
-        # An encoder of its own, since other threads adapt others.
-        encoder = partial(models.features, models.with_weights(evaluator.model, evaluator.base))
-        return adaptation.adapt(
-            evaluator.base, parts, images, encoder, start=STARTS[name], seed=run.seed, settings=settings
-        )
+        with parts_on_disk(run, tasks, name) as parts:
+            # An encoder of its own, since other threads adapt others.
+            encoder, start = evaluator.encoder.differentiable(), STARTS[name]
+            return adaptation.adapt(
+                evaluator.base, parts, inputs, encoder, start=start, seed=run.seed, settings=settings
+            )
 
     for name, found in zip(STARTS, devices.ordered(adapt, STARTS, workers()), strict=True):
         rows = _measured(run, name, evaluator.accuracies(found.state, tasks, "test"))
@@ -188,6 +196,27 @@ def adapted(run: Run, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[l
             "coefficient_largest": float(learnt.max()),
         }
         yield rows + [_row(run, len(tasks), name, ALL_TASKS, metric, value) for metric, value in values.items()]
+
+
+@contextmanager
+def parts_on_disk(run: Run, tasks: Sequence[str], name: str) -> Iterator[Parts]:
+    """Yield what reads, of a file in the cache, what each task adds to a tensor in one form of adaptation."""
+    suite = run.suite(tasks)
+
+    def changes(key: str) -> Tensor:
+        stack = torch.zeros(suite.n_tasks, *suite.shapes[key], dtype=suite.dtype)
+        for expert, change in suite.changes(key):
+            stack[expert] = change
+        return stack
+
+    parts = changes if name == "adamerging" else partial(tsv.tsv_m_parts, suite, computing=run.computing)
+    layout = {key: TensorInfo(suite.dtype, (suite.n_tasks, *shape)) for key, shape in suite.shapes.items()}
+    file = paths.cache(run.profile.name) / "adaptation" / f"{run.backbone}__{run.seed}__{name}.safetensors"
+    checkpoints.write(file, layout, {}, ((key, parts(key)) for key in checkpoints.file_order(layout)))
+    try:
+        yield checkpoints.open_checkpoint(file).read
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _measured(run: Run, method: str, accuracies: Mapping[str, float]) -> list[Row]:
@@ -205,7 +234,7 @@ def _lambda_rows(run: Run, method: str, chosen: Mapping[str, float]) -> list[Row
 
 def _row(run: Run, n_tasks: int, method: str, task: str, metric: str, value: float | int) -> Row:
     return {
-        "backbone": run.evaluator.backbone.name,
+        "backbone": run.backbone,
         "n_tasks": n_tasks,
         "method": method,
         "seed": run.seed,

@@ -12,6 +12,9 @@ from torch import Tensor
 from tsvlib import linalg, sti
 from tsvlib.linalg import Factors
 
+INVERTIBLE = 1e-4
+"""Smallest over largest singular value of X from which XᵀX has an inverse to half of the digits of float64."""
+
 
 class Distances(NamedTuple):
     """Procrustes errors of the tasks' square blocks, and what Theorem 6.1 says of them."""
@@ -53,8 +56,14 @@ def random_blocks(n: int, n_tasks: int, seed: int) -> list[Float[Tensor, "n n"]]
 
 
 def whitening_difference(x: Float[Tensor, "rows columns"]) -> float:
-    """Return the largest entry of X (XᵀX)^(-1/2) - P Qᵀ in float64, which Proposition 4.1 says is zero."""
+    """Return the largest entry of X (XᵀX)^(-1/2) - P Qᵀ in float64, which Proposition 4.1 says is zero.
+
+    Not a number where XᵀX has no inverse, or one that float64 knows to less than half of its digits.
+    """
     wide = x.double()
+    strongest, *_, weakest = torch.linalg.svdvals(wide).tolist()
+    if weakest < INVERTIBLE * strongest:
+        return math.nan
     return float((linalg.whiten(wide) - linalg.orthogonalise(wide)).abs().max())
 
 

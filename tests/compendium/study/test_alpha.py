@@ -9,7 +9,7 @@ import pytest
 from compendium import paths, profiles, published
 from compendium.study import alpha, runs, studies
 from compendium.study.evaluation import normalised_accuracy, search_alpha
-from compendium.worlds.mini import datasets
+from compendium.worlds.protocol import suite
 from tsvlib import merging
 from tsvlib.methods import METHODS
 
@@ -27,15 +27,15 @@ def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> runs.Run:
 def test_subsets_hold_the_tasks_at_the_papers_places(backbone: str, count: int) -> None:
     found = alpha.subsets(MINI, backbone)
     assert len(found) == count
-    assert found[3] == datasets.suite(8)
+    assert found[3] == suite(MINI, 8)
     order = list(published.load("data_sets").sort_values("place").task)
     named = published.load("alpha_subsets").groupby("subset").task.apply(list)
     for subset, tasks in found.items():
-        assert [datasets.suite(20).index(task) for task in tasks] == [order.index(task) for task in named[subset]]
+        assert [suite(MINI, 20).index(task) for task in tasks] == [order.index(task) for task in named[subset]]
 
 
 def test_fewer_tasks_leave_smaller_subsets_and_drop_those_without_a_pair() -> None:
-    assert alpha.subsets(SMOKE, "smoke-b32") == {3: datasets.suite(3), 4: datasets.suite(3)}
+    assert alpha.subsets(SMOKE, "smoke-b32") == {3: suite(SMOKE, 3), 4: suite(SMOKE, 3)}
 
 
 def test_scores_of_a_subset_are_those_of_merging_its_experts(run: runs.Run) -> None:
@@ -44,8 +44,8 @@ def test_scores_of_a_subset_are_those_of_merging_its_experts(run: runs.Run) -> N
     assert sorted(rows.alpha.unique()) == sorted(published.load("alpha").alpha.unique())
     row = rows[rows.alpha == 1.2].iloc[0]
     tasks = alpha.subsets(SMOKE, "smoke-b32")[4]
-    update = merging.merged_update([run.task_vectors[task] for task in tasks], METHODS["tsv_m"])
-    most = SMOKE.images.alpha // len(tasks)
+    update = merging.merged_update([run.task_vector(task) for task in tasks], METHODS["tsv_m"])
+    most = SMOKE.samples.alpha // len(tasks)
     accuracies = run.evaluator.accuracies(update.apply(run.evaluator.base, 1.2), tasks, "validation", most)
     assert row.step == 12
     assert row.score == normalised_accuracy(accuracies, run.individual("validation", tasks, most))

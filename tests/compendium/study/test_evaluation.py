@@ -18,6 +18,7 @@ from tsvlib.errors import InputError
 from tsvlib.methods import METHODS
 
 SMOKE = profiles.load("smoke")
+MODEL = models.load_base("smoke", "smoke-b32")
 GRID = tuple(map(float, range(30)))
 
 
@@ -42,8 +43,8 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def test_accuracy_is_the_share_of_correct_classes(evaluator: Evaluator) -> None:
     task, data = datasets.TASKS["mnist"], datasets.cached(SMOKE, "mnist", "test")
-    text = models.zero_shot_head(evaluator.model, task.classes, task.templates)
-    best = [int((text @ feature).argmax()) for feature in models.encode(evaluator.model.visual, data.images)]
+    text = models.zero_shot_head(MODEL, task.classes, task.templates)
+    best = [int((text @ feature).argmax()) for feature in models.encode(MODEL.visual, data.inputs)]
     expected = sum(guess == label for guess, label in zip(best, data.labels.tolist(), strict=True)) / len(best)
     assert evaluator.accuracy(evaluator.base, "mnist", "test") == expected
 
@@ -67,7 +68,7 @@ def test_other_weights_splits_heads_and_images_are_measured_anew(
     task = dataclasses.replace(datasets.TASKS["mnist"], n_classes=9)
     monkeypatch.setitem(datasets.TASKS, "mnist", task)
     Evaluator(SMOKE, "smoke-b32").accuracy(evaluator.base, "mnist", "test")
-    more = dataclasses.replace(SMOKE, images=dataclasses.replace(SMOKE.images, test=48))
+    more = dataclasses.replace(SMOKE, samples=dataclasses.replace(SMOKE.samples, test=48))
     Evaluator(more, "smoke-b32").accuracy(evaluator.base, "mnist", "test")
     assert len(encodings) == 5
 
@@ -91,7 +92,7 @@ def test_a_part_of_the_images_is_completed_and_never_repeated(
 
 def test_a_broken_record_is_measured_again(evaluator: Evaluator, output: Path) -> None:
     first = evaluator.accuracy(evaluator.base, "mnist", "test")
-    (record,) = output.glob("data/cache/smoke/evaluations/smoke-b32/*.json")
+    (record,) = output.glob("data/cache/smoke/evaluations/smoke-b32/*/*.json")
     assert len(json.loads(record.read_text())) == 1
     record.write_text("{")
     assert evaluator.accuracy(evaluator.base, "mnist", "test") == first

@@ -8,8 +8,9 @@ import torch
 
 from compendium import profiles
 from compendium.study import interference, runs
-from compendium.worlds.mini import datasets
+from compendium.worlds.protocol import suite
 from tsvlib import linalg, sti
+from tsvlib.layers import MemorySuite
 
 SMOKE = profiles.load("smoke")
 KEY = "visual.transformer.resblocks.0.mlp.c_fc.weight"
@@ -26,13 +27,13 @@ def pick(rows: list[runs.Row], **wanted: object) -> list[runs.Row]:
 
 
 def exact(run: runs.Run, n_tasks: int) -> list[linalg.Factors]:
-    return [linalg.svd(run.task_vectors[task][KEY].double()) for task in datasets.suite(n_tasks)]
+    return [linalg.svd(run.task_vector(task)[KEY].double()) for task in suite(SMOKE, n_tasks)]
 
 
 def test_rows_cover_every_matrix_suite_and_norm(run: runs.Run) -> None:
     rows = interference.of_suites(run, SMOKE.suites)
-    vector = run.task_vectors[datasets.suite(1)[0]]
-    matrices = {interference.place(key) for key, tensor in vector.items() if tensor.ndim == 2}
+    vector = run.task_vector(suite(SMOKE, 1)[0])
+    matrices = {run.evaluator.world.place(key) for key, tensor in vector.items() if tensor.ndim == 2}
     assert {(row["layer"], row["matrix"]) for row in rows} == matrices
     assert len(rows) == len(matrices) * len(SMOKE.suites) * 4
     assert all(row.keys() == interference.INTERFERENCE_COLUMNS.keys() for row in rows)
@@ -48,16 +49,20 @@ def test_values_are_equation_6_in_float64(run: runs.Run, n_tasks: int) -> None:
         assert {row["metric"]: row["value"] for row in pick(rows, rank=rank)} == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(run: runs.Run) -> None:
-    first, *others = datasets.suite(SMOKE.tasks)
-    run.task_vectors[first][KEY].zero_()
+def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(
+    run: runs.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = suite(SMOKE, SMOKE.tasks)
+    vectors = {task: run.task_vector(task) for task in (first, *others)}
+    monkeypatch.setattr(runs.Run, "suite", lambda _, tasks: MemorySuite([vectors[task] for task in tasks]))
+    vectors[first][KEY].zero_()
     rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight")
     rows = pick(rows, metric="entrywise", rank="full")
-    two = [linalg.svd(run.task_vectors[task][KEY].double()) for task in others]
+    two = [linalg.svd(vectors[task][KEY].double()) for task in others]
     assert rows[0]["value"] == pytest.approx(0, abs=1e-2)
     assert rows[1]["value"] == pytest.approx(sti.singular_task_interference(two).entrywise, rel=1e-3)
     for task in others:
-        run.task_vectors[task][KEY].zero_()
+        vectors[task][KEY].zero_()
     rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight")
     assert [row["value"] for row in rows] == [0.0] * 8
 

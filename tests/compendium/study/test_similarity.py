@@ -9,7 +9,7 @@ import torch
 
 from compendium import profiles
 from compendium.study import runs, similarity
-from compendium.worlds.mini import datasets
+from compendium.worlds.protocol import suite
 from tsvlib import linalg
 
 SMOKE = profiles.load("smoke")
@@ -20,8 +20,8 @@ def test_maps_are_inner_products_of_the_leading_vectors(trained: Path, monkeypat
     monkeypatch.setenv("TSV_OUTPUT", str(trained))
     run = next(runs.of(SMOKE))
     rows = similarity.maps(run, 2, KEY, 3)
-    assert {row["first"]: row["task"] for row in rows} == dict(enumerate(np.repeat(datasets.suite(2), 3)))
-    exact = [linalg.signed(linalg.svd(run.task_vectors[task][KEY].double())) for task in datasets.suite(2)]
+    assert {row["first"]: row["task"] for row in rows} == dict(enumerate(np.repeat(suite(SMOKE, 2), 3)))
+    exact = [linalg.signed(linalg.svd(run.task_vector(task)[KEY].double())) for task in suite(SMOKE, 2)]
     for name, side in (("u", [each.u for each in exact]), ("v", [each.vh.T for each in exact])):
         vectors = torch.cat([block[:, :3] for block in side], dim=1)
         found = {(row["first"], row["second"]): row["similarity"] for row in rows if row["vectors"] == name}

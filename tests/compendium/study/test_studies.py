@@ -3,18 +3,18 @@
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from torch import Tensor
 
 from compendium import profiles
 from compendium.study import adaptation, evaluation, runs, studies
 from compendium.study.adaptation import Settings, Unlabelled
-from compendium.worlds import experts
 from compendium.worlds.mini import datasets, models
+from compendium.worlds.protocol import suite
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compress
 from tsvlib.layers import MemorySuite
@@ -53,19 +53,19 @@ def test_rows_have_just_the_described_columns(run: runs.Run) -> None:
 
 def test_references_are_the_base_and_each_expert_on_its_own_task(run: runs.Run) -> None:
     rows = studies.references(run, 3)
-    for task in datasets.suite(3):
+    for task in suite(SMOKE, 3):
         assert pick(rows, "accuracy", "zero_shot")[task] == run.evaluator.accuracy(run.evaluator.base, task, "test")
-        expert = experts.load(SMOKE, "smoke-b32", task, 0)
+        expert = checkpoints.load(run.evaluator.world.expert("smoke-b32", task, 0))
         assert pick(rows, "accuracy", "individual")[task] == run.evaluator.accuracy(expert, task, "test")
     assert pick(rows, "normalised_accuracy", "individual") == {"all": 1.0}
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: runs.Run, name: str) -> None:
-    method, tasks = METHODS[name], datasets.suite(2)
+    method, tasks = METHODS[name], suite(SMOKE, 2)
     rows = studies.merge(run, 2, method)
     alpha = pick(rows, "alpha", name).get("all", 1.0)
-    update = merging.merged_update([run.task_vectors[task] for task in tasks], method)
+    update = merging.merged_update([run.task_vector(task) for task in tasks], method)
     state = update.apply(run.evaluator.base, alpha)
     assert pick(rows, "accuracy", name) == run.evaluator.accuracies(state, tasks, "test")
     assert alpha in method.alphas
@@ -76,10 +76,10 @@ def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: runs.R
 def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
     run: runs.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_tasks: int, most: int
 ) -> None:
-    profile = dataclasses.replace(SMOKE, images=dataclasses.replace(SMOKE.images, alpha=100))
-    brief, tasks, seen, encode = dataclasses.replace(run, profile=profile), datasets.suite(n_tasks), [], models.encode
+    profile = dataclasses.replace(SMOKE, samples=dataclasses.replace(SMOKE.samples, alpha=100))
+    brief, tasks, seen, encode = dataclasses.replace(run, profile=profile), suite(SMOKE, n_tasks), [], models.encode
     monkeypatch.setattr(models, "encode", lambda visual, images: seen.append(len(images)) or encode(visual, images))
-    monkeypatch.setattr(evaluation.Evaluator, "_file", lambda self, weights: tmp_path / f"{weights}.json")
+    monkeypatch.setattr(evaluation.Evaluator, "folder", lambda self, weights: tmp_path / weights)
     update = run.merged(METHODS["task_arithmetic"], n_tasks)
     score = studies.validation_score(brief, update, tasks)
     assert sum(seen) == n_tasks * most
@@ -93,7 +93,7 @@ def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
         return int((predicted == labels)[:most].sum())
 
     state = update.apply(run.evaluator.base, 0.5)
-    ratios = [right(state, task) / right(run.experts[task], task) for task in tasks]
+    ratios = [right(state, task) / right(run.expert(task), task) for task in tasks]
     assert found == pytest.approx(sum(ratios) / n_tasks)
 
 
@@ -114,42 +114,42 @@ def test_alpha_never_sees_test_images(run: runs.Run, monkeypatch: pytest.MonkeyP
 
 
 def test_truncation_matches_direct_compression(run: runs.Run) -> None:
-    task = datasets.suite(1)[0]
-    direct = compress(run.task_vectors[task], Rank(fraction=0.25))
+    task = suite(SMOKE, 1)[0]
+    direct = compress(run.task_vector(task), Rank(fraction=0.25))
     state = direct.expand().apply(run.evaluator.base)
-    ((accuracy, size),) = run.truncated([(task, 0.25)])
+    ((accuracy, size),) = run.truncated(task, [0.25])
     assert accuracy == run.evaluator.accuracy(state, task, "test")
     assert size == direct.stored_bytes
 
 
 def test_compression_tells_its_size(run: runs.Run) -> None:
     rows = studies.compressed(run, 3)
-    whole = sum(run.task_vectors[task].stored_bytes for task in datasets.suite(3))
+    whole = sum(run.task_vector(task).stored_bytes for task in suite(SMOKE, 3))
     assert pick(rows, "bytes", "individual") == {"all": whole}
     assert 0 < pick(rows, "bytes", "tsv_c")["all"] < whole
 
 
 def test_lambdas_are_the_smallest_of_the_best_on_each_tasks_own_validation_images(run: runs.Run) -> None:
-    tasks = datasets.suite(3)
+    tasks = suite(SMOKE, 3)
     total = run.merged(METHODS["task_arithmetic"], 3)
     chosen = studies.lambdas(run, 3, total)
     assert list(chosen) == list(tasks)
     for task, value in chosen.items():
-        states = [masks.masked(total, run.task_vectors[task], each) for each in SMOKE.lambdas]
+        states = [masks.masked(total, run.task_vector(task), each) for each in SMOKE.lambdas]
         scores = [run.evaluator.accuracy(s.apply(run.evaluator.base), task, "validation") for s in states]
         assert value == SMOKE.lambdas[scores.index(max(scores))]
 
 
 def test_consensus_takes_the_lambda_of_each_task(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = dict(zip(datasets.suite(3), (0.6, 0.2, 0.5), strict=True))
+    given = dict(zip(suite(SMOKE, 3), (0.6, 0.2, 0.5), strict=True))
     monkeypatch.setattr(studies, "lambdas", lambda *_: given)
     rows = studies.consensus(run, 3)
     assert pick(rows, "lambda", "consensus_ta") == given
     assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
     consensus = dataclasses.replace(METHODS["consensus_ta"], bind=masks.consensus([0.6, 0.2, 0.5]))
-    update = merging.merged_update(list(run.task_vectors.values())[:3], consensus)
+    update = merging.merged_update([run.task_vector(task) for task in suite(SMOKE, 3)], consensus)
     state = update.apply(run.evaluator.base, pick(rows, "alpha", "consensus_ta")["all"])
-    assert pick(rows, "accuracy", "consensus_ta") == run.evaluator.accuracies(state, datasets.suite(3), "test")
+    assert pick(rows, "accuracy", "consensus_ta") == run.evaluator.accuracies(state, suite(SMOKE, 3), "test")
 
 
 def test_masked_experts_are_tested_on_their_own_task_with_the_bytes_of_one_update_and_all_masks(
@@ -157,9 +157,9 @@ def test_masked_experts_are_tested_on_their_own_task_with_the_bytes_of_one_updat
 ) -> None:
     rows = studies.masked(run, 3)
     chosen = pick(rows, "lambda", "tall_mask_ties")
-    shared = masks.shared_update(MemorySuite([run.task_vectors[task] for task in datasets.suite(3)]))
+    shared = masks.shared_update(MemorySuite([run.task_vector(task) for task in suite(SMOKE, 3)]))
     for task, accuracy in pick(rows, "accuracy", "tall_mask_ties").items():
-        state = masks.masked(shared, run.task_vectors[task], chosen[task]).apply(run.evaluator.base)
+        state = masks.masked(shared, run.task_vector(task), chosen[task]).apply(run.evaluator.base)
         assert accuracy == run.evaluator.accuracy(state, task, "test")
     expected = shared.stored_bytes + sum(3 * -(-tensor.numel() // 8) for tensor in shared.values())
     assert pick(rows, "bytes", "tall_mask_ties") == {"all": expected}
@@ -169,19 +169,20 @@ def test_no_choice_sees_test_images_and_nothing_is_predicted_twice(
     run: runs.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     splits, predicted = [], []
-    predictions, predict = evaluation.Evaluator.predictions, evaluation.Evaluator._predict
+    predictions, predict = evaluation.Evaluator.predictions, evaluation.Evaluator.predict
 
     def asked(self, state, tasks, split, most=None):
         splits.append(split)
         return predictions(self, state, tasks, split, most)
 
-    def noted(self, state, images):
-        predicted.extend((checkpoints.state_digest({**state, "images": each}), task) for task, each in images.items())
-        return predict(self, state, images)
+    def noted(self, state, split, wanted, folder):
+        weights = checkpoints.state_digest(state)
+        predicted.extend((weights, split, task, n) for task, x in wanted.items() for n in range(x.start, x.stop))
+        return predict(self, state, split, wanted, folder)
 
     monkeypatch.setattr(evaluation.Evaluator, "predictions", asked)
-    monkeypatch.setattr(evaluation.Evaluator, "_predict", noted)
-    monkeypatch.setattr(evaluation.Evaluator, "_file", lambda self, weights: tmp_path / f"{weights}.json")
+    monkeypatch.setattr(evaluation.Evaluator, "predict", noted)
+    monkeypatch.setattr(evaluation.Evaluator, "folder", lambda self, weights: tmp_path / weights)
     for study in (studies.consensus, studies.masked):
         splits.clear()
         study(run, 3)
@@ -195,7 +196,7 @@ def test_all_keys_of_a_table_are_distinct(run: runs.Run) -> None:
 
 
 def test_results_do_not_depend_on_who_asked_the_store_first(run: runs.Run, tmp_path: Path) -> None:
-    delta = run.task_vectors[datasets.suite(1)[0]]["visual.proj"]
+    delta = run.task_vector(suite(SMOKE, 1)[0])["visual.proj"]
     asked_first = {}
     for name, ranks in {"few": (2, 9), "many": (9, 2)}.items():
         store = Spectra(tmp_path / name, whole=True)
@@ -203,14 +204,15 @@ def test_results_do_not_depend_on_who_asked_the_store_first(run: runs.Run, tmp_p
         asked_first[name] = [part.tolist() for k in (2, 9) for part in found[k]]
         assert [entry.rank for entry in store.list()] == [min(delta.shape)]
     assert asked_first["few"] == asked_first["many"]
-    assert run.spectra.whole
+    assert isinstance(run.computing.spectra, Spectra)
+    assert run.computing.spectra.whole
 
 
 def test_confusion_counts_every_image_and_has_the_accuracies_on_its_diagonal(run: runs.Run) -> None:
     method = METHODS["tsv_m"]
     rows = studies.confusion(run, 2, method, 0.5)
     state = run.merged(method, 2).apply(run.evaluator.base, 0.5)
-    for task, accuracy in run.evaluator.accuracies(state, datasets.suite(2), "test").items():
+    for task, accuracy in run.evaluator.accuracies(state, suite(SMOKE, 2), "test").items():
         counts = {(row["true"], row["predicted"]): row["images"] for row in rows if row["task"] == task}
         labels = datasets.cached(SMOKE, task, "test").labels
         n_classes = len(datasets.TASKS[task].classes)
@@ -232,7 +234,7 @@ def test_adaptation_covers_both_forms(run: runs.Run) -> None:
 
 def test_adaptation_starts_from_task_arithmetic_and_from_tsv_m(run: runs.Run) -> None:
     rows = [row for rows in studies.adapted(run, 2, BRIEF) for row in rows if row["seed"] == 0]
-    tasks = datasets.suite(2)
+    tasks = suite(SMOKE, 2)
     for name, (method, alpha) in {"adamerging": ("task_arithmetic", 0.3), "tsv_m_adapted": ("tsv_m", 1.0)}.items():
         start = run.merged(METHODS[method], 2).apply(run.evaluator.base, alpha)
         assert pick(rows, "accuracy_before", name) == run.evaluator.accuracies(start, tasks, "test")
@@ -240,24 +242,29 @@ def test_adaptation_starts_from_task_arithmetic_and_from_tsv_m(run: runs.Run) ->
 
 def test_adaptation_is_that_of_the_validation_images_alone(run: runs.Run) -> None:
     tasks = [
-        Unlabelled(datasets.cached(SMOKE, task, "validation").images, run.evaluator.head(task))
-        for task in datasets.suite(2)
+        Unlabelled(datasets.cached(SMOKE, task, "validation").inputs, run.evaluator.head(task))
+        for task in suite(SMOKE, 2)
     ]
-    encoder = partial(models.features, models.with_weights(run.evaluator.model, run.evaluator.base))
-    parts = [run.task_vectors[task] for task in datasets.suite(2)]
+    encoder = run.evaluator.encoder.differentiable()
+    vectors = [run.task_vector(task) for task in suite(SMOKE, 2)]
+
+    def parts(key: str) -> Tensor:
+        return torch.stack([vector[key] for vector in vectors])
+
     found = adaptation.adapt(run.evaluator.base, parts, tasks, encoder, start=0.3, seed=0, settings=BRIEF)
     rows = next(studies.adapted(run, 2, BRIEF))
-    assert pick(rows, "accuracy", "adamerging") == run.evaluator.accuracies(found.state, datasets.suite(2), "test")
+    assert pick(rows, "accuracy", "adamerging") == run.evaluator.accuracies(found.state, suite(SMOKE, 2), "test")
     assert pick(rows, "entropy_after", "adamerging")["all"] == pytest.approx(found.after, rel=1e-6)
 
 
 def test_adaptation_reads_no_test_image_and_no_label(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = next(studies.adapted(run, 2, BRIEF))
-    cached, asked = datasets.cached, []
+    world = type(run.evaluator.world)
+    whole, asked = world.split, []
 
-    def noted(profile, task, split):
+    def noted(self, task, split):
         asked.append(split)
-        found = cached(profile, task, split)
+        found = whole(self, task, split)
         # With other labels, whoever read them would adapt in another way.
         return dataclasses.replace(found, labels=found.labels.flip(0)) if split == "validation" else found
 
@@ -267,7 +274,7 @@ def test_adaptation_reads_no_test_image_and_no_label(run: runs.Run, monkeypatch:
         before_measuring.append(set(asked))
         return accuracies(self, state, tasks, split, most)
 
-    monkeypatch.setattr(datasets, "cached", noted)
+    monkeypatch.setattr(world, "split", noted)
     monkeypatch.setattr(evaluation.Evaluator, "accuracies", measured)
     found = next(studies.adapted(run, 2, BRIEF))
     assert before_measuring[0] == {"validation"}

@@ -56,6 +56,12 @@ def test_whitening_is_the_procrustes_solution(columns: int, seed: int) -> None:
     assert theory.whitening_difference(x) < 1e-6
 
 
+def test_nothing_is_said_where_whitening_has_no_meaning() -> None:
+    x = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    x[:, 3] = x[:, 0] + 1e-6 * x[:, 3]
+    assert math.isnan(theory.whitening_difference(x))
+
+
 @given(st.integers(2, 4), seeds)
 def test_orthogonalised_tasks_do_not_interfere_and_add_up_to_tsv_m(n_tasks: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -7,14 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import checkout
+import psutil
 import pytest
 
-from compendium import commands, paths, profiles
-from compendium.worlds import experts
+from compendium import commands, engine, paths, profiles
+from compendium.worlds import experts, inventory
 from compendium.worlds.mini import training
+from compendium.worlds.protocol import world_of
 from tsvlib import checkpoints, files
 from tsvlib.errors import InputError
 
@@ -23,7 +26,7 @@ SMOKE = profiles.load("smoke")
 KILLED = """
 import os, signal
 from compendium import commands
-from compendium.worlds import experts
+from compendium.worlds import experts, inventory
 from compendium.worlds.mini import training
 whole = training.schedule
 steps = []
@@ -47,7 +50,7 @@ def finished(trained: Path, output: Path) -> Path:
 @pytest.fixture
 def first(finished: Path) -> Path:
     """The file of the first expert."""
-    return experts.path(SMOKE, experts.inventory(SMOKE)[0])
+    return inventory.path(SMOKE, experts.all_of(SMOKE)[0])
 
 
 def contents(output: Path) -> dict[str, str]:
@@ -62,25 +65,25 @@ def run(code: str, output: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_inventory_names_every_backbone_task_and_seed() -> None:
-    names = [expert.name for expert in experts.inventory(SMOKE)]
+    names = [expert.name for expert in experts.all_of(SMOKE)]
     assert len(names) == len(set(names)) == 3 * (2 + 1)
     assert names[0] == "smoke-b32__mnist__0"
-    assert [expert.seed for expert in experts.inventory(SMOKE.with_further_seeds(2)) if expert.backbone == "smoke-l14"][
+    assert [expert.seed for expert in experts.all_of(SMOKE.with_further_seeds(2)) if expert.backbone == "smoke-l14"][
         ::3
     ] == [0, 1, 2]
 
 
 def test_a_finished_run_lists_every_file_with_its_sha256(finished: Path) -> None:
-    listed = json.loads(experts.manifest_file(SMOKE).read_text())
-    assert listed == {expert.name: files.sha256(experts.path(SMOKE, expert)) for expert in experts.inventory(SMOKE)}
-    experts.check(SMOKE)
+    listed = json.loads(inventory.manifest_file(SMOKE).read_text())
+    assert listed == {expert.name: files.sha256(inventory.path(SMOKE, expert)) for expert in experts.all_of(SMOKE)}
+    inventory.check(SMOKE)
 
 
 def test_a_second_run_changes_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "finetune", None)
-    before = experts.manifest_file(SMOKE).stat().st_mtime_ns
-    assert experts.train_all(SMOKE) == experts.inventory(SMOKE)
-    assert experts.manifest_file(SMOKE).stat().st_mtime_ns == before
+    before = inventory.manifest_file(SMOKE).stat().st_mtime_ns
+    assert experts.train_all(SMOKE) == experts.all_of(SMOKE)
+    assert inventory.manifest_file(SMOKE).stat().st_mtime_ns == before
 
 
 def test_the_recipe_names_all_that_decides_the_bytes(first: Path) -> None:
@@ -108,6 +111,28 @@ def test_worker_processes_give_the_same_bytes(trained: Path, output: Path, monke
     assert contents(output) == contents(trained)
 
 
+def test_a_killed_worker_is_one_sentence_and_the_same_command_continues(trained: Path, output: Path) -> None:
+    command = "import sys; from compendium import commands; from compendium.worlds import experts; "
+    command += "experts.WORTH_A_POOL = 0; sys.exit(commands.main(['train', '--profile', 'smoke']))"
+    environment = os.environ | {"TSV_OUTPUT": str(output), "PYTHONPATH": checkout.roots()}
+    words, folder = [sys.executable, "-c", command], output / "data" / "cache" / "smoke"
+    with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as training:
+        while not list(folder.glob("experts/*.safetensors")):
+            assert training.poll() is None, training.communicate()[1]
+            time.sleep(0.01)
+        next(
+            each for each in psutil.Process(training.pid).children() if "popen_loky" in " ".join(each.cmdline())
+        ).kill()
+        said = training.communicate()[1].splitlines()
+    assert training.returncode == 1
+    assert said[-1].startswith("a worker process was killed; make sure that there is enough memory")
+    finished = {file: file.stat().st_mtime_ns for file in folder.glob("experts/*.safetensors")}
+    resumed = run(command, output)
+    assert resumed.returncode == 0, resumed.stderr
+    assert finished.items() <= {file: file.stat().st_mtime_ns for file in folder.glob("experts/*.safetensors")}.items()
+    assert contents(output) == contents(trained)
+
+
 def damaged(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -119,9 +144,9 @@ def test_a_lost_or_damaged_expert_stops_the_check_and_is_trained_again(harm, out
     before = contents(output)
     harm(first)
     with pytest.raises(InputError, match=f"{first}: .*run `make experts PROFILE=smoke .*` to train it again"):
-        experts.check(SMOKE)
+        inventory.check(SMOKE)
     with pytest.raises(InputError, match=f"{first}: .*run `make experts PROFILE=smoke "):
-        experts.load(SMOKE, "smoke-b32", "mnist", 0)
+        world_of(SMOKE).expert("smoke-b32", "mnist", 0)
     experts.train_all(SMOKE)
     assert contents(output) == before
 
@@ -139,33 +164,33 @@ def test_the_manifest_is_absent_while_experts_are_replaced(first: Path, monkeypa
     monkeypatch.setattr(training, "finetune", _interrupted)
     with pytest.raises(KeyboardInterrupt):
         experts.train_all(SMOKE)
-    assert not experts.manifest_file(SMOKE).exists()
-    experts.check(SMOKE)
+    assert not inventory.manifest_file(SMOKE).exists()
+    inventory.check(SMOKE)
 
 
 def test_what_was_never_trained_is_not_to_be_trained_again(
     output: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=r"to train it\.$"):
-        experts.load(SMOKE, "smoke-b32", "mnist", 0)
+        world_of(SMOKE).expert("smoke-b32", "mnist", 0)
     monkeypatch.delenv("TSV_OUTPUT")
     monkeypatch.setattr(paths, "build", lambda: tmp_path)
     with pytest.raises(InputError, match=r"run `make experts PROFILE=smoke` to train it\.$"):
-        experts.load(SMOKE, "smoke-b32", "mnist", 0)
+        world_of(SMOKE).expert("smoke-b32", "mnist", 0)
     with pytest.raises(InputError, match=r"run `make experts PROFILE=smoke FURTHER_SEEDS=2` to train it\.$"):
-        experts.load(SMOKE.with_further_seeds(2), "smoke-b32", "mnist", 3)
+        world_of(SMOKE.with_further_seeds(2)).expert("smoke-b32", "mnist", 3)
 
 
 def test_the_experts_of_the_first_suite_are_a_finished_part(trained: Path, output: Path) -> None:
     assert commands.main(["train", "--profile", "smoke", "--first-suite"]) == 0
-    few = experts.inventory(SMOKE.first_suite())
-    assert few == (experts.Expert("smoke-b32", "mnist", 0), experts.Expert("smoke-b32", few[1].task, 0))
-    assert {file.name for file in experts.folder(SMOKE).iterdir()} == {f"{each.name}.safetensors" for each in few}
-    assert not experts.manifest_file(SMOKE).exists()
-    experts.check(SMOKE)
-    before = experts.first_suite_file(SMOKE).stat().st_mtime_ns
+    few = experts.all_of(SMOKE.first_suite())
+    assert few == (inventory.Expert("smoke-b32", "mnist", 0), inventory.Expert("smoke-b32", few[1].task, 0))
+    assert {file.name for file in inventory.folder(SMOKE).iterdir()} == {f"{each.name}.safetensors" for each in few}
+    assert not inventory.manifest_file(SMOKE).exists()
+    inventory.check(SMOKE)
+    before = inventory.first_suite_file(SMOKE).stat().st_mtime_ns
     assert commands.main(["train", "--profile", "smoke"]) == 0
-    assert experts.first_suite_file(SMOKE).stat().st_mtime_ns == before
+    assert inventory.first_suite_file(SMOKE).stat().st_mtime_ns == before
     assert contents(output) == contents(trained)
 
 
@@ -174,25 +199,25 @@ def test_lists_that_name_an_expert_go_while_it_is_replaced(
     task: str, left: set[str], finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experts.train_first_suite(SMOKE)
-    task = experts.inventory(SMOKE)[-1].task if task == "last" else task
-    experts.path(SMOKE, experts.Expert("smoke-b32", task, 0)).unlink()
+    task = experts.all_of(SMOKE)[-1].task if task == "last" else task
+    inventory.path(SMOKE, inventory.Expert("smoke-b32", task, 0)).unlink()
     monkeypatch.setattr(training, "finetune", _interrupted)
     assert commands.main(["train", "--profile", "smoke"]) == 130
-    assert {file.name for file in experts.folder(SMOKE).parent.glob("*.json")} == left
+    assert {file.name for file in inventory.folder(SMOKE).parent.glob("*.json")} == left
 
 
 def test_further_seeds_have_a_list_of_their_own(finished: Path) -> None:
-    before = experts.manifest_file(SMOKE).read_bytes()
+    before = inventory.manifest_file(SMOKE).read_bytes()
     assert commands.main(["train", "--profile", "smoke", "--further-seeds", "1"]) == 0
-    listed = json.loads((experts.folder(SMOKE).parent / "experts-further_seeds-1.json").read_text())
-    assert listed.keys() == {expert.name for expert in experts.inventory(SMOKE.with_further_seeds(1))}
-    assert experts.manifest_file(SMOKE).read_bytes() == before
+    listed = json.loads((inventory.folder(SMOKE).parent / "experts-further_seeds-1.json").read_text())
+    assert listed.keys() == {expert.name for expert in experts.all_of(SMOKE.with_further_seeds(1))}
+    assert inventory.manifest_file(SMOKE).read_bytes() == before
 
 
 def test_a_broken_manifest_is_named(finished: Path) -> None:
-    experts.manifest_file(SMOKE).write_text("[]")
+    inventory.manifest_file(SMOKE).write_text("[]")
     with pytest.raises(InputError, match=r"experts\.json: not a list of experts"):
-        experts.check(SMOKE)
+        inventory.check(SMOKE)
 
 
 def test_the_check_answers_without_torch(output: Path, first: Path) -> None:
@@ -216,7 +241,7 @@ def test_an_unknown_profile_is_told_in_one_sentence(capsys: pytest.CaptureFixtur
 def test_a_killed_worker_is_told(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first.unlink()
     monkeypatch.setattr(experts, "WORTH_A_POOL", 0)
-    monkeypatch.setattr(experts, "_start_worker", _die)
+    monkeypatch.setattr(engine, "_leave_interrupts", _die)
     with pytest.raises(InputError, match="was killed; make sure that there is enough memory"):
         experts.train_all(SMOKE)
 

@@ -12,6 +12,8 @@ from compendium import profiles
 from compendium.worlds.mini import datasets, models
 from compendium.worlds.mini.datasets import families, sources, store, world
 from compendium.worlds.mini.datasets.shifts import shift_of
+from compendium.worlds.mini.world import build
+from compendium.worlds.protocol import SPLITS, suite
 from tsvlib.errors import InputError
 
 SMALL = 60
@@ -26,7 +28,7 @@ def pretraining_sources(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", list(datasets.TASKS))
 def test_sources_of_all_pools_are_disjoint(name: str) -> None:
-    pools = [set(datasets.load(name, split, 400).sources) for split in datasets.SPLITS]
+    pools = [set(datasets.load(name, split, 400).sources) for split in SPLITS]
     if datasets.TASKS[name].family in (f.name for f in world.world_families()):
         pools.append(pretraining_sources(name))
     assert all(pools)
@@ -55,15 +57,15 @@ def test_splits_are_balanced_and_well_formed(name: str) -> None:
     split = datasets.load(name, "test", SMALL)
     counts = torch.bincount(split.labels, minlength=datasets.TASKS[name].n_classes)
     assert counts.min() == counts.max() == SMALL // datasets.TASKS[name].n_classes
-    assert split.images.dtype == torch.uint8
-    assert split.images.shape[1:] == (3, 32, 32)
-    assert split.images.float().std() > 5
+    assert split.inputs.dtype == torch.uint8
+    assert split.inputs.shape[1:] == (3, 32, 32)
+    assert split.inputs.float().std() > 5
 
 
 @pytest.mark.parametrize("name", ["mnist", "scenes", "latin", "degradations"])
 def test_a_split_is_the_same_every_time_and_differs_from_the_others(name: str) -> None:
-    first, second = (datasets.split_digest(datasets.load(name, "train", SMALL)) for _ in range(2))
-    assert first == second != datasets.split_digest(datasets.load(name, "validation", SMALL))
+    first, second = (datasets.load(name, "train", SMALL).digest for _ in range(2))
+    assert first == second != datasets.load(name, "validation", SMALL).digest
 
 
 def test_registry_has_the_promised_shape() -> None:
@@ -72,7 +74,7 @@ def test_registry_has_the_promised_shape() -> None:
     assert sum(task.real for task in tasks) >= 7
     assert all(2 <= task.n_classes <= 26 and len(set(task.classes)) == task.n_classes for task in tasks)
     assert all(task.source and task.licence and task.title for task in tasks)
-    assert [datasets.suite(n) for n in datasets.SUITES] == [tuple(datasets.TASKS)[:n] for n in (8, 14, 20)]
+    assert [suite(profiles.load("mini"), n) for n in (8, 14, 20)] == [tuple(datasets.TASKS)[:n] for n in (8, 14, 20)]
 
 
 def test_every_prompt_and_caption_is_in_the_vocabulary() -> None:
@@ -98,8 +100,8 @@ def test_shift_of_strength_zero_leaves_images_alone_or_inverted() -> None:
 def test_unknown_tasks_and_suites_are_refused() -> None:
     with pytest.raises(InputError, match="unknown task cars"):
         datasets.load("cars", "test", 10)
-    with pytest.raises(InputError, match="1 to 20 tasks, not 21"):
-        datasets.suite(21)
+    with pytest.raises(InputError, match="there are 20 tasks; lower"):
+        build(dataclasses.replace(profiles.load("smoke"), tasks=21))
 
 
 def test_a_cached_split_is_drawn_once_and_again_when_broken_or_outdated(tmp_path, monkeypatch) -> None:
@@ -110,7 +112,7 @@ def test_a_cached_split_is_drawn_once_and_again_when_broken_or_outdated(tmp_path
     content = file.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(store, "load", lambda *_: pytest.fail("drawn again"))
-        assert torch.equal(datasets.cached(smoke, "mnist", "validation").images, first.images)
+        assert torch.equal(datasets.cached(smoke, "mnist", "validation").inputs, first.inputs)
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert torch.equal(datasets.cached(smoke, "mnist", "validation").labels, first.labels)
     assert file.read_bytes() == content
@@ -122,6 +124,6 @@ def test_a_cached_split_is_drawn_once_and_again_when_broken_or_outdated(tmp_path
 def test_the_digest_of_a_task_follows_from_all_its_splits(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TSV_OUTPUT", str(tmp_path))
     smoke = profiles.load("smoke")
-    fewer = dataclasses.replace(smoke, images=dataclasses.replace(smoke.images, test=20))
-    found = [datasets.digest(profile, "scenes", "test") for profile in (smoke, smoke, fewer)]
+    fewer = dataclasses.replace(smoke, samples=dataclasses.replace(smoke.samples, test=20))
+    found = [datasets.cached(profile, "scenes", "test").digest for profile in (smoke, smoke, fewer)]
     assert found[0] == found[1] != found[2]

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The twenty tasks in their fixed order, the three suites, and their images."""
+"""The twenty tasks in their fixed order, and their images."""
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,10 +12,8 @@ from torch import Tensor
 from compendium.worlds.mini.datasets.families import FAMILIES
 from compendium.worlds.mini.datasets.shifts import shift_of
 from compendium.worlds.mini.datasets.sources import scans
+from compendium.worlds.protocol import SPLITS, Split, SplitName
 from tsvlib.errors import InputError
-
-SplitName = Literal["train", "validation", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -41,15 +38,6 @@ class Task:
     def templates(self) -> tuple[str, ...]:
         """Prompt templates with one ``{}`` for the class name."""
         return FAMILIES[self.family].templates
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images (uint8), labels, and for each image the font, scan, tile or parameter cell that it shows."""
-
-    images: UInt8[Tensor, "n 3 32 32"]
-    labels: Int64[Tensor, " n"]
-    sources: tuple[str, ...]
 
 
 _FONTS = ("Matplotlib's DejaVu, STIX and Computer Modern fonts", "Bitstream Vera, SIL OFL 1.1, Knuth")
@@ -86,18 +74,6 @@ _ROWS = (
 TASKS: dict[str, Task] = {
     row[0]: Task(*row[:4], *row[4], row[5], seed=1000 + position) for position, row in enumerate(_ROWS)
 }
-SUITES: tuple[int, ...] = (8, 14, 20)
-
-
-def suite(n_tasks: int) -> tuple[str, ...]:
-    """Return the names of the first ``n_tasks`` tasks, in order.
-
-    >>> suite(3)
-    ('mnist', 'scenes', 'materials')
-    """
-    if not 1 <= n_tasks <= len(TASKS):
-        raise InputError(f"a suite has 1 to {len(TASKS)} tasks, not {n_tasks}: choose one of {SUITES}")
-    return tuple(TASKS)[:n_tasks]
 
 
 def _per_class(task: Task, split: SplitName, count: int) -> int:
@@ -108,6 +84,8 @@ def _per_class(task: Task, split: SplitName, count: int) -> int:
 
 def load(name: str, split: SplitName, count: int) -> Split:
     """Draw one split of a task: balanced, shuffled, the same bytes for the same arguments.
+
+    Inputs are images of 32 x 32 pixels (uint8), sources the font, scan, tile or parameter cell that each shows.
 
     Args:
         name: a task of ``TASKS``; an unknown one raises ``InputError``.
@@ -123,15 +101,15 @@ def load(name: str, split: SplitName, count: int) -> Split:
     pictures = [draw(task.classes[label], rng, split, turn) for turn, label in turns]
     order = rng.permutation(len(turns))
     images = shift_of(task.seed)(np.stack([pictures[i].image for i in order]))
-    return Split(
+    return made(
         torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
         torch.tensor([turns[i][1] for i in order], dtype=torch.int64),
         tuple(pictures[i].source for i in order),
     )
 
 
-def split_digest(split: Split) -> str:
-    """Return the sha256 of a split's pixels and labels."""
-    content = hashlib.sha256(split.images.numpy().tobytes())
-    content.update(split.labels.numpy().tobytes())
-    return content.hexdigest()
+def made(images: UInt8[Tensor, "n 3 32 32"], labels: Int64[Tensor, " n"], sources: tuple[str, ...]) -> Split:
+    """Return a split with the sha256 of its pixels and labels."""
+    content = hashlib.sha256(images.numpy().tobytes())
+    content.update(labels.numpy().tobytes())
+    return Split(images, labels, content.hexdigest(), sources)

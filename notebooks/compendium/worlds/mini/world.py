@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""The mini world behind the protocol: what its tasks, CLIPs and experts answer to studies."""
+
+from collections.abc import Callable
+from functools import cache, cached_property, partial
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from compendium import paths
+from compendium.profiles import Profile
+from compendium.worlds import inventory
+from compendium.worlds.inventory import Expert
+from compendium.worlds.mini import datasets, models, training
+from compendium.worlds.protocol import Features, Split, SplitName
+from tsvlib import checkpoints, files
+from tsvlib.errors import InputError
+from tsvlib.taskvectors import StateDict
+
+
+def build(profile: Profile) -> "Mini":
+    """Return the mini world at the size of a profile; InputError when it asks for more tasks than there are."""
+    if profile.tasks > len(datasets.TASKS):
+        raise InputError(f"profile {profile.name}: there are {len(datasets.TASKS)} tasks; lower 'tasks'.")
+    return Mini(profile)
+
+
+class Encoder:
+    """The image encoder of a mini CLIP."""
+
+    batch = models.BATCH
+
+    def __init__(self, model: models.CLIP, config: Path) -> None:
+        self.model, self.digest = model, files.sha256(config)
+
+    def features(self, state: StateDict) -> Features:
+        """Return what encodes images with these weights."""
+        return partial(models.encode, models.with_weights(self.model, state))
+
+    def differentiable(self) -> Callable[[StateDict, Tensor], Float[Tensor, "n embed"]]:
+        """Return what encodes images with given weights and keeps a graph, on an encoder of its own."""
+        return partial(models.features, models.with_weights(self.model, models.encoder_state(self.model)))
+
+
+class Mini:
+    """Three small CLIPs that learnt a captioned world here, and twenty tasks of images that are drawn here."""
+
+    inputs = "images"
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.tasks = tuple(datasets.TASKS.values())[: profile.tasks]
+        # Small: drawn splits and models of all backbones take some tens of megabytes.
+        self._split = cache(partial(datasets.cached, profile))
+        self._model = cache(partial(models.load_base, profile.name))
+        self._base = cache(self._written_base)
+
+    def split(self, task: str, name: SplitName) -> Split:
+        """Return one split of a task: images of 32 x 32 pixels."""
+        return self._split(task, name)
+
+    def base(self, backbone: str) -> Path:
+        """Return the checkpoint of the image encoder (``visual.*``, float32), which is written if it is not there."""
+        return self._base(backbone)
+
+    def _written_base(self, backbone: str) -> Path:
+        file = paths.cache(self.profile.name) / "bases" / f"{backbone}.safetensors"
+        state = models.encoder_state(self._model(backbone))
+        recipe = {"backbone": backbone, "state": checkpoints.state_digest(state)}
+        if not inventory.is_current(file, recipe):
+            checkpoints.save(file, state, recipe)
+        return file
+
+    def expert(self, backbone: str, task: str, seed: int) -> Path:
+        """Return the checkpoint of an expert, which was trained here; InputError where it is missing or damaged."""
+        file = inventory.path(self.profile, Expert(backbone, task, seed))
+        checkpoints.verify(file, inventory.remedy(self.profile, "train it again" if file.exists() else "train it"))
+        return file
+
+    def head(self, backbone: str, task: str) -> Float[Tensor, "classes embed"]:
+        """Return the zero-shot head that the text tower makes of the names of classes."""
+        about = datasets.TASKS[task]
+        return models.zero_shot_head(self._model(backbone), about.classes, about.templates)
+
+    def encoder(self, backbone: str) -> Encoder:
+        """Return the image encoder of a backbone."""
+        return Encoder(self._model(backbone), models.config_file(self.profile.name, backbone))
+
+    def place(self, key: str) -> tuple[int, str]:
+        """Return the number of a tensor's residual block, -1 outside of these, and its name in there."""
+        _, inside, after = key.partition(".resblocks.")
+        number, _, name = after.partition(".")
+        return (int(number), name) if inside else (-1, key.removeprefix("visual."))
+
+    def remedy(self) -> str:
+        """Return what to type about a missing or broken expert."""
+        return inventory.remedy(self.profile)
+
+    def recipe(self, expert: Expert) -> dict[str, object]:
+        """Return all that decides the bytes of an expert here beside the profile: base, data and code."""
+        return {
+            "base": checkpoints.state_digest(self._model(expert.backbone).state_dict()),
+            "data": self.split(expert.task, "train").digest,
+            **self._code,
+        }
+
+    def train(self, expert: Expert) -> dict[str, Tensor]:
+        """Return the weights of an expert after training."""
+        base, data = self._model(expert.backbone), self.split(expert.task, "train")
+        head = self.head(expert.backbone, expert.task)
+        return training.finetune(base, head, data.inputs[:], data.labels, self.profile.finetuning, expert.seed)
+
+    @cached_property
+    def _code(self) -> dict[str, str]:
+        return {Path(file).name: files.sha256(Path(file)) for file in (str(models.__file__), str(training.__file__))}
