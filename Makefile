@@ -1,15 +1,15 @@
 # The paper's table of contents: which notebook makes which file from which.
 # PROFILE chooses the size (smoke, mini), OUT another folder for everything that is written, JOBS how many notebooks run
-# side by side: most of them wait for one CPU at times; LAB are options of JupyterLab's own, for example --no-browser.
+# side by side: most of them wait for one CPU at times; ENGINE=dask is a cluster; LAB are options of JupyterLab's own.
 PROFILE ?= mini
 VENV ?= .venv
 THREADS ?= 2
 JOBS ?= 2
 FURTHER_SEEDS ?= 0
 LAB ?=
-
 C := notebooks/compendium
 include $(C)/settings.mk
+include $(C)/cluster.mk
 
 # What a notebook writes: result tables, figures, printed tables; and its executed copy.
 table = $(foreach name,$(1),$(R)/$(name).csv $(R)/$(name).json)
@@ -31,7 +31,7 @@ $(2) $(N)/$(1).ipynb &: notebooks/$(1).py $(3) $(4) $(if $(5),| $(5))
 endef
 
 # The code, by what it is for.
-WORLD := $(wildcard $(C)/worlds/*.py $(C)/worlds/mini/datasets/*.py)
+WORLD := $(wildcard $(C)/worlds/*.py $(C)/worlds/mini/*.py $(C)/worlds/mini/datasets/*.py)
 METHOD := $(wildcard tsvlib/*.py tsvlib/methods/*.py)
 STUDY := $(METHOD) $(wildcard $(C)/study/*.py)
 TABLES_OF := $(C)/paper/tables.py
@@ -105,7 +105,7 @@ pretrain: | intact-environment  ## train the shipped base models anew (hours)
 
 # The runner replaces files only when a notebook has succeeded, so an interrupt must not delete what was there before.
 .PRECIOUS: $(COPIES) $(MADE) $(PAGE) $(EXPERTS) $(FIRST_SUITE)
-$(COPIES) $(MADE) $(EXPERTS) $(FIRST_SUITE): | intact-experts
+$(COPIES) $(MADE) $(EXPERTS) $(FIRST_SUITE): | intact-experts $(CLUSTER)
 
 intact-experts: intact-environment
 	@$(compendium) check-experts --profile $(PROFILE)
@@ -134,7 +134,7 @@ bench: | intact-environment  ## measure speed, memory and precision against the 
 ##@ Workshop
 
 help:  ## this list
-	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo; echo "  Profiles: $(PROFILES) (make paper PROFILE=mini is the default)"
 env: intact-environment  ## build or repair the environment in .venv
 lab: | intact-environment  ## open the notebooks in JupyterLab

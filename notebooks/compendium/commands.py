@@ -5,6 +5,7 @@ Each command imports what it needs when it is called, because make starts many o
 """
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ def train(profile: str, further_seeds: int, first_suite: bool) -> None:
     from compendium.worlds import experts
 
     wanted = profiles.load(profile).with_further_seeds(further_seeds)
-    few, every = len(experts.inventory(wanted.first_suite())), len(experts.inventory(wanted))
+    few, every = len(experts.all_of(wanted.first_suite())), len(experts.all_of(wanted))
     tell(f"{profile}: the tour needs {few} of {every} experts, which come first.")
     experts.train_first_suite(wanted)
     if not first_suite:
@@ -83,9 +84,30 @@ def train(profile: str, further_seeds: int, first_suite: bool) -> None:
 def check_experts(profile: str) -> None:
     """Compare the experts' files with their manifest."""
     from compendium import profiles
-    from compendium.worlds import experts
+    from compendium.worlds import inventory
 
-    experts.check(profiles.load(profile))
+    inventory.check(profiles.load(profile))
+
+
+@cli.command()
+@click.option("--start", is_flag=True, help="Start one, which the file TSV_SCHEDULER names, when none answers.")
+@click.option("--workers", type=click.IntRange(min=1), help="As many as CPUs; with --slurm, jobs at most.")
+@click.option("--slurm", "directives", metavar="NAME=VALUE", multiple=True, help="A directive, such as time=04:00:00.")
+@click.option("--job-script", is_flag=True, help="Only show what SLURM would be given for a worker.")
+@click.option("--serve-for", "owner", metavar="PID", type=int, help="Be the cluster, at least until that process ends.")
+def cluster(start: bool, workers: int | None, directives: tuple[str, ...], job_script: bool, owner: int | None) -> None:
+    """See to it that the Dask cluster in TSV_SCHEDULER answers (`make ENGINE=dask`)."""
+    from compendium import cluster
+
+    if strays := [text for text in directives if "=" not in text]:
+        raise click.UsageError(f"--slurm {strays[0]}: write a directive as NAME=VALUE.")
+    jobs, count = dict(text.split("=", 1) for text in directives), workers or os.cpu_count() or 1
+    if job_script:
+        _say(cluster.job_script(jobs))
+    elif owner is not None:
+        cluster.serve(count, jobs, owner)
+    else:
+        cluster.ensure(count, jobs, start=start)
 
 
 @cli.command()

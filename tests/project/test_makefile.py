@@ -13,7 +13,7 @@ import pytest
 from graph import rules
 
 from compendium import paths, profiles
-from compendium.worlds import experts
+from compendium.worlds import inventory
 
 COMPENDIUM = "notebooks/compendium"
 NOTEBOOK = re.compile(r"notebooks/(\d\d)_\w+\.py")
@@ -24,6 +24,7 @@ if [ "$2 $3" = "compendium run" ]; then call="run $4"; fi
 echo "$call" >> calls
 echo "$*" >> words
 echo "${TSV_OUTPUT:-}|${TSV_CACHE:-}|${TSV_STAGE:-}" >> redirected
+echo "${TSV_SCHEDULER:-}" >> scheduler
 if grep -qsxF "$call" failing; then echo "the reason"; exit 1; fi
 case "$call" in
   "compendium train") maker=$([[ "$*" == *--first-suite ]] && echo first || echo experts) ;;
@@ -252,8 +253,8 @@ def test_make_and_the_library_mean_the_same_places(monkeypatch, profile, option)
         "R": paths.results(profile),
         "F": paths.figures(profile),
         "N": paths.notebooks(profile),
-        "EXPERTS": experts.manifest_file(settings),
-        "FIRST_SUITE": experts.first_suite_file(settings),
+        "EXPERTS": inventory.manifest_file(settings),
+        "FIRST_SUITE": inventory.first_suite_file(settings),
     }
     found = {name: re.search(rf"^{name} := (.*)$", said, re.MULTILINE)[1] for name in expected}
     assert {name: (paths.ROOT / place).resolve() for name, place in found.items()} == expected
@@ -298,6 +299,43 @@ def test_an_unknown_profile_is_one_sentence(checkout):
     assert len(said.splitlines()) == 1
 
 
+def test_an_unknown_engine_is_one_sentence(checkout):
+    said = make(checkout, "paper", "ENGINE=ray", code=2)[0]
+    assert 'There is no engine "ray"; choose local or dask' in said
+    assert len(said.splitlines()) == 1
+
+
+def test_one_cluster_is_ready_before_anything_runs(checkout):
+    make(checkout, "paper", "ENGINE=dask", "JOBS=2", "WORKERS=3", "SLURM=partition=gpu time=02:00:00")
+    words = (checkout / "words").read_text().splitlines()
+    asked = [line for line in words if line.startswith("-m compendium cluster")]
+    assert asked == ["-m compendium cluster --start --workers 3 --slurm partition=gpu --slurm time=02:00:00"]
+    assert words.index(asked[0]) < min(
+        number for number, line in enumerate(words) if " run " in line or "train" in line
+    )
+
+
+@pytest.mark.parametrize("place", ["tcp://there:8786", "there.json"])
+def test_a_scheduler_that_runs_already_is_joined(checkout, place):
+    make(checkout, "paper", "ENGINE=dask", f"SCHEDULER={place}")
+    assert "-m compendium cluster" in (checkout / "words").read_text().splitlines()
+    (checkout / "words").write_text("")
+    make(checkout, "worker", "ENGINE=dask", f"SCHEDULER={place}")
+    joined = place if "://" in place else f"--scheduler-file {place}"
+    said = (checkout / "words").read_text().splitlines()[-1]
+    assert said.startswith(f"-m distributed.cli.dask_worker {joined} --nworkers")
+
+
+@pytest.mark.parametrize(
+    ("words", "scheduler"),
+    [([], ""), (["ENGINE=dask"], "{}/build/cluster.json"), (["ENGINE=dask", "SCHEDULER=a.json"], "a.json")],
+)
+def test_what_runs_knows_where_the_scheduler_is(checkout, monkeypatch, words, scheduler):
+    monkeypatch.setenv("TSV_SCHEDULER", "of the shell")
+    make(checkout, "tables", *words)
+    assert set((checkout / "scheduler").read_text().splitlines()) == {scheduler.format(checkout)}
+
+
 def test_the_table_of_contents_fits_on_three_pages_with_a_line_per_notebook():
     lines = (paths.ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150
@@ -307,7 +345,7 @@ def test_the_table_of_contents_fits_on_three_pages_with_a_line_per_notebook():
 
 def test_help_lists_every_target(checkout):
     said = make(checkout)[0]
-    makefile = (checkout / "Makefile").read_text()
+    makefile = "".join(file.read_text() for file in (checkout / "Makefile", checkout / COMPENDIUM / "cluster.mk"))
     targets = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     for target in [name for line in targets for name in line.split() if not name.startswith("intact-")]:
         assert f"  make {target} " in said
