@@ -51,7 +51,7 @@ frame.groupby("vectors").similarity.describe().round(3)
 # beside that of random directions, one over the root of the dimension.
 
 # %%
-shape = run.suite(run.tasks(1)).shapes[key]
+shape = run.suite_on_disk(run.tasks(1)).shapes[key]
 between = frame[frame["first"] // components != frame["second"] // components]
 found = between.groupby("vectors").similarity.apply(lambda values: (values**2).mean() ** 0.5)
 pd.DataFrame({"between tasks": found, "random": [side**-0.5 for side in shape]}).round(3)

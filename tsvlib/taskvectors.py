@@ -142,13 +142,15 @@ def task_vector(base: StateDict, expert: StateDict, name: str = "the expert") ->
 def _difference(key: str, start: Tensor, end: Tensor, name: str) -> Tensor:
     if not start.is_floating_point() and torch.equal(start, end):
         return torch.zeros(start.shape)
+    if start.is_floating_point() and end.is_floating_point():
+        dtype = wider(start.dtype, end.dtype)
+        change = end.to(dtype) - start.to(dtype)
+        # NaN and Inf survive subtraction, so that one look is enough where all is well.
+        if is_finite(change):
+            return change
     check_finite(key, start, "the base")
     check_finite(key, end, name)
-    dtype = wider(start.dtype, end.dtype)
-    change = end.to(dtype) - start.to(dtype)
-    if not is_finite(change):
-        raise InputError(beyond(key, name, dtype))
-    return change
+    raise InputError(beyond(key, name, wider(start.dtype, end.dtype)))
 
 
 def beyond(key: str, name: str, dtype: torch.dtype) -> str:

@@ -2,7 +2,8 @@
 """What studies work on: the experts of one backbone and one seed, and what everything that is measured starts from.
 
 Experts stay on disk. In memory are the base, and of experts, updates and what is measured no more than one for each
-worker, or one tensor of all experts, however many tasks there are.
+worker, or one tensor of all experts, however many tasks there are; but task vectors that take no more than ``HELD``
+together are read once.
 """
 
 import hashlib
@@ -20,12 +21,15 @@ from compendium.study.evaluation import Evaluator, evaluator_of, workers
 from compendium.worlds import protocol
 from compendium.worlds.protocol import SplitName
 from tsvlib import checkpoints, compression, devices, files, linalg, merging, progress, taskvectors
-from tsvlib.compression import Compressed, Rank
+from tsvlib.compression import Rank
 from tsvlib.devices import Item, Result
-from tsvlib.layers import CheckpointSuite, Computing, Layer, task_matrices
+from tsvlib.layers import CheckpointSuite, Computing, Layer, MemorySuite, Suite, task_matrices
 from tsvlib.methods.base import Method
 from tsvlib.store import Spectra
 from tsvlib.taskvectors import TaskVector
+
+HELD = 2**29
+"""Bytes up to which all task vectors of a run stay in memory."""
 
 Row = dict[str, str | int | float]
 """One observation of a study."""
@@ -55,16 +59,34 @@ class Run:
 
     def task_vector(self, task: str) -> TaskVector:
         """Return what fine-tuning on a task changed."""
-        return taskvectors.task_vector(self.evaluator.base, self.expert(task), task)
+        if task in self._held:
+            return self._held[task]
+        found = taskvectors.task_vector(self.evaluator.base, self.expert(task), task)
+        if self._fits:
+            self._held[task] = found
+        return found
 
-    def suite(self, tasks: Sequence[str]) -> CheckpointSuite:
-        """Return the task vectors of some experts, of which methods read a tensor at a time."""
+    def suite(self, tasks: Sequence[str]) -> Suite:
+        """Return the task vectors of some experts for methods that read them more than once."""
+        return MemorySuite([self.task_vector(task) for task in tasks]) if self._fits else self.suite_on_disk(tasks)
+
+    def suite_on_disk(self, tasks: Sequence[str]) -> CheckpointSuite:
+        """Return the task vectors of some experts, of which a tensor is read at a time."""
         base, *experts = map(checkpoints.open_checkpoint, (self._base, *map(self._file, tasks)))
         return CheckpointSuite(base, experts)
 
+    @property
+    def _fits(self) -> bool:
+        size = sum(tensor.nbytes for tensor in self.evaluator.base.values())
+        return self.profile.tasks * size <= HELD
+
+    @cached_property
+    def _held(self) -> dict[str, TaskVector]:
+        return {}
+
     def matrices(self, tasks: Sequence[str]) -> list[Layer]:
         """Return the task matrices of some experts, in the order of the model's layers."""
-        suite = self.suite(tasks)
+        suite = self.suite_on_disk(tasks)
         return task_matrices(suite, sorted(suite.shapes, key=self.evaluator.world.place), self.computing)
 
     def first_matrix(self) -> str:
@@ -90,7 +112,7 @@ class Run:
     def _fill(self) -> None:
         """Decompose the task matrices of all tasks, each tensor a unit that leaves a note of what it was made from."""
         tasks = self.tasks(self.profile.tasks)
-        suite, files_of = self.suite(tasks), (self._base, *map(self._file, tasks))
+        suite, files_of = self.suite_on_disk(tasks), (self._base, *map(self._file, tasks))
         content = hashlib.sha256(" ".join([linalg.SOLVER, *map(files.sha256, files_of)]).encode()).hexdigest()
         keys = {layer.key for layer in task_matrices(suite, suite.shapes)}
         notes = {key: self.store.folder / "complete" / f"{content[:32]}-{key}" for key in sorted(keys)}
@@ -98,11 +120,6 @@ class Run:
         units = [Unit(decompose, (*place, key, note)) for key, note in notes.items() if not note.exists()]
         for _ in engine.complete(units):
             pass
-
-    def factors(self, task: str) -> Compressed:
-        """Return a task vector with every task matrix as its full singular value decomposition."""
-        spectra = self.computing.spectra
-        return compression.compress(self.task_vector(task), Rank(fraction=1.0), workers=workers(), spectra=spectra)
 
     def merged(self, method: Method, n_tasks: int) -> TaskVector:
         """Return the update of a merging method for the first ``n_tasks`` experts."""
@@ -126,7 +143,8 @@ class Run:
 
     def truncated(self, task: str, fractions: Sequence[float]) -> list[tuple[float, int]]:
         """Return for each share of components the expert's test accuracy with these alone, and their bytes."""
-        factors = self.factors(task)
+        most, vector = Rank(fraction=max(fractions)), self.task_vector(task)
+        factors = compression.compress(vector, most, workers=workers(), spectra=self.computing.spectra)
 
         def measured(fraction: float) -> tuple[float, int]:
             kept = factors.shorten(Rank(fraction=fraction))
@@ -155,7 +173,7 @@ class Run:
 def decompose(profile: Profile, backbone: str, seed: int, key: str, note: Path) -> None:
     """Decompose the matrices of all tasks in one tensor into the store, and write the note: a unit of work."""
     run = Run(profile, evaluator_of(profile, backbone), seed)
-    suite = run.suite(run.tasks(profile.tasks))
+    suite = run.suite_on_disk(run.tasks(profile.tasks))
     for layer in task_matrices(suite, [key], Computing(spectra=run.store)):
         layer.factors(min(layer.shape))
     with files.replacing(note, durable=False) as draft:

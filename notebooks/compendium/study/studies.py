@@ -127,13 +127,14 @@ def lambdas(run: Run, n_tasks: int, shared: TaskVector) -> dict[str, float]:
     """
     tasks = run.tasks(n_tasks)
 
-    def score(job: tuple[str, float]) -> float:
-        state = masks.masked(shared, run.task_vector(job[0]), job[1]).apply(run.evaluator.base)
-        return run.evaluator.accuracy(state, job[0], "validation")
+    def best(task: str) -> float:
+        vector, scores = run.task_vector(task), {}
+        for value in run.profile.lambdas:
+            state = masks.masked(shared, vector, value).apply(run.evaluator.base)
+            scores[value] = run.evaluator.accuracy(state, task, "validation")
+        return max(scores, key=scores.__getitem__)
 
-    jobs = list(product(tasks, run.profile.lambdas))
-    scores = dict(zip(jobs, each(score, jobs), strict=True))
-    return {task: max(run.profile.lambdas, key=lambda value: scores[task, value]) for task in tasks}
+    return dict(zip(tasks, each(best, tasks), strict=True))
 
 
 def confusion(run: Run, n_tasks: int, method: Method, alpha: float) -> list[Row]:
@@ -158,10 +159,10 @@ def compressed(run: Run, n_tasks: int) -> list[Row]:
     The bytes of ``individual`` are those of whole task vectors. Both count float32 values.
     """
     tasks = run.tasks(n_tasks)
-    results = {task: run.truncated(task, [1 / n_tasks])[0] for task in tasks}
+    results = dict(zip(tasks, each(lambda task: run.truncated(task, [1 / n_tasks])[0], tasks), strict=True))
     rows = _measured(run, "individual", run.individual("test", run.tasks(n_tasks)))
     rows += _measured(run, "tsv_c", {task: accuracy for task, (accuracy, _) in results.items()})
-    whole = sum(run.task_vector(task).stored_bytes for task in tasks)
+    whole = len(tasks) * run.task_vector(tasks[0]).stored_bytes
     sizes = {"individual": whole, "tsv_c": sum(size for _, size in results.values())}
     return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
 

@@ -54,7 +54,7 @@ def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(
 ) -> None:
     first, *others = suite(SMOKE, SMOKE.tasks)
     vectors = {task: run.task_vector(task) for task in (first, *others)}
-    monkeypatch.setattr(runs.Run, "suite", lambda _, tasks: MemorySuite([vectors[task] for task in tasks]))
+    monkeypatch.setattr(runs.Run, "suite_on_disk", lambda _, tasks: MemorySuite([vectors[task] for task in tasks]))
     vectors[first][KEY].zero_()
     rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight")
     rows = pick(rows, metric="entrywise", rank="full")

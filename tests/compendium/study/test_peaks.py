@@ -23,6 +23,7 @@ import large
 from compendium.study import runs, studies
 from tsvlib.methods import METHODS
 job, n_tasks = sys.argv[1], int(sys.argv[2])
+runs.HELD = 0  # the margin in which task vectors are kept
 run = next(runs.of(large.profile(n_tasks)))
 tasks = run.tasks(n_tasks)
 start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
