@@ -72,8 +72,8 @@ print(f"the first is {shorter:.2f} times as long as their mean; the square root 
 # components each task may keep if the tasks share the layer's rank evenly, k = rank / n_tasks.
 
 # %%
-layer = layer or run.first_matrix()
-factors = [linalg.svd(vector.matrix(layer)) for vector in vectors]
+shown = layer or run.first_matrix()
+factors = [linalg.svd(vector.matrix(shown)) for vector in vectors]
 k = linalg.kept_rank(len(factors[0].s), 1 / n_tasks)
 fig, axis = plt.subplots(figsize=(5, 2.6))
 for task, (_, s, _) in zip(tasks, factors, strict=True):

