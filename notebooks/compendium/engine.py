@@ -35,6 +35,9 @@ PATIENCE: float = 10
 LOOK = 5
 """Seconds after which a scheduler that went silent is looked after: what was just sent to it may never come back."""
 
+REPORTERS = ("distributed.client", "distributed.batched", "tornado.application")
+"""Who would report the loss of a scheduler in pages of tracebacks, where one sentence says it."""
+
 AGAIN = "run the command again to continue"
 ENOUGH = f"make sure that there is enough memory, then {AGAIN}"
 
@@ -123,8 +126,8 @@ def _cluster() -> Iterator[tuple[Executor, Callable[[], bool]]]:
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
 
-    # What it would report, and how, is said in a sentence below.
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    for name in REPORTERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = distributed.Client(address(place()), set_as_default=False, timeout=PATIENCE)
     except (OSError, ValueError) as error:

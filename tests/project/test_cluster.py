@@ -22,6 +22,19 @@ CACHE = "data/cache/smoke"
 WANTED = [f"build/{{0}}/{RESULTS}/{name}.csv" for name in ("checkpoints", "interference", "merge")]
 """Experts are trained, matrices decomposed and models evaluated for these."""
 
+MANY_UNITS = """
+import time
+from compendium import engine
+from tsvlib.errors import InputError
+try:
+    while True:
+        for _ in engine.complete([engine.Unit(time.sleep, (0.01,))] * 20):
+            pass
+        print(flush=True)
+except InputError as error:
+    raise SystemExit(str(error))
+"""
+
 LOST = re.compile(r"Dask scheduler .*/build/cluster\.json.*; run the command again to continue\.")
 
 
@@ -175,6 +188,28 @@ def separate() -> bool:
 
 
 @pytest.mark.skipif(not separate(), reason="network namespaces ask for root and iproute2")
+@pytest.mark.parametrize("moment", [0.1 * number for number in range(6)])
+def test_at_any_moment_the_loss_of_a_scheduler_is_one_sentence(tmp_path: Path, moment: float) -> None:
+    place = tmp_path / "build" / "cluster.json"
+    place.parent.mkdir()
+    environment = os.environ | {"PYTHONPATH": checkout.roots(), "TSV_SCHEDULER": str(place)}
+    words = [sys.executable, "-m", "compendium", "cluster", "--serve-for", str(os.getpid()), "--workers", "1"]
+    with subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL) as scheduler:
+        while not place.exists():
+            assert scheduler.poll() is None
+            time.sleep(0.05)
+        command = [sys.executable, "-c", MANY_UNITS]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
+            assert client.stdout is not None
+            client.stdout.readline()
+            time.sleep(moment)
+            scheduler.kill()
+            said = client.communicate()[1].decode()
+    assert client.returncode == 1
+    assert said.count("\n") == 1, said
+    assert LOST.search(said)
+
+
 def test_workers_on_other_hosts_of_which_one_is_cut_off(copy: Path, expected, hosts) -> None:
     out, place = copy / "build" / "hosts", copy / "build" / "scheduler.json"
     environment = checkout.surroundings(copy, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="15s")
