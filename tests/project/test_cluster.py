@@ -187,17 +187,14 @@ def separate() -> bool:
     return subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True).returncode == 0
 
 
-@pytest.mark.skipif(not separate(), reason="network namespaces ask for root and iproute2")
 @pytest.mark.parametrize("moment", [0.1 * number for number in range(6)])
 def test_at_any_moment_the_loss_of_a_scheduler_is_one_sentence(tmp_path: Path, moment: float) -> None:
     place = tmp_path / "build" / "cluster.json"
     place.parent.mkdir()
     environment = os.environ | {"PYTHONPATH": checkout.roots(), "TSV_SCHEDULER": str(place)}
     words = [sys.executable, "-m", "compendium", "cluster", "--serve-for", str(os.getpid()), "--workers", "1"]
-    with subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL) as scheduler:
-        while not place.exists():
-            assert scheduler.poll() is None
-            time.sleep(0.05)
+    with subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, text=True) as scheduler:
+        wait_for(place.exists, scheduler)
         command = [sys.executable, "-c", MANY_UNITS]
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
             assert client.stdout is not None
@@ -210,6 +207,7 @@ def test_at_any_moment_the_loss_of_a_scheduler_is_one_sentence(tmp_path: Path, m
     assert LOST.search(said)
 
 
+@pytest.mark.skipif(not separate(), reason="network namespaces ask for root and iproute2")
 def test_workers_on_other_hosts_of_which_one_is_cut_off(copy: Path, expected, hosts) -> None:
     out, place = copy / "build" / "hosts", copy / "build" / "scheduler.json"
     environment = checkout.surroundings(copy, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="15s")
