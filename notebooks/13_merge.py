@@ -31,13 +31,16 @@ from tsvlib.methods import METHODS
 # chosen from the method's grid by the mean normalised accuracy on *validation* images. The search climbs from small
 # alphas and needs at most ten of the thirty values. Test images are used once, for the chosen alpha. Consensus TA has a
 # lambda for each task besides, which says how much of the sum a task wants; the best of a few on the task's validation
-# images.
+# images. TSV-M is measured twice: also with alpha = 1, which the paper recommends and which needs no labels.
 
 # %%
-methods = [METHODS[name] for name in ("weight_averaging", "task_arithmetic", "tsv_m")]
+methods = [METHODS[name] for name in ("weight_averaging", "task_arithmetic")]
 once = [METHODS[name] for name in ("ties", "iso_c")]
 pd.DataFrame(
-    [(m.title, min(m.alphas), max(m.alphas), len(m.alphas)) for m in [*methods, METHODS["consensus_ta"], *once]],
+    [
+        (m.title, min(m.alphas), max(m.alphas), len(m.alphas))
+        for m in [*methods, METHODS["consensus_ta"], METHODS["tsv_m"], *once]
+    ],
     columns=["method", "from", "to", "alphas"],
 ).round(3)
 
@@ -50,14 +53,15 @@ pd.DataFrame(
 settings = profiles.load(profile).with_further_seeds(further_seeds)
 rows = []
 for run, n_tasks in runs.cells(settings, "merging"):
-    rows += studies.references(run, n_tasks) + studies.consensus(run, n_tasks)
+    rows += studies.references(run, n_tasks) + studies.consensus(run, n_tasks) + studies.tsv_merge(run, n_tasks)
     for method in methods + once * (run.seed == run.evaluator.backbone.seeds[0]):
         rows += studies.merge(run, n_tasks, method)
 
 # %% [markdown]
-# Rows hold the test accuracy of every task, the mean normalised accuracy, and for each search the alpha, its score on
-# validation images and the number of alphas that were tried. Another machine may choose a neighbouring alpha or another
-# lambda where the score is flat, so these and counts are compared loosely.
+# Rows hold the test accuracy of every task and which images were right, the mean normalised accuracy, and for each
+# search the alpha, its score on validation images and the number of alphas that were tried. Another machine may choose
+# a neighbouring alpha or another lambda where the score is flat, so these, counts and single images are compared
+# loosely.
 
 # %%
 frame = pd.DataFrame(rows)

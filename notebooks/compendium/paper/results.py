@@ -14,8 +14,14 @@ from tsvlib.errors import InputError
 from tsvlib.files import replacing
 
 FLOAT = "%.6g"
-TOLERANCE = 0.0134
-"""Default tolerance of a number: a point of accuracy, two of 150 test images, which machines may differ by."""
+TOLERANCE = 0.0126
+"""Default tolerance of a number: a point of accuracy, five of 400 test images, which machines may differ by."""
+
+HITS = "hits"
+"""Column of the bits that an accuracy is the mean of, as hexadecimal digits; no key, and compared bit by bit."""
+
+TEXTS = {HITS: str, "order": str}
+"""Columns in which digits are no numbers."""
 
 REMEDY = "compute the table again"
 
@@ -33,10 +39,11 @@ def save(
 ) -> Path:
     """Write ``frame`` as ``<results>/<name>.csv`` with the sidecar ``<name>.json`` and return the table's path.
 
-    Rows are sorted by the key columns, which are all that hold no floating-point numbers; no two rows may share
+    Rows are sorted by the key columns, which are all but floating-point numbers and ``HITS``; no two rows may share
     a key. ``columns`` describes every column, with its unit. ``tolerances`` are absolute, by column, or by metric for
-    the column ``value``; the default is ``TOLERANCE``. A number also agrees if it differs by no more than the share
-    ``relative`` of the larger of the two. What else the sidecar holds is ``provenance.record``.
+    the column ``value``; of ``HITS`` they are the share that may differ; the default is ``TOLERANCE``. A number also
+    agrees if it differs by no more than the share ``relative`` of the larger of the two. What else the sidecar holds
+    is ``provenance.record``.
 
     Raises:
         ValueError: a column without description or the reverse, or two rows with one key.
@@ -51,7 +58,7 @@ def save(
         "tolerances": dict(tolerances or {}),
     }
     target = paths.results(profile) / f"{name}.csv"
-    table = frame.sort_values(_keys(name, frame)).to_csv(index=False, float_format=FLOAT, lineterminator="\n")
+    table = frame.sort_values(_distinct(name, frame)).to_csv(index=False, float_format=FLOAT, lineterminator="\n")
     text = json.dumps(notes, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     _write(target, profile, {".csv": table, ".json": text})
     return target
@@ -114,8 +121,17 @@ def _write(target: Path, profile: str, texts: Mapping[str, str]) -> None:
     paths.tell_draft(target, profile)
 
 
-def _keys(name: str, frame: pd.DataFrame) -> list[str]:
-    keys = [column for column in frame.columns if not pd.api.types.is_float_dtype(frame[column])]
+def keys_of(*frames: pd.DataFrame) -> list[str]:
+    """Return the columns that tell rows of tables with the same columns apart, none of which holds measurements."""
+    return [
+        column
+        for column in frames[0].columns
+        if column != HITS and not any(pd.api.types.is_float_dtype(frame[column]) for frame in frames)
+    ]
+
+
+def _distinct(name: str, frame: pd.DataFrame) -> list[str]:
+    keys = keys_of(frame)
     if frame.duplicated(keys).any():
         raise ValueError(f"{name}: two rows share one key of {', '.join(keys)}")
     return keys
@@ -140,9 +156,10 @@ def _escaped(text: str) -> str:
 def read(table: Path, remedy: str = REMEDY, content: Callable[[Path], bytes] = Path.read_bytes) -> pd.DataFrame:
     """Return a table; InputError, ending in ``remedy``, when it cannot be read."""
     try:
-        return pd.read_csv(BytesIO(content(table)), keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(BytesIO(content(table)), keep_default_na=False, na_values=[""], dtype=TEXTS)
     except (OSError, ValueError) as error:
         raise InputError(f"{table}: not a readable table ({error}); {remedy}.") from error
+    return frame.fillna(dict.fromkeys(TEXTS, ""))
 
 
 def sidecar(table: Path, remedy: str = REMEDY) -> dict[str, Any]:

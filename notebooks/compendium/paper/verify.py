@@ -22,8 +22,8 @@ SHOWN = 3
 def compare(left: Path, right: Path) -> pd.DataFrame:
     """Return every difference between the tables of two folders: ``table, row, column, left, right, tolerance``.
 
-    Keys and text are compared exactly, numbers within the tolerances that the sidecars of ``left`` state; tables
-    and rows that only one folder has are differences.
+    Keys and text are compared exactly, numbers within the tolerances that the sidecars of ``left`` state, and hits by
+    the share of inputs that only one table has right; tables and rows that only one folder has are differences.
 
     Raises:
         InputError: a folder without tables, or an unreadable table.
@@ -75,9 +75,9 @@ def _differences(left: Path, right: Path) -> list[tuple[object, ...]]:
     old, new = results.read(left), results.read(right)
     if list(old.columns) != list(new.columns):
         return [("header", "all", ", ".join(old.columns), ", ".join(new.columns), "")]
-    numbers = [c for c in old.columns if pd.api.types.is_float_dtype(old[c]) or pd.api.types.is_float_dtype(new[c])]
-    keys = [column for column in old.columns if column not in numbers]
-    rows = [dict(zip(map(tuple, f[keys].astype(str).values), f[numbers].values, strict=True)) for f in (old, new)]
+    keys = results.keys_of(old, new)
+    measured = [column for column in old.columns if column not in keys]
+    rows = [dict(zip(map(tuple, f[keys].astype(str).values), f[measured].values, strict=True)) for f in (old, new)]
     found: list[tuple[object, ...]] = []
     for key in sorted(rows[0].keys() | rows[1].keys()):
         label = ", ".join(key)
@@ -86,13 +86,29 @@ def _differences(left: Path, right: Path) -> list[tuple[object, ...]]:
             found.append((label, "all", *("present" if here else "missing" for here in present), ""))
             continue
         metric = dict(zip(keys, key, strict=True)).get("metric", "")
-        for column, a, b in zip(numbers, rows[0][key], rows[1][key], strict=True):
+        for column, a, b in zip(measured, rows[0][key], rows[1][key], strict=True):
+            if column == results.HITS:
+                tolerance = tolerances.get(column, results.TOLERANCE)
+                if _share_of_others(a, b) > tolerance:
+                    found.append((label, column, a, b, tolerance))
+                continue
             tolerance = max(
                 tolerances.get(metric, tolerances.get(column, results.TOLERANCE)), relative * max(abs(a), abs(b))
             )
             if not (abs(a - b) <= tolerance or (pd.isna(a) and pd.isna(b))):
                 found.append((label, column, results.FLOAT % a, results.FLOAT % b, tolerance))
     return found
+
+
+def _share_of_others(left: str, right: str) -> float:
+    """Return the share of inputs that only one of two texts of hits has right; 1 when they are of other lengths.
+
+    >>> _share_of_others("f0", "f1"), _share_of_others("f0", "f000"), _share_of_others("", "")
+    (0.125, 1.0, 0.0)
+    """
+    if len(left) != len(right):
+        return 1.0
+    return (int(left or "0", 16) ^ int(right or "0", 16)).bit_count() / max(1, 4 * len(left))
 
 
 def told(tables: Mapping[str, Sequence[str]]) -> list[str]:

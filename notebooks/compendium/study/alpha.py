@@ -1,28 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""How much the choice of alpha matters: scores on validation images, over subsets of tasks and over whole grids."""
+"""How much the choice of alpha matters on validation images: for subsets of tasks, and over whole grids."""
+
+from collections.abc import Mapping
 
 from compendium import published
 from compendium.profiles import Profile
 from compendium.study import studies
-from compendium.study.evaluation import search_alpha
+from compendium.study.evaluation import Hits, packed, search_alpha, shares
 from compendium.study.runs import Row, Run
 from compendium.worlds import protocol
 from tsvlib.methods import METHODS
 from tsvlib.methods.base import Method
 
-STEP = "place of alpha in the grid of the method, from 1"
-SCORE = "mean over tasks of accuracy / accuracy of the expert, on validation images"
+SCORE = "mean over tasks of accuracy / accuracy of the expert, on validation images, equally many of each task"
+INDIVIDUAL = "individual"
 SUBSET_COLUMNS = {
     "backbone": "model that was fine-tuned",
     "seed": "seed of the experts' fine-tuning",
     "subset": "number of the paper's subset (App. B.2), whose tasks are those at the same places of the fixed order",
     "n_tasks": "number of tasks that were merged",
-    "step": STEP,
-    "alpha": "scaling coefficient of the update",
-    "score": SCORE,
+    "method": f"what the encoder's weights are: the merged model, or as '{INDIVIDUAL}' the expert of the task",
+    "task": "task that was measured",
+    "step": "place of alpha in the grid of the method, from 1; 0 for an expert",
+    "alpha": "scaling coefficient of the update; 1 for an expert, whose update is its task vector",
+    "accuracy": "share of correct validation images in [0, 1], of all of the task",
+    "hits": studies.HITS,
 }
 GRID_COLUMNS = {key: studies.COLUMNS[key] for key in ("backbone", "n_tasks", "method", "seed")} | {
-    "step": STEP,
+    "step": "place of alpha in the grid of the method, from 1",
     "metric": "kind of the value",
     "value": f"alpha: scaling coefficient of the update; score: {SCORE}; visit: when the search scored this alpha, "
     "from 1, or 0 where it did not",
@@ -46,17 +51,26 @@ def subsets(profile: Profile, backbone: str) -> dict[int, tuple[str, ...]]:
 
 
 def over_subset(run: Run, subset: int) -> list[Row]:
-    """Return the scores of TSV-M for one subset of tasks and each alpha of Figure 7."""
+    """Return what TSV-M for one subset of tasks has right with each alpha of Figure 7, and what the experts have."""
     method, alphas = METHODS["tsv_m"], set(published.load("alpha").alpha)
-    backbone = run.backbone
-    tasks = subsets(run.profile, backbone)[subset]
-    score = studies.validation_score(run, run.merged_from(method, tasks), tasks)
-    place: Row = {"backbone": backbone, "seed": run.seed, "subset": subset, "n_tasks": len(tasks)}
-    return [
-        place | {"step": step, "alpha": alpha, "score": score(alpha)}
-        for step, alpha in enumerate(method.alphas, start=1)
-        if alpha in alphas
-    ]
+    tasks = subsets(run.profile, run.backbone)[subset]
+    update = run.merged_from(method, tasks)
+
+    def rows(name: str, step: int, alpha: float, hits: Mapping[str, Hits]) -> list[Row]:
+        place: Row = {"backbone": run.backbone, "seed": run.seed, "subset": subset, "n_tasks": len(tasks)}
+        return [
+            place
+            | {"method": name, "task": task, "step": step, "alpha": alpha}
+            | {"accuracy": accuracy, "hits": packed(hits[task])}
+            for task, accuracy in shares(hits).items()
+        ]
+
+    found = rows(INDIVIDUAL, 0, 1.0, run.individual("validation", tasks))
+    for step, alpha in enumerate(method.alphas, start=1):
+        if alpha in alphas:
+            state = update.apply(run.evaluator.base, alpha)
+            found += rows(method.name, step, alpha, run.evaluator.hits(state, tasks, "validation"))
+    return found
 
 
 def over_grid(run: Run, n_tasks: int, method: Method) -> list[Row]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from compendium import engine, paths, provenance
@@ -25,6 +25,9 @@ from tsvlib.taskvectors import StateDict
 
 CLASS = np.dtype("<u2")
 """How predicted classes are kept: as the base64 text of such numbers."""
+
+Hits = Bool[Tensor, " n"]
+"""Which inputs of a split, in its order, a model predicted right."""
 
 UNIT = 2000
 """Inputs that are worth a unit of their own on a cluster."""
@@ -79,8 +82,14 @@ class Evaluator:
         self, state: StateDict, tasks: Iterable[str], split: SplitName, most: int | None = None
     ) -> dict[str, float]:
         """Return the top-1 accuracy on each of the tasks, in their order, on all inputs or the first ``most``."""
+        return shares(self.hits(state, tasks, split, most))
+
+    def hits(
+        self, state: StateDict, tasks: Iterable[str], split: SplitName, most: int | None = None
+    ) -> dict[str, Hits]:
+        """Return which inputs of each of the tasks, all or the first ``most``, have their class predicted first."""
         return {
-            task: int((predicted == self.world.split(task, split).labels[:most]).sum()) / len(predicted)
+            task: predicted == self.world.split(task, split).labels[:most]
             for task, predicted in self.predictions(state, tasks, split, most).items()
         }
 
@@ -191,6 +200,20 @@ def _shared(wanted: Mapping[str, Wanted]) -> list[dict[str, Wanted]]:
             units.append({})
         units[-1][task] = each
     return units
+
+
+def shares(hits: Mapping[str, Hits]) -> dict[str, float]:
+    """Return the accuracy on each task, in [0, 1], from which of its inputs were right."""
+    return {task: int(right.sum()) / len(right) for task, right in hits.items()}
+
+
+def packed(hits: Hits) -> str:
+    """Return hits as tables keep them: bits, the first input's first, as hexadecimal digits, eight inputs in two.
+
+    >>> packed(torch.tensor([True, False, False, False, True, True, True, True, True]))
+    '8f80'
+    """
+    return np.packbits(hits.numpy()).tobytes().hex()
 
 
 def normalised_accuracy(merged: Mapping[str, float], individual: Mapping[str, float]) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor
 from compendium import engine, paths, provenance
 from compendium.engine import Unit
 from compendium.profiles import Profile
-from compendium.study.evaluation import Evaluator, evaluator_of, workers
+from compendium.study.evaluation import Evaluator, Hits, evaluator_of, workers
 from compendium.worlds import protocol
 from compendium.worlds.protocol import SplitName
 from tsvlib import checkpoints, compression, devices, files, linalg, merging, progress, taskvectors
@@ -129,29 +129,32 @@ class Run:
         """Return the update of a merging method for the experts of ``tasks``."""
         return merging.merged_update(self.suite(tasks), method, workers=workers(), computing=self.computing)
 
-    def individual(self, split: SplitName, tasks: Sequence[str], most: int | None = None) -> dict[str, float]:
-        """Return the accuracy of each expert on its own task, on all or at most the first ``most`` inputs."""
+    def individual(self, split: SplitName, tasks: Sequence[str], most: int | None = None) -> dict[str, Hits]:
+        """Return what each expert has right of its own task, of all or at most the first ``most`` inputs."""
         keys = {task: (task, split, most) for task in tasks}
         missing = [task for task, key in keys.items() if key not in self._individual]
-        measured = each(lambda task: self.evaluator.accuracy(self.expert(task), *keys[task]), missing)
+        measured = each(lambda task: self.evaluator.hits(self.expert(task), [task], split, most)[task], missing)
         self._individual.update(zip([keys[task] for task in missing], measured, strict=True))
         return {task: self._individual[key] for task, key in keys.items()}
 
     @cached_property
-    def _individual(self) -> dict[tuple[str, SplitName, int | None], float]:
+    def _individual(self) -> dict[tuple[str, SplitName, int | None], Hits]:
         return {}
 
-    def truncated(self, task: str, fractions: Sequence[float]) -> list[tuple[float, int]]:
-        """Return for each share of components the expert's test accuracy with these alone, and their bytes."""
-        most, vector = Rank(fraction=max(fractions)), self.task_vector(task)
+    def truncated(self, task: str, ranks: Sequence[Rank]) -> list[tuple[Hits, int]]:
+        """Return what the expert has right of its test inputs with each of some shares of its components alone.
+
+        Beside that stand the bytes that these components take. Ranks are shares, all of one type.
+        """
+        most, vector = max(ranks, key=lambda rank: rank.fraction or 0), self.task_vector(task)
         factors = compression.compress(vector, most, workers=workers(), spectra=self.computing.spectra)
 
-        def measured(fraction: float) -> tuple[float, int]:
-            kept = factors.shorten(Rank(fraction=fraction))
+        def measured(rank: Rank) -> tuple[Hits, int]:
+            kept = factors.shorten(rank)
             state = kept.expand().apply(self.evaluator.base)
-            return self.evaluator.accuracy(state, task, "test"), kept.stored_bytes
+            return self.evaluator.hits(state, [task], "test")[task], kept.stored_bytes
 
-        return each(measured, fractions)
+        return each(measured, ranks)
 
     @property
     def _base(self) -> Path:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The paper's experiments, one small step each; notebooks loop over them and keep the rows.
 
-A row is one observation: ``backbone, n_tasks, method, seed, task, metric, value``; ``COLUMNS`` says what
+A row is one observation: ``backbone, n_tasks, method, seed, task, metric, value, hits``; ``COLUMNS`` says what
 they hold.
 """
 
@@ -18,21 +18,28 @@ from torch import Tensor
 from compendium import paths
 from compendium.study import adaptation
 from compendium.study.adaptation import PROTOCOL, Adapted, Parts, Settings, Unlabelled
-from compendium.study.evaluation import normalised_accuracy, search_alpha, workers
+from compendium.study.evaluation import Hits, normalised_accuracy, packed, search_alpha, shares, workers
 from compendium.study.runs import Row, Run, each
 from tsvlib import checkpoints, devices
 from tsvlib.checkpoints import TensorInfo
+from tsvlib.compression import Rank
 from tsvlib.methods import METHODS, masks, tsv
 from tsvlib.methods.base import Method
 from tsvlib.taskvectors import TaskVector
 
 ALL_TASKS = "all"
-SEARCH = {"alpha": 0.3, "evaluations": 4}
-"""How far a search of alpha may end elsewhere on another machine, where the score is flat."""
+SEARCH = {"alpha": 0.3, "evaluations": 4, "hits": 0.1}
+"""How far a search of alpha may end elsewhere on another machine, where the score is flat.
+
+A neighbouring alpha has other inputs right, though about as many."""
+
+AT_ONE = "tsv_m_alpha_1"
+"""TSV-M with the alpha that the paper recommends instead of one that labels chose."""
 
 TALL_MASK = "tall_mask_ties"
 STARTS = {"adamerging": 0.3, "tsv_m_adapted": 1.0}
 """The two forms of test-time adaptation, with the value at which all of their coefficients start."""
+HITS = "images that were right, in the order of the split: one bit each, eight of them as two hexadecimal digits"
 COLUMNS = {
     "backbone": "model that was fine-tuned",
     "n_tasks": "number of tasks that were merged or stored together, the first ones of the fixed order",
@@ -41,9 +48,10 @@ COLUMNS = {
     "task": "task that was measured; 'all' for values of the whole suite",
     "metric": "kind of the value",
     "value": "accuracy: share of correct test images in [0, 1]; normalised_accuracy: mean over tasks of accuracy / "
-    "accuracy of the expert; alpha: chosen on validation images; validation_score: its normalised accuracy there; "
-    "evaluations: alphas scored; lambda: of the task's TALL mask, chosen on its validation images; bytes: values of "
-    "all task vectors as they are stored",
+    "accuracy of the expert; alpha: chosen on validation images, equally many of each task; validation_score: its "
+    "normalised accuracy there; evaluations: alphas scored; lambda: of the task's TALL mask, chosen on all of its "
+    "validation images; bytes: values of all task vectors as they are stored",
+    "hits": f"{HITS}; empty beside what is no accuracy",
 }
 CONFUSION_COLUMNS = {
     "task": "task whose test images were shown",
@@ -60,7 +68,7 @@ ADAPTED_COLUMNS = COLUMNS | {
 
 def references(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows between which a merged model lies: the zero-shot model and the individual experts."""
-    zero_shot = run.evaluator.accuracies(run.evaluator.base, run.tasks(n_tasks), "test")
+    zero_shot = run.evaluator.hits(run.evaluator.base, run.tasks(n_tasks), "test")
     individual = run.individual("test", run.tasks(n_tasks))
     return [*_measured(run, "zero_shot", zero_shot), *_measured(run, "individual", individual)]
 
@@ -68,10 +76,10 @@ def references(run: Run, n_tasks: int) -> list[Row]:
 def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Callable[[float], float]:
     """Return what judges an alpha: the mean normalised accuracy of base + alpha * update on validation images.
 
-    Every suite is judged by as many images as any other, the first ones of each task in equal parts.
+    A suite is judged by at most as many images as the profile states, the same number of first ones of each task.
     """
     most = run.profile.samples.alpha // len(tasks)
-    individual = run.individual("validation", tasks, most)
+    individual = shares(run.individual("validation", tasks, most))
 
     def score(alpha: float) -> float:
         state = update.apply(run.evaluator.base, alpha)
@@ -82,15 +90,15 @@ def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Call
 
 def merge(run: Run, n_tasks: int, method: Method) -> list[Row]:
     """Merge the first ``n_tasks`` experts, choose alpha on validation images, and return the rows of the test."""
-    tasks = run.tasks(n_tasks)
+    return _searched(run, n_tasks, method, run.merged(method, n_tasks))
+
+
+def tsv_merge(run: Run, n_tasks: int) -> list[Row]:
+    """Return the rows of TSV-M with the alpha that validation images choose and, as ``AT_ONE``, with alpha = 1."""
+    method = METHODS["tsv_m"]
     update = run.merged(method, n_tasks)
-    found = search_alpha(validation_score(run, update, tasks), method.alphas)
-    state = update.apply(run.evaluator.base, found.alpha)
-    rows = _measured(run, method.name, run.evaluator.accuracies(state, tasks, "test"))
-    if not method.searches_alpha:
-        return rows
-    search = {"alpha": found.alpha, "validation_score": found.score, "evaluations": found.evaluations}
-    return rows + [_row(run, n_tasks, method.name, ALL_TASKS, metric, value) for metric, value in search.items()]
+    whole = run.evaluator.hits(update.apply(run.evaluator.base), run.tasks(n_tasks), "test")
+    return _searched(run, n_tasks, method, update) + _measured(run, AT_ONE, whole)
 
 
 def consensus(run: Run, n_tasks: int) -> list[Row]:
@@ -106,15 +114,15 @@ def masked(run: Run, n_tasks: int) -> list[Row]:
     shared = masks.shared_update(run.suite(tasks))
     chosen = lambdas(run, n_tasks, shared)
 
-    def measured(task: str) -> tuple[float, int]:
-        packed = masks.pack(run.suite([task]), [task], shared, [chosen[task]])
-        state = packed.expert(task).apply(run.evaluator.base)
-        return run.evaluator.accuracy(state, task, "test"), packed.stored_bytes - shared.stored_bytes
+    def measured(task: str) -> tuple[Hits, int]:
+        mask = masks.pack(run.suite([task]), [task], shared, [chosen[task]])
+        state = mask.expert(task).apply(run.evaluator.base)
+        return run.evaluator.hits(state, [task], "test")[task], mask.stored_bytes - shared.stored_bytes
 
     results = dict(zip(tasks, each(measured, tasks), strict=True))
     size = shared.stored_bytes + sum(mask for _, mask in results.values())
     return [
-        *_measured(run, TALL_MASK, {task: accuracy for task, (accuracy, _) in results.items()}),
+        *_measured(run, TALL_MASK, {task: hits for task, (hits, _) in results.items()}),
         *_lambda_rows(run, TALL_MASK, chosen),
         _row(run, n_tasks, TALL_MASK, ALL_TASKS, "bytes", size),
     ]
@@ -159,9 +167,10 @@ def compressed(run: Run, n_tasks: int) -> list[Row]:
     The bytes of ``individual`` are those of whole task vectors. Both count float32 values.
     """
     tasks = run.tasks(n_tasks)
-    results = dict(zip(tasks, each(lambda task: run.truncated(task, [1 / n_tasks])[0], tasks), strict=True))
+    rank = Rank(fraction=1 / n_tasks)
+    results = dict(zip(tasks, each(lambda task: run.truncated(task, [rank])[0], tasks), strict=True))
     rows = _measured(run, "individual", run.individual("test", run.tasks(n_tasks)))
-    rows += _measured(run, "tsv_c", {task: accuracy for task, (accuracy, _) in results.items()})
+    rows += _measured(run, "tsv_c", {task: hits for task, (hits, _) in results.items()})
     whole = len(tasks) * run.task_vector(tasks[0]).stored_bytes
     sizes = {"individual": whole, "tsv_c": sum(size for _, size in results.values())}
     return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
@@ -185,8 +194,8 @@ def adapted(run: Run, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[l
             )
 
     for name, found in zip(STARTS, devices.ordered(adapt, STARTS, workers()), strict=True):
-        rows = _measured(run, name, evaluator.accuracies(found.state, tasks, "test"))
-        initial = _measured(run, name, evaluator.accuracies(found.initial, tasks, "test"))
+        rows = _measured(run, name, evaluator.hits(found.state, tasks, "test"))
+        initial = _measured(run, name, evaluator.hits(found.initial, tasks, "test"))
         rows += [row | {"metric": f"{row['metric']}_before"} for row in initial]
         learnt = found.coefficients
         values = {
@@ -220,11 +229,22 @@ def parts_on_disk(run: Run, tasks: Sequence[str], name: str) -> Iterator[Parts]:
         file.unlink(missing_ok=True)
 
 
-def _measured(run: Run, method: str, accuracies: Mapping[str, float]) -> list[Row]:
-    n_tasks = len(accuracies)
-    normalised = normalised_accuracy(accuracies, run.individual("test", list(accuracies)))
+def _searched(run: Run, n_tasks: int, method: Method, update: TaskVector) -> list[Row]:
+    tasks = run.tasks(n_tasks)
+    found = search_alpha(validation_score(run, update, tasks), method.alphas)
+    state = update.apply(run.evaluator.base, found.alpha)
+    rows = _measured(run, method.name, run.evaluator.hits(state, tasks, "test"))
+    if not method.searches_alpha:
+        return rows
+    search = {"alpha": found.alpha, "validation_score": found.score, "evaluations": found.evaluations}
+    return rows + [_row(run, n_tasks, method.name, ALL_TASKS, metric, value) for metric, value in search.items()]
+
+
+def _measured(run: Run, method: str, hits: Mapping[str, Hits]) -> list[Row]:
+    n_tasks, accuracies = len(hits), shares(hits)
+    normalised = normalised_accuracy(accuracies, shares(run.individual("test", list(hits))))
     return [
-        *(_row(run, n_tasks, method, task, "accuracy", value) for task, value in accuracies.items()),
+        *(_row(run, n_tasks, method, task, "accuracy", accuracies[task], hits[task]) for task in hits),
         _row(run, n_tasks, method, ALL_TASKS, "normalised_accuracy", normalised),
     ]
 
@@ -233,7 +253,9 @@ def _lambda_rows(run: Run, method: str, chosen: Mapping[str, float]) -> list[Row
     return [_row(run, len(chosen), method, task, "lambda", value) for task, value in chosen.items()]
 
 
-def _row(run: Run, n_tasks: int, method: str, task: str, metric: str, value: float | int) -> Row:
+def _row(
+    run: Run, n_tasks: int, method: str, task: str, metric: str, value: float | int, hits: Hits | None = None
+) -> Row:
     return {
         "backbone": run.backbone,
         "n_tasks": n_tasks,
@@ -242,4 +264,5 @@ def _row(run: Run, n_tasks: int, method: str, task: str, metric: str, value: flo
         "task": task,
         "metric": metric,
         "value": float(value),
+        "hits": "" if hits is None else packed(hits),
     }
