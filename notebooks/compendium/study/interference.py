@@ -34,7 +34,7 @@ INTERFERENCE_COLUMNS = PLACE | {
     "them; interference_reduction: all of them, vectors orthogonalised across tasks; both: 1 / n_tasks of them, "
     "orthogonalised, as TSV-M does",
     "metric": "norm of Eq. 6, entrywise: sum of the absolute entries; induced: largest sum of these in a column",
-    "value": "singular task interference (Eq. 6) of what is added up, in the unit of the singular values",
+    "value": "singular task interference (Eq. 6) of what is added up, in the unit of the singular values, to 9 decimals",
 }
 ERROR_COLUMNS = PLACE | {
     "vectors": "u: left singular vectors of all tasks side by side; v: right ones",
@@ -51,7 +51,7 @@ def of_suites(run: Run, suites: Sequence[int]) -> list[Row]:
         whole = [_whole(layer) for layer in layers]
         none = sti.nested_interference(max(whole, key=len), [len(found) for found in whole])
         return [
-            _place(run, layer) | {"form": form, "metric": norm, "value": value}
+            _place(run, layer) | {"form": form, "metric": norm, "value": round(value, 9)}
             for layer, factors, before in zip(layers, whole, none, strict=True)
             for form, measured in ({"none": before} | _left(layer, factors)).items()
             for norm, value in measured._asdict().items()
