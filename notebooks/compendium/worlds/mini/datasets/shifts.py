@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compendium.worlds.mini.datasets.canvas import SIZE, Pixels, to_pixels
 
-STRENGTH = 0.85
+STRENGTH = 1.0
 
 
 @dataclass(frozen=True)
