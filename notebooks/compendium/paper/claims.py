@@ -72,8 +72,8 @@ RULES = {
         evidence.lost_at_one, "at most", 0.96, NORMALISED, 2,
     ),
     "interference_accuracy": Rule(
-        "rank correlation of the interference left and normalised accuracy below zero, over all suites and the forms "
-        "none, low rank, interference reduction and both, in every backbone",
+        "rank correlation of the interference left and normalised accuracy below zero, over the forms none, low rank, "
+        "interference reduction and both within a suite, as a mean over suites, in every backbone",
         evidence.with_accuracy, "below", 0, "", 2,
     ),
     "depth": Rule(
@@ -104,15 +104,12 @@ class Judgement(NamedTuple):
     backbones: pd.DataFrame
     """``number``, ``error`` and ``spread`` of the mean over the cases of each backbone."""
     verdict: str
-
-    @property
-    def exact(self) -> bool:
-        """Tell whether no sampling of inputs can change a number."""
-        return bool((self.cases.error == 0).all())
+    exact: bool
+    """Whether no sampling of inputs can change a number."""
 
     @property
     def visible(self) -> float:
-        """Return the smallest effect that could have been seen in every case."""
+        """Return the smallest effect that would have been seen in every case, in four samples out of five."""
         return errors.visible(self.cases.error)
 
 
@@ -181,7 +178,7 @@ def _judged(rule: Rule, drawn: pd.DataFrame) -> Judgement:
         refuted=errors.holm(errors.chances(-margin, cases.error, strict=not rule.strict)),
     )
     of_runs = [level for level in ("backbone", "seed") if level in drawn.index.names]
-    return Judgement(rule, cases, _numbers(drawn.groupby(level=of_runs).mean()), verdict(cases))
+    return Judgement(rule, cases, _numbers(drawn.groupby(level=of_runs).mean()), verdict(cases), drawn.shape[1] == 1)
 
 
 def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:

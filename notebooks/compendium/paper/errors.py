@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Sampling errors: how far a number may lie from what other sources of the same kind would have given.
 
-Inputs that show one source (a font, a scan, a tile) are no independent witnesses, so the bootstrap draws the sources of
-a task with replacement and takes all inputs of what it drew. A draw is the same for every method, seed of
-fine-tuning, suite and backbone, so a difference between two of them is a paired one. Results are frames whose columns
-are draws: column 0 is what was measured, columns 1 to ``DRAWS`` are resamples. Whatever is computed of a column is
-computed of all, and its standard error is the standard deviation over the resamples.
+Inputs that show one source (a font, a scan, a tile) are no independent witnesses, so the bootstrap gives random weights
+to the sources, and an input counts as much as its source (Bayesian bootstrap: exponential weights). A source has one
+weight in each draw, for every method, seed of fine-tuning, suite, backbone and task that shows it, so a difference
+between any two numbers is a paired one. Results are frames whose columns are draws: column 0 is what was measured,
+columns 1 to ``DRAWS`` are resamples. Whatever is computed of a column is computed of all, and its standard error is the
+standard deviation over the resamples.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64, UInt8, UInt16
+from jaxtyping import Float64, Int64, UInt8
 from scipy import stats
 
 from tsvlib.errors import InputError
@@ -25,6 +25,10 @@ SEEDS = range(10)
 FEW = 20
 """With fewer sources in a split, a task shows no error of its own; in pooled means it counts as all do."""
 LEVEL = 0.05
+POWER = 0.8
+"""How often an effect that is called visible would have been seen."""
+GRAIN = 2.0**-16
+"""Of which weights are multiples, so that their sums are exact in float64, in whatever order they are taken."""
 ROUNDING = 1e-9
 """A spread below it is that of floating-point numbers and not of samples."""
 
@@ -36,7 +40,7 @@ def accuracies(
     *,
     split: str = "test",
     seed: int = 0,
-    part: slice = slice(None),
+    half: int | None = None,
 ) -> pd.DataFrame:
     """Return the accuracy of every row with ``hits``: a row for each of ``by`` and ``task``, a column for each draw.
 
@@ -47,19 +51,19 @@ def accuracies(
         by: what tells the rows of a task apart.
         split: where the accuracies were measured.
         seed: of the bootstrap.
-        part: the places in the split to look at, such as every second one.
+        half: 0 or 1 to look at the inputs of every second source alone, so that halves share none.
 
     Raises:
         InputError: hits of a task that ``sources`` does not list, or of another number of inputs.
     """
     measured = frame[frame.hits.fillna("") != ""]
-    orders = sources[sources.split == split].set_index("task").order
+    listed = sources[sources.split == split].set_index("task")
     parts = []
     for task, rows in measured.groupby("task"):
-        order = _order(str(task), orders)
+        order, names = _sources(str(task), listed)
         right = _right(str(task), rows.hits, len(order))
-        drawn = weights(str(task), split, int(order.max()) + 1, seed)
-        shares = _shares(right[:, part], order[part], drawn)
+        seen = order % 2 == half if half is not None else np.ones(len(order), dtype=bool)
+        shares = _shares(right[:, seen], order[seen], np.array([weights(name, seed) for name in names]))
         parts.append(pd.DataFrame(shares, index=pd.MultiIndex.from_frame(rows[[*by, "task"]])))
     return pd.concat(parts)
 
@@ -125,41 +129,48 @@ def holm(values: pd.Series) -> pd.Series:
 
 
 def visible(errors: pd.Series) -> float:
-    """Return the smallest effect that could have been seen in every case: z(1 - 0.05 / cases) standard errors."""
-    return float(stats.norm.isf(LEVEL / len(errors)) * errors.max())
+    """Return the smallest effect that would have been seen in every case, in ``POWER`` of all samples.
 
-
-@lru_cache(maxsize=64)
-def weights(task: str, split: str, n_sources: int, seed: int) -> UInt16[np.ndarray, "draws sources"]:
-    """Return how often each source of a task is in each draw: once in the first, and then as drawn with replacement.
-
-    The draws depend on nothing but the arguments, whatever other tasks there are and in which order they come.
+    It is z(1 - 0.05 / cases) + z(0.8) standard errors, of the case with the largest.
     """
-    name = np.frombuffer(hashlib.sha256(f"{task}/{split}".encode()).digest(), dtype="<u4")
-    picks = np.random.default_rng([seed, *name.tolist()]).integers(n_sources, size=(DRAWS, n_sources))
-    places = picks + n_sources * np.arange(DRAWS)[:, None]
-    counts = np.bincount(places.ravel(), minlength=DRAWS * n_sources).reshape(DRAWS, n_sources)
-    return np.vstack([np.ones(n_sources), counts]).astype(np.uint16)
+    return float((stats.norm.isf(LEVEL / len(errors)) + stats.norm.ppf(POWER)) * errors.max())
+
+
+@lru_cache(maxsize=2**13)
+def weights(name: str, seed: int) -> Float64[np.ndarray, " draws"]:
+    """Return the weight of a source in each draw: 1 in the first, exponential in the others.
+
+    ``name`` is the hex text by which ``sources`` lists it. The weights depend on nothing but the arguments.
+    """
+    drawn = np.random.default_rng([seed, int(name, 16)]).standard_exponential(DRAWS)
+    return np.concatenate([[1.0], np.ceil(drawn / GRAIN) * GRAIN])
 
 
 def _shares(
     right: UInt8[np.ndarray, "rows inputs"],
     order: Int64[np.ndarray, " inputs"],
-    drawn: UInt16[np.ndarray, "draws sources"],
+    drawn: Float64[np.ndarray, "sources draws"],
 ) -> Float64[np.ndarray, "rows draws"]:
-    """Return the share of right inputs of every row and draw; not a number where a draw has no input."""
-    # Sums of small whole numbers are exact in float32, so no library and no order of rows changes a digit.
-    belongs = np.eye(drawn.shape[1], dtype=np.float32)[order]
-    counts = drawn.T.astype(np.float32)
-    seen = (belongs.sum(axis=0) @ counts).astype(np.float64)
-    found = (right.astype(np.float32) @ belongs @ counts).astype(np.float64)
-    return np.asarray(found / np.where(seen > 0, seen, np.nan))
+    """Return the share of right inputs of every row and draw.
+
+    With such weights a mean over n sources has (n - 1) / (n + 1) of the variance that sampling gives it. Deviations are
+    stretched by what is missing, so that a few sources do not pass for exact.
+    """
+    counts = np.bincount(order, minlength=len(drawn)).astype(np.float64)
+    belongs = np.eye(len(drawn))[order]
+    shares = (right @ belongs @ drawn) / (counts @ drawn)
+    n = int((counts > 0).sum())
+    stretch = np.sqrt((n + 1) / (n - 1)) if n > 1 else 1.0
+    found: Float64[np.ndarray, "rows draws"] = np.clip(shares[:, :1] + stretch * (shares - shares[:, :1]), 0.0, 1.0)
+    return found
 
 
-def _order(task: str, orders: pd.Series) -> Int64[np.ndarray, " inputs"]:
-    if task not in orders.index:
+def _sources(task: str, listed: pd.DataFrame) -> tuple[Int64[np.ndarray, " inputs"], list[str]]:
+    """Return the number of each input's source, and the names of the sources."""
+    if task not in listed.index:
         raise InputError(f"sources: there is no row for task {task!r}; run notebook 10_checkpoints again.")
-    return np.array(str(orders[task]).split(), dtype=np.int64)
+    row = listed.loc[task]
+    return np.array(str(row["order"]).split(), dtype=np.int64), str(row["names"]).split()
 
 
 def _right(task: str, hits: pd.Series, n_inputs: int) -> UInt8[np.ndarray, "rows inputs"]:

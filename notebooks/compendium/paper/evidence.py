@@ -23,7 +23,7 @@ FORMS = {
 }
 """Which of the steps of TSV-M a method takes: a form of the table of interference, by method."""
 NOTHING = 1e-4
-"""Interference below this share of that of task arithmetic is rounding, and counts as none."""
+"""Interference below this share of that of task arithmetic counts as none: it is what rounding leaves."""
 
 
 class Evidence:
@@ -34,10 +34,10 @@ class Evidence:
         self.seed = seed
 
     def accuracies(
-        self, frame: pd.DataFrame, by: list[str], split: str = "test", part: slice = slice(None)
+        self, frame: pd.DataFrame, by: list[str], split: str = "test", half: int | None = None
     ) -> pd.DataFrame:
         """Return drawn accuracies of the rows with hits, by ``by`` and task."""
-        return errors.accuracies(frame, self.tables["sources"], by, split=split, seed=self.seed, part=part)
+        return errors.accuracies(frame, self.tables["sources"], by, split=split, seed=self.seed, half=half)
 
     @cached_property
     def merged(self) -> pd.DataFrame:
@@ -131,13 +131,13 @@ def lost_at_one(evidence: Evidence) -> pd.DataFrame:
     """Measure by subset of tasks how many points of normalised accuracy alpha = 1 loses against the best alpha.
 
     The best alpha is that of one half of the images, its lead that of the other half, as a maximum of noisy numbers is
-    too large where it was found. Halves are the even and the odd places of each task; both ways round are averaged.
+    too large where it was found. Halves show different sources; both ways round are averaged.
     """
-    even, odd = (_scores(evidence, slice(first, None, 2)) for first in (0, 1))
+    even, odd = (_scores(evidence, half) for half in (0, 1))
     return (_lost_at_one(even, odd) + _lost_at_one(odd, even)) / 2
 
 
-def _scores(evidence: Evidence, half: slice) -> pd.DataFrame:
+def _scores(evidence: Evidence, half: int) -> pd.DataFrame:
     frame = evidence.tables["alpha"]
     key = ["backbone", "seed", "subset"]
     merged, experts = (frame[frame.method == name] for name in ("tsv_m", "individual"))
@@ -186,9 +186,10 @@ def with_depth(evidence: Evidence) -> pd.DataFrame:
 
 
 def with_accuracy(evidence: Evidence) -> pd.DataFrame:
-    """Measure by backbone the rank correlation of interference left and normalised accuracy, over forms and suites.
+    """Measure by backbone the rank correlation of interference left and normalised accuracy over forms.
 
-    The forms are those of TSV-M with none, one and both of its steps; the seeds are those that have all of them.
+    The forms are those of TSV-M with none, one and both of its steps; the seeds are those that have all of them. It is
+    taken within each suite, since both change with the number of tasks whatever the form, and averaged over these.
     """
     alone = evidence.ablated
     methods = pd.concat([alone, evidence.merged])
@@ -198,7 +199,10 @@ def with_accuracy(evidence: Evidence) -> pd.DataFrame:
     found = {}
     for backbone, seed in alone.droplevel(["n_tasks", "method"]).index.unique():
         here = at(accuracy, backbone=backbone, seed=seed)
-        found[backbone, seed] = rank_correlation(at(left, backbone=backbone, seed=seed)[0].reindex(here.index), here)
+        there = at(left, backbone=backbone, seed=seed)[0].reindex(here.index)
+        found[backbone, seed] = pd.concat(
+            [rank_correlation(there[suite.index], suite) for _, suite in here.groupby(level="n_tasks")], axis=1
+        ).mean(axis=1)
     return pd.DataFrame(found).T.rename_axis(["backbone", "seed"])
 
 

@@ -20,7 +20,7 @@ TOLERANCE = 0.0126
 HITS = "hits"
 """Column of the bits that an accuracy is the mean of, as hexadecimal digits; no key, and compared bit by bit."""
 
-TEXTS = {HITS: str, "order": str}
+TEXTS = {HITS: str, "order": str, "names": str}
 """Columns in which digits are no numbers."""
 
 REMEDY = "compute the table again"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How many independent sources stand behind the images of each task: what errors of accuracies rest on."""
 
+import hashlib
 from collections.abc import Iterator
 
 from compendium.profiles import Profile
@@ -15,6 +16,7 @@ COLUMNS = {
     "inputs": "how many images",
     "sources": "how many sources these show, such as typefaces, scans or tiles of photographs",
     "order": "number of the source of each image, in the order of the split, from 0 and by first appearance",
+    "names": "of each of these sources, the first eight hex digits of its name's SHA-256; tasks can share a source",
 }
 
 
@@ -38,4 +40,5 @@ def rows(profile: Profile) -> Iterator[Row]:
                 "inputs": len(split.sources),
                 "sources": len(numbers),
                 "order": " ".join(str(numbers[source]) for source in split.sources),
+                "names": " ".join(hashlib.sha256(source.encode()).hexdigest()[:8] for source in numbers),
             }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Sampling errors against closed forms, and draws that are the same for all that is compared."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -24,12 +25,17 @@ def frame(**methods) -> pd.DataFrame:
 
 
 def sources(**orders) -> pd.DataFrame:
+    """Orders of sources by task; each task and split has sources of its own."""
     rows = [
-        (task, split, len(order), len(set(order)), " ".join(map(str, order)))
+        (task, split, len(order), len(set(order)), " ".join(map(str, order)), named(f"{task}/{split}", len(set(order))))
         for task, order in orders.items()
         for split in ("validation", "test")
     ]
-    return pd.DataFrame(rows, columns=["task", "split", "inputs", "sources", "order"])
+    return pd.DataFrame(rows, columns=["task", "split", "inputs", "sources", "order", "names"])
+
+
+def named(prefix: str, count: int) -> str:
+    return " ".join(hashlib.sha256(f"{prefix}/{number}".encode()).hexdigest()[:8] for number in range(count))
 
 
 RIGHT = np.random.default_rng(0).random((2, 400)) < np.array([[0.8], [0.7]])
@@ -60,10 +66,33 @@ def test_inputs_that_share_sources_count_as_these():
     assert found.iloc[0] == pytest.approx(math.sqrt(0.25 / 40), rel=0.1)
 
 
-def test_draws_weigh_sources_by_their_inputs():
-    # The share of a draw is that of its inputs, so it stays within what was measured of the sources.
-    drawn = errors.accuracies(frame(m={"a": [1, 1, 1, 0]}), sources(a=[0, 0, 0, 1]), BY)
-    assert set(drawn.round(6).iloc[0]) == {1.0, 0.75, 0.0}
+def test_a_source_weighs_as_much_as_its_inputs():
+    drawn = errors.accuracies(frame(m={"a": [1, 1, 1, 0]}), sources(a=[0, 0, 0, 1]), BY).iloc[0]
+    first, second = (errors.weights(name, 0) for name in named("a/test", 2).split())
+    shares = 3 * first / (3 * first + second)
+    expected = np.clip(0.75 + math.sqrt(3) * (shares - 0.75), 0, 1)
+    np.testing.assert_allclose(drawn, expected)
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 24])
+def test_few_sources_give_the_unbiased_standard_error(count: int):
+    # Ten inputs of each source, of which as many are right as its number, in tenths of a few.
+    right = [place < 4 + source % 3 for source in range(count) for place in range(10)]
+    listed = sources(**{f"t{i}": np.repeat(range(count), 10) for i in range(20)})
+    rows = frame(m={f"t{i}": right for i in range(20)})
+    found = errors.standard_error(errors.accuracies(rows, listed, BY))
+    means = np.array([0.4 + 0.1 * (source % 3) for source in range(count)])
+    assert found.pow(2).mean() == pytest.approx(means.var(ddof=1) / count, rel=0.1)
+
+
+def test_tasks_that_share_a_source_move_together():
+    listed = sources(a=range(40), b=range(40))
+    shared = listed.assign(names=listed.names[listed.task == "a"].iloc[1])
+    rows = frame(m={"a": RIGHT[0][:40], "b": RIGHT[0][:40]})
+    apart, together = (errors.over_tasks(errors.accuracies(rows, these, BY)) for these in (listed, shared))
+    assert errors.standard_error(together)["m"] == pytest.approx(
+        math.sqrt(2) * errors.standard_error(apart)["m"], rel=0.1
+    )
 
 
 def test_the_same_hits_differ_by_nothing_in_every_draw():
@@ -81,7 +110,7 @@ def test_a_paired_difference_has_the_error_of_what_differs():
     assert difference[0, 1:].std() == pytest.approx(math.sqrt(0.1 * 0.9 / 400), rel=0.1)
 
 
-def test_draws_depend_on_task_split_and_seed_alone():
+def test_draws_depend_on_sources_and_seed_alone():
     both = frame(n={"b": RIGHT[1], "a": RIGHT[1]}, m={"b": RIGHT[0], "a": RIGHT[0]})
     alone = frame(m={"a": RIGHT[0]})
     listed = sources(b=range(400), a=range(400))
@@ -93,15 +122,12 @@ def test_draws_depend_on_task_split_and_seed_alone():
     assert not wide.equals(errors.accuracies(both, listed, BY).loc[("m", "b")])
 
 
-def test_parts_look_at_their_places_with_the_same_draws():
-    drawn = {
-        place: errors.accuracies(frame(m={"a": RIGHT[0]}), SINGLE, BY, part=slice(place, None, 2)).iloc[0]
-        for place in (0, 1)
-    }
-    assert drawn[0][0] == RIGHT[0][::2].mean()
-    counts = errors.weights("a", "test", 400, 0).astype(float)
-    expected = (counts[:, 1::2] @ RIGHT[0][1::2]) / counts[:, 1::2].sum(axis=1)
-    np.testing.assert_allclose(drawn[1], expected)
+def test_halves_show_different_sources():
+    order = np.repeat(range(40), 10)
+    drawn = [errors.accuracies(frame(m={"a": RIGHT[0]}), sources(a=order), BY, half=half).iloc[0] for half in (0, 1)]
+    for half, found in enumerate(drawn):
+        assert found[0] == RIGHT[0][order % 2 == half].mean()
+    assert abs(np.corrcoef(drawn[0][1:], drawn[1][1:])[0, 1]) < 0.1
 
 
 def test_rows_without_hits_are_left_out():
@@ -136,11 +162,11 @@ def test_normalised_accuracy_is_the_mean_over_tasks_of_shares_of_the_expert():
     assert errors.standard_error(found)["m"] == pytest.approx(expected)
 
 
-def test_a_draw_without_a_right_input_of_the_expert_leaves_the_task_out():
-    drawn = errors.accuracies(frame(m={"a": [1, 1]}, e={"a": [1, 0]}), sources(a=[0, 1]), BY)
-    found = errors.normalised(drawn.loc[["m"]], drawn.loc["e"]).loc["m"]
-    assert set(found.dropna()) == {1.0, 2.0}
-    assert found.isna().any()
+def test_an_expert_without_a_right_input_leaves_its_task_out():
+    drawn = errors.accuracies(
+        frame(m={"a": [1, 1], "b": [1, 0]}, e={"a": [0, 0], "b": [1, 0]}), sources(a=[0, 1], b=[0, 1]), BY
+    )
+    assert (errors.normalised(drawn.loc[["m"]], drawn.loc["e"]).loc["m"].dropna() == 1).all()
 
 
 def test_seeds_are_averaged_draw_by_draw():
@@ -172,6 +198,6 @@ def test_holm_steps_down_and_stops_at_the_first_that_fails():
 
 
 def test_the_smallest_visible_effect_grows_with_cases_and_errors():
-    assert errors.visible(pd.Series([1.0])) == pytest.approx(1.645, abs=1e-3)
-    assert errors.visible(pd.Series([1.0, 0.5])) == pytest.approx(1.960, abs=1e-3)
+    assert errors.visible(pd.Series([1.0])) == pytest.approx(1.645 + 0.842, abs=1e-3)
+    assert errors.visible(pd.Series([1.0, 0.5])) == pytest.approx(1.960 + 0.842, abs=1e-3)
     assert errors.visible(pd.Series([0.0, 0.0])) == 0

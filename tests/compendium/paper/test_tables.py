@@ -21,8 +21,11 @@ NAMES = {"task_arithmetic": "Task arithmetic", "tsv_m": "TSV-M"}
 
 INPUTS = 400
 SOURCES = pd.DataFrame(
-    [(task, INPUTS, INPUTS, " ".join(map(str, range(INPUTS)))) for task in ("first", "second")],
-    columns=["task", "inputs", "sources", "order"],
+    [
+        (task, INPUTS, INPUTS, " ".join(map(str, range(INPUTS))), " ".join(f"{first + i:08x}" for i in range(INPUTS)))
+        for task, first in (("first", 0), ("second", INPUTS))
+    ],
+    columns=["task", "inputs", "sources", "order", "names"],
 ).assign(split="test")
 
 
