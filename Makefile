@@ -34,9 +34,9 @@ endef
 WORLD := $(wildcard $(C)/worlds/*.py $(C)/worlds/mini/*.py $(C)/worlds/mini/datasets/*.py)
 METHOD := $(wildcard tsvlib/*.py tsvlib/methods/*.py)
 STUDY := $(METHOD) $(wildcard $(C)/study/*.py)
-TABLES_OF := $(C)/paper/tables.py
+TABLES_OF := $(addprefix $(C)/paper/,tables.py errors.py evidence.py)
 JUDGE := $(TABLES_OF) $(C)/paper/claims.py
-DRAW := $(addprefix $(C)/paper/,plotting.py tsv.mplstyle tables.py)
+DRAW := $(addprefix $(C)/paper/,plotting.py tsv.mplstyle) $(TABLES_OF)
 PUBLISHED := $(C)/published.py $(wildcard data/published/*.csv)
 PRINT := $(PUBLISHED) $(JUDGE) $(addprefix $(C)/paper/,audit.py requirements.py)
 BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)

@@ -22,13 +22,14 @@ from compendium.paper import plotting, results
 plotting.use_style()
 
 # %% [markdown]
-# The largest suite and the sum of absolute entries, in thousands; the line is the mean of a layer and the one before
-# it. Where there are several seeds, bars are their mean and whiskers span the lowest and the highest.
+# The largest suite, all components of every task, which is what task arithmetic adds up, and the sum of absolute
+# entries in thousands. The line is the mean of a layer and the one before it. Where there are several seeds, bars are
+# their mean and whiskers span the lowest and the highest: no image is involved, so there is no sampling error.
 
 # %%
 settings = profiles.load(profile)
 scores = results.load("interference", profile)
-whole = scores[(scores.metric == "entrywise") & (scores["rank"] == "full")]
+whole = scores[(scores.metric == "entrywise") & (scores.form == "none")]
 largest = whole[whole.n_tasks == settings.suites[-1]].replace({"matrix": {"positional_embedding": "positions"}})
 names, number = largest.matrix.str.replace("[._]weight$", "", regex=True), largest.layer.astype(str)
 by_block, by_matrix = (
@@ -79,28 +80,46 @@ plotting.save_figure(fig, "interference_matrices", profile, alt=alt + ".", sourc
 # %% [markdown]
 # ## Figure 5: distance from orthogonality
 #
-# One point per task matrix, whole factors beside those truncated to the share that TSV-M keeps.
+# One point per task matrix: factors truncated to the share that TSV-M keeps (violins), beside random orthonormal blocks
+# of the same shapes (rings). Whole factors are far from orthogonal whatever they are (dashes): on the short side of a
+# matrix they are T square blocks of n vectors in n dimensions, and their error is sqrt(n) (sqrt(T) - 1). The line is at
+# this value for the short side that most matrices have.
 
 # %%
 errors = results.load("procrustes", profile)
-fig, axes = plt.subplots(1, 2, figsize=(6.75, 2.6))
+whole, low = errors[errors["rank"] == "full"], errors[errors["rank"] == "low"]
+n_tasks = settings.suites[0]
+square = {b.name: whole[whole.backbone == b.name].error.round(2).mode()[0] for b in settings.backbones}
+sides = {name: round((error / (n_tasks**0.5 - 1)) ** 2) for name, error in square.items()}
+shown = errors.groupby(["backbone", "vectors", "rank"])[["error", "chance"]].mean().unstack("rank")
+shown.round(1)
+
+# %%
+fig, axes = plt.subplots(1, 2, figsize=(6.75, 3.0), sharey=True)
 for axis, vectors in zip(axes, ("u", "v"), strict=True):
     for i, backbone in enumerate(settings.backbones):
         style = plotting.backbone_style(settings, backbone.name)
-        rows = errors[(errors.backbone == backbone.name) & (errors.vectors == vectors)]
-        for shift, rank in ((-0.2, "full"), (0.2, "low")):
-            values = rows[rows["rank"] == rank].error
-            body = axis.violinplot(values, [i + shift], widths=0.36, showextrema=False)["bodies"][0]
-            body.set(facecolor=style.colour, alpha=0.6 if rank == "full" else 0.25, edgecolor="black")
-            axis.plot([i + shift] * len(values), values, "k_" if rank == "full" else "k.")
-    places = [i + shift for i in range(len(settings.backbones)) for shift in (-0.2, 0.2)]
-    axis.set_xticks(places, [f"{b.label}, {rank}" for b in settings.backbones for rank in ("full", "low")], rotation=90)
-    axis.set(title=f"{'left' if vectors == 'u' else 'right'} singular vectors", ylim=(0, None))
+        kept, all_of_it = (f[(f.backbone == backbone.name) & (f.vectors == vectors)] for f in (low, whole))
+        body = axis.violinplot(kept.error, [i - 0.15], widths=0.3, showextrema=False)["bodies"][0]
+        body.set(facecolor=style.colour, alpha=0.4, edgecolor="black")
+        axis.plot([i - 0.15] * len(kept), kept.error, "k.", label="kept by TSV-M")
+        axis.plot(
+            [i + 0.15] * len(kept), kept.chance, "o", color="black", fillstyle="none", label="random, same shapes"
+        )
+        axis.plot([i] * len(all_of_it), all_of_it.error, "k_", label="all components")
+        axis.hlines(square[backbone.name], i - 0.4, i + 0.4, color="black", linewidth=0.8)
+        axis.text(i, square[backbone.name], f"n = {sides[backbone.name]}", ha="center", va="bottom", fontsize=7)
+    axis.set_xticks(range(len(settings.backbones)), [backbone.label for backbone in settings.backbones])
+    axis.set(title=f"{'left' if vectors == 'u' else 'right'} singular vectors", ylim=(0, 1.08 * errors.error.max()))
 axes[0].set_ylabel("Procrustes error")
-means = errors.groupby("rank").error.mean()
+handles, labels = axes[0].get_legend_handles_labels()
+fig.legend(handles[:3], labels[:3], ncols=3, loc="outside lower center")
+closer = (low.error <= low.chance).sum()
 alt = (
-    f"Violins of the Procrustes error of {settings.suites[0]} tasks over task matrices. Mean with all components "
-    f"{means['full']:.1f}, with the share that TSV-M keeps {means['low']:.1f}."
+    f"Procrustes errors of {n_tasks} tasks, a point for each task matrix, left and right vectors. Mean with the share "
+    f"that TSV-M keeps {low.error.mean():.1f}, of random orthonormal blocks of the same shapes "
+    f"{low.chance.mean():.1f}; closer than these in {closer} of {len(low)} cases. All components: "
+    f"{whole.error.mean():.1f}, on square blocks the constant sqrt(n) (sqrt(T) - 1)."
 )
 plotting.save_figure(fig, "procrustes", profile, alt=alt, source="21_fig_interference")
 
@@ -109,6 +128,6 @@ plotting.save_figure(fig, "procrustes", profile, alt=alt, source="21_fig_interfe
 
 # %%
 assert set(by_block.index.get_level_values("backbone")) == {backbone.name for backbone in settings.backbones}
-assert errors.error.notna().all()
+assert errors[["error", "chance"]].notna().all(axis=None)
 assert scores.value.notna().all()
 print(provenance.versions_line())

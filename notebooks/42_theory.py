@@ -62,7 +62,7 @@ print(f"{difference:.1e}, {len(differences)} of {2 * len(sides)} have an inverse
 # %%
 random = pd.DataFrame(
     {
-        (n, tasks, k): theory.distances(theory.random_blocks(n, tasks, seed=0), k)._asdict()
+        (n, tasks, k): theory.distances(theory.random_blocks(n, [n] * tasks, seed=0), k)._asdict()
         for n, tasks, k in [
             (64, 10, 6),
             (64, 10, 23),

@@ -63,6 +63,15 @@ def algorithm_1(deltas: Sequence[Array], floor: float = 0.0) -> Array:
     return merged
 
 
+def equation_6(factors: Sequence[Factors]) -> Tensor:
+    """Transcribe the matrix of Equation 6 of the paper, (UᵀU - I) Σ (VᵀV - I), for any factors of one layer."""
+    sides = zip(*((f.u, f.s, f.vh.T) for f in factors), strict=True)
+    u, s, v = (torch.cat(parts, -1).double() for parts in sides)
+    identity = torch.eye(len(s), dtype=torch.float64)
+    found: Tensor = (u.T @ u - identity) @ s.diag() @ (v.T @ v - identity)
+    return found
+
+
 def ties(vectors: Array, share: float, mean: bool) -> Array:
     """Transcribe Algorithm 1 of TIES on whole task vectors, one row per task, which have no equal magnitudes."""
     trimmed = np.zeros_like(vectors)

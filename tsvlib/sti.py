@@ -46,6 +46,17 @@ def singular_task_interference(factors: Sequence[Factors]) -> Interference:
     return nested_interference(factors, [len(factors)])[0]
 
 
+def remaining_interference(factors: Sequence[Factors]) -> Interference:
+    """Return the interference that is left when a method has changed the vectors: Eq. 6 as it is written.
+
+    Norms and unit are the same. The vectors of one task need not be orthonormal any more: where those of all tasks
+    outnumber the dimensions, orthogonalising them makes the rows of U orthonormal and cannot make UᵀU = I. Then what a
+    task has in common with itself beyond I counts as well. For tasks whose vectors are orthonormal this is
+    ``singular_task_interference``, up to the rounding of these vectors.
+    """
+    return _measured(factors, [len(factors)], orthonormal=False)[0]
+
+
 def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> list[Interference]:
     """Return STI of the first task matrices of one layer, as many as each of ``suites`` says.
 
@@ -55,6 +66,11 @@ def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> li
     """
     if strays := [size for size in suites if not 0 <= size <= len(factors)]:
         raise InputError(f"a suite of {strays[0]} cannot be taken from {len(factors)} task matrices; choose another.")
+    return _measured(factors, suites, orthonormal=True)
+
+
+def _measured(factors: Sequence[Factors], suites: Sequence[int], *, orthonormal: bool) -> list[Interference]:
+    """Return Eq. 6 of the first tasks of each suite; ``orthonormal`` tells that the vectors of each task are."""
     if not factors:
         return [Interference(0.0, 0.0) for _ in suites]
     row, exponent = scaled(torch.cat([plain(f.s) for f in factors])[None])
@@ -62,24 +78,32 @@ def nested_interference(factors: Sequence[Factors], suites: Sequence[int]) -> li
     units = [Factors(plain(f.u), s, plain(f.vh)) for f, s in zip(factors, values, strict=True)]
     short = min(len(units[0].u), units[0].vh.shape[1])
     many = [size for size in suites if sum(len(s) for s in values[:size]) > short]
-    columns = dict(zip(many, _of_many(units, many), strict=True)) if many else {}
-    columns |= {size: _of_few(units[:size]) if size else row.new_zeros(0) for size in suites if size not in many}
+    columns = dict(zip(many, _of_many(units, many, orthonormal), strict=True)) if many else {}
+    few = [size for size in suites if size not in many]
+    columns |= {size: _of_few(units[:size], orthonormal) if size else row.new_zeros(0) for size in few}
     unit = 1.0 if exponent is None else 2.0 ** int(exponent)
     every = [unit * columns[size] for size in suites]
     return [Interference(float(each.sum()), float(each.max()) if len(each) else 0.0) for each in every]
 
 
-def _of_few(factors: Sequence[Factors]) -> Float64[Tensor, " components"]:
+def _of_few(factors: Sequence[Factors], orthonormal: bool) -> Float64[Tensor, " components"]:
     """Return the column sums of the matrix of Eq. 6, as it is written there."""
-    task = torch.cat([torch.full_like(f.s, number) for number, f in enumerate(factors)])
     u, s, v = (torch.cat(parts, -1).double() for parts in zip(*((f.u, f.s, f.vh.mT) for f in factors), strict=True))
-    # Singular vectors of one task are orthonormal: but for rounding, they have nothing in common.
-    left, right = (linalg.gram(x) * (task[:, None] != task) for x in (u, v))
+    left, right = (linalg.gram(x) for x in (u, v))
+    if orthonormal:
+        # But for rounding, the singular vectors of one task have nothing in common.
+        task = torch.cat([torch.full_like(f.s, number) for number, f in enumerate(factors)])
+        left, right = (gram * (task[:, None] != task) for gram in (left, right))
+    else:
+        for gram in (left, right):
+            gram.diagonal().sub_(1)
     sums: Tensor = ((left * s) @ right).abs().sum(0)
     return sums
 
 
-def _of_many(factors: Sequence[Factors], suites: Sequence[int]) -> list[Float64[Tensor, " components"]]:
+def _of_many(
+    factors: Sequence[Factors], suites: Sequence[int], orthonormal: bool
+) -> list[Float64[Tensor, " components"]]:
     """Return the same sums for each suite, in the type of the factors.
 
     With M = UΣVᵀ, the block of tasks i and j is (UᵢᵀM - ΣᵢVᵢᵀ)Vⱼ - (UᵢᵀUⱼ)Σⱼ + Σᵢ[i = j]. So no more than one such
@@ -96,9 +120,13 @@ def _of_many(factors: Sequence[Factors], suites: Sequence[int]) -> list[Float64[
 
     for i, one in enumerate(turned):
         larger = [size for size in rests if size > i]
+        # Where the vectors of one task are orthonormal, UᵢᵀUᵢ = I, whose product with Σᵢ is what is added back.
+        own = None if orthonormal else (one.u.mT @ one.u) * -one.s
+        if own is not None:
+            own.diagonal().add_(one.s)
         for size in larger:
-            # Singular vectors of one task are orthonormal: UᵢᵀUᵢ = I, whose product with Σᵢ is what is added back.
-            add(size, i, i, rests[size][i] @ one.vh.mT)
+            block = rests[size][i] @ one.vh.mT
+            add(size, i, i, block if own is None else block.add_(own))
         for j, two in enumerate(turned[: i if larger else 0]):
             overlap = one.u.mT @ two.u
             for size in larger:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import flipped, matrix, orthonormal
+from oracles import equation_6, flipped, matrix, orthonormal
 
 from tsvlib import linalg, sti
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
+from tsvlib.methods import tsv
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(1, 12)
@@ -60,12 +61,29 @@ def test_interference_is_equation_6_written_out(n_tasks: int, seed: int) -> None
 @given(st.integers(1, 4), sizes, sizes, seeds)
 def test_both_norms_are_those_of_the_dense_product(n_tasks: int, rows: int, columns: int, seed: int) -> None:
     factors = tasks(n_tasks, seed, rows, columns)
-    u, vh = torch.cat([f.u for f in factors], 1), torch.cat([f.vh for f in factors])
-    identity = torch.eye(u.shape[1], dtype=u.dtype)
-    dense = (u.T @ u - identity) @ torch.cat([f.s for f in factors]).diag() @ (vh @ vh.T - identity)
-    found = sti.singular_task_interference(factors)
-    assert found.entrywise == pytest.approx(float(dense.abs().sum()), rel=1e-9, abs=1e-9)
-    assert found.induced == pytest.approx(float(torch.linalg.matrix_norm(dense, 1)), rel=1e-9, abs=1e-9)
+    found, expected = sti.singular_task_interference(factors), equation_6(factors)
+    assert found.entrywise == pytest.approx(float(expected.abs().sum()), rel=1e-9, abs=1e-9)
+    assert found.induced == pytest.approx(float(torch.linalg.matrix_norm(expected, 1)), rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 8), min_size=1, max_size=4), sizes, sizes, seeds)
+def test_what_is_left_is_equation_6_of_any_vectors(ranks: list[int], rows: int, columns: int, seed: int) -> None:
+    factors = [
+        Factors(matrix(rows, k, seed + i), matrix(1, k, seed + 9 + i)[0].abs(), matrix(k, columns, seed + 99 + i))
+        for i, k in enumerate(ranks)
+    ]
+    found, expected = sti.remaining_interference(factors), equation_6(factors)
+    assert found.entrywise == pytest.approx(float(expected.abs().sum()), rel=1e-9, abs=1e-9)
+    assert found.induced == pytest.approx(float(torch.linalg.matrix_norm(expected, 1)), rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 5), sizes, sizes, seeds)
+def test_of_orthonormal_vectors_everything_is_left(n_tasks: int, rows: int, columns: int, seed: int) -> None:
+    factors = tasks(n_tasks, seed, rows, columns)
+    expected = tuple(sti.singular_task_interference(factors))
+    assert tuple(sti.remaining_interference(factors)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @given(st.integers(1, 6), st.integers(1, 5), seeds)
@@ -74,6 +92,15 @@ def test_interference_of_identical_tasks_has_a_closed_form(n_tasks: int, k: int,
     found = sti.singular_task_interference([one] * n_tasks)
     assert found.entrywise == pytest.approx(float(one.s.sum()) * n_tasks * (n_tasks - 1) ** 2, rel=1e-9, abs=1e-9)
     assert found.induced == pytest.approx(float(one.s[0]) * (n_tasks - 1) ** 2, rel=1e-9, abs=1e-9)
+
+
+@given(st.integers(1, 6), sizes, seeds)
+def test_what_is_left_of_identical_tasks_has_a_closed_form(n_tasks: int, n: int, seed: int) -> None:
+    # All of their vectors side by side become the same ones over sqrt(T), which leaves I - 11ᵀ / T for each component.
+    one = linalg.svd(matrix(n, n, seed))
+    found = sti.remaining_interference(tsv.orthogonalised([one] * n_tasks))
+    assert found.entrywise == pytest.approx(2 * (n_tasks - 1) * float(one.s.sum()), rel=1e-6, abs=1e-9)
+    assert found.induced == pytest.approx(2 * (n_tasks - 1) / n_tasks * float(one.s[0]), rel=1e-6, abs=1e-9)
 
 
 @given(st.integers(1, 4), st.integers(1, 3), seeds)
@@ -112,6 +139,7 @@ def test_a_suite_of_tasks_that_are_not_there_is_refused(size: int) -> None:
 def test_no_task_disturbs_none() -> None:
     nothing = sti.Interference(0.0, 0.0)
     assert sti.singular_task_interference([]) == nothing
+    assert sti.remaining_interference([]) == nothing
     assert sti.nested_interference(tasks(2, 0), [0, 2])[0] == nothing
 
 

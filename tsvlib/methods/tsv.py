@@ -60,14 +60,17 @@ def tsv_m_parts(suite: Suite, key: str, computing: Computing = ORDINARY) -> Shap
 
 def _added(layer: Layer) -> list[Tensor]:
     """Return what each task that changed a layer adds to the update of TSV-M."""
-    if _is_averaged(layer):
+    if is_averaged(layer):
         return [change / layer.n_tasks for change in layer.changes()]
     kept = _kept(layer, 1 / layer.n_tasks)
     return [factors.product() for factors in orthogonalised(kept)] if kept else []
 
 
 def orthogonalised(kept: Sequence[Factors]) -> list[Factors]:
-    """Return the components of each task after the vectors of all tasks have been made orthonormal together."""
+    """Return the components of each task after the vectors of all tasks have been made orthonormal together.
+
+    Where they outnumber the dimensions, they become the closest matrix with orthonormal rows.
+    """
     u, s, vh = _together(kept)
     whole, counts = (linalg.orthogonalise(u).mT, s, linalg.orthogonalise(vh)), [len(factors.s) for factors in kept]
     blocks = zip(*(torch.split(x, counts) for x in whole), strict=True)
@@ -79,7 +82,7 @@ def _recomposed(layer: Layer, fraction: float, product: Callable[[Factors], Tens
 
     What is no matrix, or cannot give each task one component, is averaged.
     """
-    if _is_averaged(layer):
+    if is_averaged(layer):
         return layer.mean()
     if not (kept := _kept(layer, fraction)):
         return torch.zeros(layer.shape, device=layer.device)
@@ -88,17 +91,21 @@ def _recomposed(layer: Layer, fraction: float, product: Callable[[Factors], Tens
     return unscaled(product(Factors(u, row[0], vh)), exponent)
 
 
-def _is_averaged(layer: Layer) -> bool:
+def is_averaged(layer: Layer) -> bool:
+    """Tell whether TSV-Merge averages a layer: no matrix, or one with too few components to give each task one."""
     return not layer.is_matrix or min(layer.shape) < layer.n_tasks
 
 
 def _kept(layer: Layer, fraction: float) -> list[Factors]:
-    """Return the leading share of the components of each task matrix that is not zero.
+    """Return the leading share of the components of each task matrix that is not zero."""
+    return significant(layer.factors(linalg.kept_rank(min(layer.shape), fraction)))
 
-    Components that are rounding error are left out: without weight they would add nothing, yet push other tasks'
-    directions aside.
+
+def significant(found: Sequence[Factors]) -> list[Factors]:
+    """Return the components of each task that are more than rounding error, and at least one.
+
+    Without weight the others would add nothing, yet push other tasks' directions aside.
     """
-    found = layer.factors(linalg.kept_rank(min(layer.shape), fraction))
     return [linalg.truncate(factors, max(1, linalg.numerical_rank(factors))) for factors in found]
 
 

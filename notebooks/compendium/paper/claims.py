@@ -1,167 +1,146 @@
 # SPDX-License-Identifier: MIT
 """The paper's claims, each with the rule by which results here decide whether it holds.
 
-A claim is a statement about cases: runs, cells of a table, matrices. It *holds* if it is true in all of them, *holds in
-part* if in at least half, and otherwise *does not hold here*. The rules for the low-rank curve, TSV-C, storage and task
-arithmetic came after the first numbers; they take the paper's own thresholds, or the margin of one point that is
-ours, and the factor of 1.2 for storage is ours too. All others were written before their numbers existed.
+A claim is a statement about cases: backbones, cells of a table, matrices. In each case it has a margin, positive where
+the claim is true, and the margin has a standard error by the bootstrap of ``errors``, or is exact where no input was
+sampled. One-sided p-values are those of the normal distribution, corrected by Holm for the number of cases at 5 %. The
+claim *holds* if it is significantly true in every case; it *does not hold here* if it is significantly false in at
+least one; otherwise it is *undecided at this size*, and so is what not all seeds of the bootstrap agree on. What no
+seed of fine-tuning can change counts once for each backbone: where there are several, a case is the mean over them.
+
+All rules were written down in this form before any number of the world that they judge existed, though with those of
+an earlier world in view. Which of them were different then stands in the CHANGELOG, with the reason and the verdicts.
 """
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
-Tables = Mapping[str, pd.DataFrame]
+from compendium.paper import errors, evidence
+from compendium.paper.evidence import Evidence, Measure, Tables
+
 NOT_RUN = "not run"
-RUN = ["backbone", "seed"]
-CELL = ["backbone", "n_tasks", "seed"]
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold here", "undecided at this size"
 
 
-class Measured(NamedTuple):
-    """One number per case, whether the claim is true of it, and how to print such numbers."""
+class Rule(NamedTuple):
+    """What has to be so in every case: words, what measures it, on which side of a limit, and how numbers print."""
 
-    values: pd.Series
-    true: pd.Series
-    pattern: str
+    words: str
+    measure: Measure
+    side: Literal["at most", "at least", "above", "below"]
+    limit: float
+    unit: str
+    decimals: int
 
-
-class Judged(NamedTuple):
-    """Our rule for a claim, and what measures it: None where a profile leaves that out."""
-
-    rule: str
-    measure: Callable[[Tables], Measured | None]
-
-
-def low_rank(percent: int, points: float) -> Callable[[Tables], Measured | None]:
-    """Measure by run how many points of mean accuracy are lost when ``percent`` of the components are kept."""
-
-    def measure(tables: Tables) -> Measured | None:
-        means = tables["spectra"].pivot_table(index=RUN, columns="percent", values="accuracy")
-        if percent not in means:
-            return None
-        lost = 100 * (means[100] - means[percent])
-        return Measured(lost, lost <= points, "{:.1f} points")
-
-    return measure
+    @property
+    def strict(self) -> bool:
+        """Tell whether the limit itself is on the wrong side."""
+        return self.side in ("above", "below")
 
 
-def kept(percent: int, share: float) -> Callable[[Tables], Measured | None]:
-    """Measure by run which share of the mean accuracy ``percent`` of the components keep."""
-
-    def measure(tables: Tables) -> Measured | None:
-        means = tables["spectra"].pivot_table(index=RUN, columns="percent", values="accuracy")
-        if percent not in means:
-            return None
-        ratio = means[percent] / means[100]
-        return Measured(100 * ratio, ratio >= share, "{:.1f} %")
-
-    return measure
-
-
-def compressed(tables: Tables) -> Measured:
-    """Measure by cell and seed the normalised accuracy of TSV-C."""
-    values = _normalised(tables["compress"]).tsv_c
-    return Measured(100 * values, values >= 0.99, "{:.1f} %")
-
-
-def ahead(of: str) -> Callable[[Tables], Measured]:
-    """Measure by cell and seed how far TSV-M lies above another merging method in normalised accuracy.
-
-    Seeds that the other method did not run with are left out.
-    """
-
-    def measure(tables: Tables) -> Measured:
-        values = _normalised(tables["merge"])
-        lead = (100 * (values.tsv_m - values[of])).dropna()
-        return Measured(lead, lead > 1, "{:.1f} points")
-
-    return measure
-
-
-def complementary(tables: Tables) -> Measured:
-    """Measure by cell how far TSV-M lies above the better of its two steps alone in normalised accuracy."""
-    alone = _normalised(tables["ablation"])[["low_rank", "interference_reduction"]].max(axis=1)
-    lead = 100 * (_normalised(tables["merge"]).tsv_m.reindex(alone.index) - alone)
-    return Measured(lead, lead > 1, "{:.1f} points")
-
-
-def alpha_of_one(tables: Tables) -> Measured:
-    """Measure by subset of tasks how many points of normalised accuracy alpha = 1 loses against the best alpha."""
-    scores = tables["alpha"].pivot_table(index=[*RUN, "subset"], columns="alpha", values="score")
-    lost = (100 * (scores.max(axis=1) - scores[1.0])).round(6)
-    return Measured(lost, lost <= 0.96, "{:.1f} points")
-
-
-def storage(tables: Tables) -> Measured:
-    """Measure by run how much more all TSV-C experts of the largest suite take than those of the smallest."""
-    frame = tables["compress"]
-    taken = frame[(frame.metric == "bytes") & (frame.method == "tsv_c")]
-    by_suite = taken.pivot_table(index=RUN, columns="n_tasks", values="value")
-    growth = by_suite.iloc[:, -1] / by_suite.iloc[:, 0]
-    return Measured(growth, growth <= 1.2, "{:.2f} times")
-
-
-def depth(tables: Tables) -> Measured:
-    """Measure by run the interference of the last layer relative to the first, in the largest suite."""
-    frame = _entrywise(tables["interference"], "full")
-    inside = frame[(frame.layer >= 0) & (frame.n_tasks == frame.n_tasks.max())]
-    layers = inside.pivot_table(index=RUN, columns="layer", values="value", aggfunc="sum")
-    first, last = layers.iloc[:, 0], layers.ffill(axis=1).iloc[:, -1]
-    return Measured(last / first, last < first, "{:.2f} times")
-
-
-def against_accuracy(tables: Tables) -> Measured:
-    """Measure by run the rank correlation of interference and normalised accuracy over methods and suites.
-
-    Task arithmetic adds whole task matrices up, TSV-M truncated ones; each is taken with the interference of these.
-    """
-    sums = {
-        method: _entrywise(tables["interference"], rank).groupby(CELL).value.sum()
-        for method, rank in (("task_arithmetic", "full"), ("tsv_m", "low"))
-    }
-    merged = tables["merge"][tables["merge"].metric == "normalised_accuracy"].set_index(["method", *CELL]).value
-    both = pd.DataFrame({"interference": pd.concat(sums, names=["method"]), "accuracy": merged}).dropna()
-    ranks = both.groupby(level=RUN).rank()
-    found = ranks.groupby(level=RUN).apply(lambda run: run.interference.corr(run.accuracy))
-    return Measured(found, found < 0, "{:.2f}")
-
-
-def closer(tables: Tables) -> Measured:
-    """Measure by matrix the Procrustes error of truncated factors relative to whole ones."""
-    key = [*RUN, "layer", "matrix", "vectors"]
-    errors = tables["procrustes"].pivot_table(index=key, columns="rank", values="error")
-    ratio = errors.low / errors.full
-    return Measured(ratio, ratio <= 1, "{:.2f} times")
-
-
-AHEAD = "more than one point of normalised accuracy, in every cell and seed"
+POINTS, PERCENT, NORMALISED = "points", "%", "points of normalised accuracy"
+AHEAD = "TSV-M more than one point of normalised accuracy ahead, in every backbone and suite"
 RULES = {
-    "low_rank_3": Judged("mean over tasks at most 1.5 points lower, in every run", low_rank(3, 1.5)),
-    "low_rank_10": Judged("mean over tasks at least 99 % of that of whole experts, in every run", kept(10, 0.99)),
-    "compression": Judged("normalised accuracy at least 99 %, in every cell and seed", compressed),
-    "storage": Judged("experts of the largest suite at most 1.2 times those of the smallest, in every run", storage),
-    "task_arithmetic": Judged(AHEAD, ahead("task_arithmetic")),
-    "consensus_ta": Judged(AHEAD, ahead("consensus_ta")),
-    "complementary": Judged("both above each alone by more than one point, in every cell", complementary),
-    "alpha": Judged("at most 0.96 points below the best alpha (the paper's largest loss), in every row", alpha_of_one),
-    "interference_accuracy": Judged(
-        "rank correlation over methods and suites below zero, in every run", against_accuracy
+    "low_rank_3": Rule(
+        "mean over tasks at most 1.5 points lower with 3 % of the components, to the nearest, in every backbone",
+        evidence.lost(3), "at most", 1.5, POINTS, 2,
     ),
-    "depth": Judged("last layer below the first in the largest suite, in every run", depth),
-    "orthogonality": Judged("error of truncated factors at most that of whole ones, in every matrix", closer),
-}
+    "low_rank_10": Rule(
+        "mean over tasks at least 99 % of that of whole experts with 10 % of the components, to the nearest, in every "
+        "backbone",
+        evidence.kept(10), "at least", 99, PERCENT, 2,
+    ),
+    "compression": Rule(
+        "normalised accuracy of TSV-C at least 99 %, in every backbone and suite",
+        evidence.compression, "at least", 99, PERCENT, 2,
+    ),
+    "storage": Rule(
+        "TSV-C experts of all tasks together at most twice the whole encoder, in every backbone and suite",
+        evidence.model_sizes, "at most", 2, "models", 2,
+    ),
+    "task_arithmetic": Rule(AHEAD, evidence.lead("task_arithmetic"), "above", 1, NORMALISED, 1),
+    "consensus_ta": Rule(AHEAD, evidence.lead("consensus_ta"), "above", 1, NORMALISED, 1),
+    "complementary": Rule(
+        "both steps together more than one point of normalised accuracy above each alone, in every backbone and suite",
+        evidence.over_each_step, "above", 1, NORMALISED, 1,
+    ),
+    "alpha": Rule(
+        "alpha = 1 at most 0.96 points of normalised accuracy (the paper's largest loss) below the best alpha, chosen "
+        "on one half of the images and compared on the other, in every backbone and subset",
+        evidence.lost_at_one, "at most", 0.96, NORMALISED, 2,
+    ),
+    "interference_accuracy": Rule(
+        "rank correlation of the interference left and normalised accuracy below zero, over all suites and the forms "
+        "none, low rank, interference reduction and both, in every backbone",
+        evidence.with_accuracy, "below", 0, "", 2,
+    ),
+    "depth": Rule(
+        "rank correlation of a layer's number and its interference (all components, mean over seeds) below zero, in "
+        "every backbone and suite",
+        evidence.with_depth, "below", 0, "", 2,
+    ),
+    "orthogonality": Rule(
+        "Procrustes error of truncated factors at most that of random orthonormal blocks of the same shape, in every "
+        "matrix and on both sides",
+        evidence.to_chance, "at most", 1, "times chance", 2,
+    ),
+    "test_time": Rule(
+        "mean accuracy of TSV-M higher after adaptation than before it, from the same coefficients",
+        evidence.adaptation_gain, "above", 0, POINTS, 2,
+    ),
+}  # fmt: skip
 """By the name of a claim in ``data/published/claims.csv``; claims without a rule were not run."""
 
 
-def verdict(true: pd.Series) -> str:
-    """Return what follows from the cases.
+class Judgement(NamedTuple):
+    """The verdict on a claim, and what it rests on."""
 
-    >>> [verdict(pd.Series(cases)) for cases in ([True, True], [True, False], [False, False, True])]
-    ['holds', 'holds in part', 'does not hold here']
+    rule: Rule
+    cases: pd.DataFrame
+    """By case: ``number``, its standard ``error`` and its ``spread`` over seeds of fine-tuning, its ``margin``, and
+    whether the claim is ``true`` of it, ``surely`` so, or surely not (``refuted``)."""
+    backbones: pd.DataFrame
+    """``number``, ``error`` and ``spread`` of the mean over the cases of each backbone."""
+    verdict: str
+
+    @property
+    def exact(self) -> bool:
+        """Tell whether no sampling of inputs can change a number."""
+        return bool((self.cases.error == 0).all())
+
+    @property
+    def visible(self) -> float:
+        """Return the smallest effect that could have been seen in every case."""
+        return errors.visible(self.cases.error)
+
+
+def verdict(cases: pd.DataFrame) -> str:
+    """Return what follows from cases that are ``surely`` true or ``refuted``.
+
+    >>> flags = [([True, True], [False, False]), ([True, False], [False, True]), ([True, False], [False, False])]
+    >>> [verdict(pd.DataFrame({"surely": yes, "refuted": no})) for yes, no in flags]
+    ['holds', 'does not hold here', 'undecided at this size']
     """
-    share = float(true.mean())
-    return "holds" if share == 1 else "holds in part" if share >= 0.5 else "does not hold here"
+    if cases.surely.all():
+        return HOLDS
+    return FAILS if cases.refuted.any() else UNDECIDED
+
+
+def judge(names: Iterable[str], tables: Tables) -> dict[str, Judgement]:
+    """Return the judgement on each claim that a profile has the numbers for, by all seeds of the bootstrap.
+
+    Tables that no rule asks for may be missing. What is shown is of the first seed. KeyError for a claim without rule.
+    """
+    rules = {name: RULES[name] for name in names}
+    found: dict[str, list[Judgement]] = {name: [] for name in rules}
+    for seed in errors.SEEDS:
+        drawn = Evidence(tables, seed)
+        for name, rule in rules.items():
+            if (numbers := rule.measure(drawn)) is not None:
+                found[name].append(_judged(rule, numbers))
+    return {name: _agreed(by_seed) for name, by_seed in found.items() if by_seed}
 
 
 def told(name: str, tables: Tables) -> str:
@@ -169,53 +148,100 @@ def told(name: str, tables: Tables) -> str:
 
     Tables that its rule does not ask for may be missing. KeyError for a claim without a rule.
     """
-    judged = RULES[name]
-    if not (found := judged.measure(tables)):
+    if not (judged := judge([name], tables).get(name)):
         return NOT_RUN
-    least, most = (found.pattern.format(value) for value in (found.values.min(), found.values.max()))
-    return f"{verdict(found.true)}, in {_count(found)}: {least} to {most}. Rule: {judged.rule}."
+    rule, cases = judged.rule, judged.cases
+    extremes = " to ".join(f"{value:.{rule.decimals}f}" for value in (cases.number.min(), cases.number.max()))
+    error = "" if judged.exact else f", standard error at most {cases.error.max():.{rule.decimals}f}"
+    return (
+        f"{judged.verdict}; true in {_count(judged)}: {_with_unit(extremes, rule)}{error}. "
+        f"Smallest visible effect: {_visible(judged)}. Rule: {_words(judged)}."
+    )
 
 
 def ledger(claims: pd.DataFrame, tables: Tables, labels: Mapping[str, str]) -> pd.DataFrame:
-    """Return all claims with published number, rule, what was found here and the verdict, as text.
+    """Return all claims with published number, what was found here, the verdict and the rule, as text.
 
     ``claims`` is the published table of that name, ``tables`` are results by name, ``labels`` names backbones as
-    readers know them. What was found is the mean over the cases of each backbone, with the standard deviation over
-    seeds where there are several, and in how many cases the claim is true.
+    readers know them.
     """
-    rows = [_row(claim, tables, labels) for claim in claims.to_dict("records")]
+    judged = judge([name for name in claims.name if name in RULES], tables)
+    rows = [_row(claim, judged.get(claim["name"]), labels) for claim in claims.to_dict("records")]
     return pd.DataFrame(rows).set_index("Claim")
 
 
-def _row(claim: Mapping[Hashable, str], tables: Tables, labels: Mapping[str, str]) -> dict[str, str]:
+def _judged(rule: Rule, drawn: pd.DataFrame) -> Judgement:
+    cases = _numbers(drawn)
+    sign = 1 if rule.side in ("at least", "above") else -1
+    margin = (sign * (cases.number - rule.limit)).round(9)
+    cases = cases.assign(
+        margin=margin,
+        true=(margin > 0) if rule.strict else (margin >= 0),
+        surely=errors.holm(errors.chances(margin, cases.error, strict=rule.strict)),
+        refuted=errors.holm(errors.chances(-margin, cases.error, strict=not rule.strict)),
+    )
+    of_runs = [level for level in ("backbone", "seed") if level in drawn.index.names]
+    return Judgement(rule, cases, _numbers(drawn.groupby(level=of_runs).mean()), verdict(cases))
+
+
+def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:
+    """Return number, standard error and spread over seeds of every case."""
+    pooled = errors.over_seeds(drawn)
+    found = pd.DataFrame({"number": pooled[0], "error": errors.standard_error(pooled), "spread": float("nan")})
+    if "seed" in drawn.index.names:
+        found["spread"] = drawn[0].groupby(level=pooled.index.names).std()
+    return found
+
+
+def _agreed(by_seed: list[Judgement]) -> Judgement:
+    first = by_seed[0]
+    return first if len({judged.verdict for judged in by_seed}) == 1 else first._replace(verdict=UNDECIDED)
+
+
+def _row(claim: Mapping[Hashable, str], judged: Judgement | None, labels: Mapping[str, str]) -> dict[str, str]:
     row = {"Claim": f"{claim['words']} ({claim['item']})", "Paper": claim["number"]}
-    judged = RULES.get(claim["name"])
-    found = judged.measure(tables) if judged else None
-    if not judged or not found:
-        return row | {"Here": NOT_RUN, "True in": NOT_RUN, "Verdict": NOT_RUN, "Rule": NOT_RUN}
-    means = found.values.groupby(level=RUN).mean().groupby(level="backbone")
-    spreads = means.std()
-    cells = [
-        f"{label} {found.pattern.format(means.mean()[backbone])}"
-        + (f" ± {spreads[backbone]:.2g}" if spreads[backbone] > 0 else "")
-        for backbone, label in labels.items()
-    ]
+    if not judged:
+        return row | dict.fromkeys(("Here", "True in", "Smallest visible", "Verdict", "Rule"), NOT_RUN)
+    cells = [f"{label} {_cell(judged, name)}" for name, label in labels.items() if name in judged.backbones.index]
     return row | {
-        "Here": "; ".join(cells),
-        "True in": _count(found),
-        "Verdict": verdict(found.true),
-        "Rule": judged.rule,
+        "Here": _with_unit("; ".join(cells), judged.rule),
+        "True in": _count(judged),
+        "Smallest visible": _visible(judged),
+        "Verdict": judged.verdict,
+        "Rule": _words(judged),
     }
 
 
-def _count(found: Measured) -> str:
-    return f"{int(found.true.sum())} of {len(found.true)}"
+def _cell(judged: Judgement, backbone: str) -> str:
+    """Return the mean over the cases of a backbone ± its error, or the range of these where they are exact."""
+    digits = judged.rule.decimals
+    if judged.exact:
+        here = judged.cases.number[judged.cases.index.get_level_values("backbone") == backbone]
+        ends = [f"{value:.{digits}f}" for value in (here.min(), here.max())]
+        return " to ".join(dict.fromkeys(ends))
+    row = judged.backbones.loc[backbone]
+    seeds = f" (seeds {row.spread:.{digits}f})" if row.spread > errors.ROUNDING else ""
+    return f"{row.number:.{digits}f} ± {row.error:.{digits}f}{seeds}"
 
 
-def _entrywise(frame: pd.DataFrame, rank: str) -> pd.DataFrame:
-    return frame[(frame.metric == "entrywise") & (frame["rank"] == rank)]
+def _count(judged: Judgement) -> str:
+    cases = judged.cases
+    counted = f"{int(cases.true.sum())} of {len(cases)}"
+    if judged.exact:
+        return counted
+    return f"{counted}, significantly in {int(cases.surely.sum())}, significantly false in {int(cases.refuted.sum())}"
 
 
-def _normalised(frame: pd.DataFrame) -> pd.DataFrame:
-    rows = frame[frame.metric == "normalised_accuracy"]
-    return rows.pivot_table(index=CELL, columns="method", values="value")
+def _visible(judged: Judgement) -> str:
+    if judged.exact:
+        return "any (exact)"
+    return _with_unit(f"{judged.visible:.{judged.rule.decimals}f}", judged.rule)
+
+
+def _words(judged: Judgement) -> str:
+    corrected = "exact" if judged.exact else f"Holm over {len(judged.cases)}"
+    return f"{judged.rule.words} ({corrected})"
+
+
+def _with_unit(text: str, rule: Rule) -> str:
+    return f"{text} {rule.unit}".rstrip()

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""From tidy rows to what figures and tables show: means over tasks, spread over seeds, cells as text."""
+"""From tidy rows to what figures and tables show: means over tasks, their errors, spread over seeds, cells as text."""
 
 import pandas as pd
 
+from compendium.paper import errors
+from compendium.paper.evidence import CELL, at
 from compendium.profiles import Profile
 
 TITLES = {
@@ -14,6 +16,7 @@ TITLES = {
     "iso_c": "Iso-C",
     "consensus_ta": "Consensus TA",
     "tsv_m": "TSV-M",
+    "tsv_m_alpha_1": "TSV-M, alpha = 1",
     "tsv_m_eigen": "TSV-M, eigen form",
     "low_rank": "Low rank only",
     "interference_reduction": "Interference reduction only",
@@ -29,47 +32,85 @@ Written down, because drawing and printing need no torch."""
 SETTING = ["backbone", "n_tasks", "method", "metric"]
 
 
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return ``mean``, ``spread`` (sample standard deviation) and number of ``seeds`` of every metric by setting.
+def summary(frame: pd.DataFrame, sources: pd.DataFrame) -> pd.DataFrame:
+    """Return ``mean``, sampling ``error``, ``spread`` over seeds and number of ``seeds`` of every metric by setting.
 
-    Values are averaged over tasks first, so that the spread is that of whole runs. One seed has no spread (NaN).
+    Values are averaged over tasks first, so that the spread (sample standard deviation) is that of whole runs; one seed
+    has none (NaN). Errors are those of accuracy and normalised accuracy, for which ``frame`` holds the individual
+    experts; ``sources`` is the result table of that name.
     """
     per_run = frame.groupby([*SETTING, "seed"], as_index=False).value.mean()
     groups = per_run.groupby(SETTING).value
-    return pd.DataFrame({"mean": groups.mean(), "spread": groups.std(), "seeds": groups.count()})
+    error = errors.standard_error(drawn(frame, sources))
+    return pd.DataFrame({"mean": groups.mean(), "spread": groups.std(), "seeds": groups.count(), "error": error})
+
+
+def drawn(frame: pd.DataFrame, sources: pd.DataFrame) -> pd.DataFrame:
+    """Return mean accuracy and mean normalised accuracy of every setting, a column for each draw of the bootstrap."""
+    cells = errors.accuracies(frame[frame.metric == "accuracy"], sources, [*CELL, "method"])
+    by_metric = {
+        "accuracy": errors.over_tasks(cells),
+        "normalised_accuracy": errors.normalised(cells, at(cells, method="individual")),
+    }
+    return errors.over_seeds(pd.concat(by_metric, names=["metric"])).reorder_levels(SETTING).sort_index()
+
+
+def sampling(sources: pd.DataFrame, split: str = "test") -> str:
+    """Return what the errors of a table rest on, in sentences for its caption."""
+    rows = sources[sources.split == split]
+    per_task, shown = (_range(rows[column]) for column in ("inputs", "sources"))
+    few = errors.few(sources, split)
+    those = f"; fewer than {errors.FEW} sources: {', '.join(few)}" if few else ""
+    return (
+        f"Errors are standard errors by {errors.DRAWS:,} bootstrap draws of the sources (fonts, scans, tiles and so on) "
+        f"that the {split} inputs show: {per_task} inputs of {shown} sources for each of {len(rows)} tasks{those}."
+    )
 
 
 def means(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return the mean of one metric: a row for every backbone and suite, a column for every method."""
-    mean = summary(frame)["mean"].xs(metric, level="metric")
-    return mean.reset_index().pivot_table(index=["backbone", "n_tasks"], columns="method", values="mean")
+    rows = frame[frame.metric == metric]
+    per_run = rows.groupby(["backbone", "n_tasks", "method", "seed"], as_index=False).value.mean()
+    found: pd.DataFrame = per_run.pivot_table(index=["backbone", "n_tasks"], columns="method", values="value")
+    return found
 
 
 def cell(rows: pd.DataFrame, setting: tuple[str, int, str]) -> str:
-    """Return one table cell: accuracy in percent, ± its spread over seeds, normalised accuracy in parentheses.
+    """Return one table cell: accuracy in percent, in parentheses normalised accuracy, each ± its sampling error.
 
-    ``rows`` is a :func:`summary`, ``setting`` a backbone, a number of tasks and a method. What was not measured
-    reads "not run"; what no seed can change, as the zero-shot model, shows no spread.
+    The spread of accuracy over seeds follows in brackets. ``rows`` is a :func:`summary`, ``setting`` a backbone, a
+    number of tasks and a method. What was not measured reads "not run"; what no seed can change, as the zero-shot
+    model, shows no spread, and what no sample can, as the normalised accuracy of experts, no error.
     """
     if (*setting, "accuracy") not in rows.index:
         return "not run"
     accuracy, normalised = (rows.xs((*setting, metric)).to_dict() for metric in ("accuracy", "normalised_accuracy"))
-    spread = f" ± {100 * accuracy['spread']:.1f}" if accuracy["seeds"] > 1 and accuracy["spread"] > 1e-9 else ""
-    return pair(100 * accuracy["mean"], 100 * normalised["mean"], 1, spread)
+    shares = (_percent(found["mean"], found["error"]) for found in (accuracy, normalised))
+    several = accuracy["seeds"] > 1 and accuracy["spread"] > errors.ROUNDING
+    return "{} ({})".format(*shares) + (f" [{100 * accuracy['spread']:.1f}]" if several else "")
 
 
-def pair(accuracy: float, normalised: float, decimals: int = 2, spread: str = "") -> str:
-    """Return accuracy, its spread if there is one, and normalised accuracy in parentheses; both are in percent.
+CELLS = (
+    "mean test accuracy in percent, in parentheses the mean normalised accuracy, each ± its standard error; in "
+    "brackets the sample standard deviation of accuracy over seeds of fine-tuning, where there are several"
+)
+"""What a :func:`cell` shows, for captions."""
 
-    >>> pair(85.857, 92.31), pair(70.04, 60.0, 1, " ± 0.2")
-    ('85.86 (92.31)', '70.0 ± 0.2 (60.0)')
+
+def pair(accuracy: float, normalised: float, decimals: int = 2) -> str:
+    """Return accuracy and normalised accuracy in parentheses; both are in percent.
+
+    >>> pair(85.857, 92.31), pair(70.04, 60.0, 1)
+    ('85.86 (92.31)', '70.0 (60.0)')
     """
-    return f"{accuracy:.{decimals}f}{spread} ({normalised:.{decimals}f})"
+    return f"{accuracy:.{decimals}f} ({normalised:.{decimals}f})"
 
 
-def accuracy_table(frame: pd.DataFrame, profile: Profile, methods: dict[str, str]) -> pd.DataFrame:
+def accuracy_table(
+    frame: pd.DataFrame, sources: pd.DataFrame, profile: Profile, methods: dict[str, str]
+) -> pd.DataFrame:
     """Return the cells of all backbones and suites: one row per method, by title, one column per setting."""
-    rows = summary(frame)
+    rows = summary(frame, sources)
     return pd.DataFrame(
         {
             column(backbone.label, n_tasks): [cell(rows, (backbone.name, n_tasks, name)) for name in methods]
@@ -114,6 +155,45 @@ def best(frame: pd.DataFrame, profile: Profile, methods: dict[str, str]) -> list
     ]
 
 
+def behind_the_best(
+    frame: pd.DataFrame, sources: pd.DataFrame, methods: dict[str, str], metric: str = "accuracy"
+) -> pd.DataFrame:
+    """Return by setting and method how far each of ``methods`` lies behind the best of them, compared on paired draws.
+
+    The columns are ``behind`` and its ``error`` in points, and whether it is ``surely`` behind after Holm's correction
+    for the number of rows.
+    """
+    rows = at(drawn(frame, sources), metric=metric)
+    rows = rows[rows.index.get_level_values("method").isin(list(methods))]
+    best_of = rows[0].groupby(level=["backbone", "n_tasks"]).idxmax()
+    others = rows.drop(index=list(best_of))
+    leads = rows.loc[[best_of[place] for place in others.droplevel("method").index]].set_axis(others.index) - others
+    error = errors.standard_error(leads)
+    surely = errors.holm(errors.chances(leads[0], error, strict=True))
+    return pd.DataFrame({"behind": 100 * leads[0], "error": 100 * error, "surely": surely})
+
+
+def unsure(found: pd.DataFrame, profile: Profile, methods: dict[str, str]) -> str:
+    """Return a sentence for a caption: which rows of :func:`behind_the_best` are not surely behind."""
+    near = [
+        f"{methods[name]} ({column(profile.backbone(backbone).label, n_tasks)})"
+        for backbone, n_tasks, name in found.index[~found.surely]
+    ]
+    return (
+        f"Of {len(found)} paired comparisons with the best (Holm at {100 * errors.LEVEL:.0f} %), those that sampling "
+        f"could explain: {', '.join(near) or 'none'}."
+    )
+
+
 def column(label: str, n_tasks: int) -> str:
     """Return the heading of a setting."""
     return f"{label}, {n_tasks} tasks"
+
+
+def _percent(mean: float, error: float) -> str:
+    return f"{100 * mean:.1f}" + (f" ± {100 * error:.1f}" if error > errors.ROUNDING else "")
+
+
+def _range(numbers: pd.Series) -> str:
+    ends = (f"{numbers.min():,}", f"{numbers.max():,}")
+    return " to ".join(dict.fromkeys(ends))

@@ -1,14 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""How much the tasks of a run disturb each other, matrix by matrix: interference and distance from orthogonality."""
+"""How much the tasks of a run disturb each other, matrix by matrix: interference and distance from orthogonality.
+
+Interference is that of what a method adds up, in the four forms that the ablation compares (Tables 4-6).
+"""
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from statistics import fmean
 
 import torch
 
+from compendium.study import theory
 from compendium.study.runs import Row, Run, each
 from tsvlib import linalg, sti
+from tsvlib.devices import Item
 from tsvlib.layers import Layer
 from tsvlib.linalg import Factors
+from tsvlib.methods import tsv
+from tsvlib.sti import Interference
+
+DRAWS = 3
+"""Draws of random blocks for each shape: the error hardly differs between them, because the blocks are large."""
 
 PLACE = {
     "backbone": "model that was fine-tuned",
@@ -18,65 +30,96 @@ PLACE = {
     "matrix": "name of the task matrix within its layer",
 }
 INTERFERENCE_COLUMNS = PLACE | {
-    "rank": "full: all components of each task; low: 1 / n_tasks of them, as TSV-M keeps, before it orthogonalises",
+    "form": "what is added up, none: all components of every task, as task arithmetic does; low_rank: 1 / n_tasks of "
+    "them; interference_reduction: all of them, vectors orthogonalised across tasks; both: 1 / n_tasks of them, "
+    "orthogonalised, as TSV-M does",
     "metric": "norm of Eq. 6, entrywise: sum of the absolute entries; induced: largest sum of these in a column",
-    "value": "singular task interference (Eq. 6), in the unit of the singular values",
+    "value": "singular task interference (Eq. 6) of what is added up, in the unit of the singular values, to 9 decimals",
 }
 ERROR_COLUMNS = PLACE | {
     "vectors": "u: left singular vectors of all tasks side by side; v: right ones",
     "rank": "full: all components of each task; low: 1 / n_tasks of them",
     "error": "Frobenius distance to the closest matrix with orthonormal columns, or rows where it is wide (Thm. 6.1)",
+    "chance": f"mean of the same over {DRAWS} draws of random orthonormal blocks of the same shapes",
 }
 
 
 def of_suites(run: Run, suites: Sequence[int]) -> list[Row]:
-    """Return singular task interference of every task matrix, in both norms, for each number of tasks and rank."""
+    """Return singular task interference of what each form adds up: every task matrix, number of tasks and norm."""
 
-    def rows(layer: Layer) -> list[Row]:
-        changed = [expert for expert, _ in layer.numbered_changes()]
-        sizes = [sum(expert < n_tasks for expert in changed) for n_tasks in suites]
-        factors = _factors(layer)
-        full = sti.nested_interference(factors, sizes)
-        kept = [linalg.kept_rank(min(layer.shape), 1 / n_tasks) for n_tasks in suites]
-        low = [
-            sti.singular_task_interference([linalg.truncate(one, k) for one in factors[:size]])
-            for k, size in zip(kept, sizes, strict=True)
-        ]
+    def rows(layers: Sequence[Layer]) -> list[Row]:
+        whole = [_whole(layer) for layer in layers]
+        none = sti.nested_interference(max(whole, key=len), [len(found) for found in whole])
         return [
-            _place(run, n_tasks, layer) | {"rank": rank, "metric": norm, "value": value}
-            for rank, found in (("full", full), ("low", low))
-            for n_tasks, both in zip(suites, found, strict=True)
-            for norm, value in both._asdict().items()
+            _place(run, layer) | {"form": form, "metric": norm, "value": round(value, 9)}
+            for layer, factors, before in zip(layers, whole, none, strict=True)
+            for form, measured in ({"none": before} | _left(layer, factors)).items()
+            for norm, value in measured._asdict().items()
         ]
 
-    return _over_matrices(run, max(suites), rows)
+    # The same matrix of every suite together, because the suites share most of their tasks.
+    return _over(list(zip(*(run.matrices(run.tasks(n_tasks)) for n_tasks in suites), strict=True)), rows)
 
 
 def procrustes_errors(run: Run, n_tasks: int) -> list[Row]:
     """Return for every task matrix how far the tasks' singular vectors are from orthonormal, whole and truncated."""
 
     def rows(layer: Layer) -> list[Row]:
-        whole = _factors(layer)
-        k = linalg.kept_rank(min(layer.shape), 1 / n_tasks)
+        whole = _whole(layer)
         found: list[Row] = []
-        for rank, factors in (("full", whole), ("low", [linalg.truncate(one, k) for one in whole])):
+        for rank, factors in (("full", whole), ("low", _truncated(layer, whole))):
             sides = {"u": [one.u for one in factors], "v": [one.vh.mT for one in factors]}
             for vectors, blocks in sides.items():
                 error = sti.procrustes_error(torch.cat(blocks, dim=1))
-                found.append(_place(run, n_tasks, layer) | {"vectors": vectors, "rank": rank, "error": error})
+                chance = _error_by_chance(len(blocks[0]), tuple(block.shape[1] for block in blocks))
+                found.append(_place(run, layer) | {"vectors": vectors, "rank": rank, "error": error, "chance": chance})
         return found
 
-    return _over_matrices(run, n_tasks, rows)
+    return _over(run.matrices(run.tasks(n_tasks)), rows)
 
 
-def _factors(layer: Layer) -> list[Factors]:
+def _left(layer: Layer, whole: Sequence[Factors]) -> dict[str, Interference]:
+    """Return the interference of each form that changes the components ``whole`` before it adds them up."""
+    if not whole or tsv.is_averaged(layer):
+        # Where the method takes the mean of the task matrices, every form adds up the same.
+        mean = [Factors(one.u, one.s / layer.n_tasks, one.vh) for one in whole]
+        return dict.fromkeys(("low_rank", "interference_reduction", "both"), sti.singular_task_interference(mean))
+    kept = tsv.significant(_truncated(layer, whole))
+    # In float64, because that leaves nothing but rounding.
+    wide = [Factors(*(part.double() for part in one)) for one in kept]
+    return {
+        "low_rank": sti.singular_task_interference(kept),
+        "interference_reduction": sti.remaining_interference(tsv.orthogonalised(tsv.significant(whole))),
+        "both": sti.remaining_interference(tsv.orthogonalised(wide)),
+    }
+
+
+@cache
+def _error_by_chance(rows: int, columns: tuple[int, ...]) -> float:
+    draws = [torch.cat(theory.random_blocks(rows, columns, seed), dim=1) for seed in range(DRAWS)]
+    return fmean(map(sti.procrustes_error, draws))
+
+
+def _whole(layer: Layer) -> list[Factors]:
     return layer.factors(min(layer.shape))
 
 
-def _over_matrices(run: Run, n_tasks: int, rows: Callable[[Layer], list[Row]]) -> list[Row]:
-    return [row for found in each(rows, run.matrices(run.tasks(n_tasks))) for row in found]
+def _truncated(layer: Layer, whole: Sequence[Factors]) -> list[Factors]:
+    """Return the share of the components that TSV-M keeps."""
+    k = linalg.kept_rank(min(layer.shape), 1 / layer.n_tasks)
+    return [linalg.truncate(one, k) for one in whole]
 
 
-def _place(run: Run, n_tasks: int, layer: Layer) -> Row:
+def _over(matrices: Sequence[Item], rows: Callable[[Item], list[Row]]) -> list[Row]:
+    return [row for found in each(rows, matrices) for row in found]
+
+
+def _place(run: Run, layer: Layer) -> Row:
     number, matrix = run.evaluator.world.place(layer.key)
-    return {"backbone": run.backbone, "n_tasks": n_tasks, "seed": run.seed, "layer": number, "matrix": matrix}
+    return {
+        "backbone": run.backbone,
+        "n_tasks": layer.n_tasks,
+        "seed": run.seed,
+        "layer": number,
+        "matrix": matrix,
+    }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from tsvlib import linalg, sti
@@ -48,11 +48,11 @@ def square_blocks(factors: Sequence[Factors]) -> list[Float[Tensor, "n n"]]:
     return [f.vh.mT if len(f.u) >= f.vh.shape[1] else f.u for f in factors]
 
 
-def random_blocks(n: int, n_tasks: int, seed: int) -> list[Float[Tensor, "n n"]]:
-    """Return one random orthogonal matrix per task, in float64."""
+def random_blocks(rows: int, columns: Sequence[int], seed: int) -> list[Float64[Tensor, "rows columns"]]:
+    """Return random matrices with orthonormal columns, one with each number of ``columns``, at most ``rows``."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(n_tasks, n, n, dtype=torch.float64, generator=generator)
-    return list(torch.linalg.qr(drawn).Q)
+    drawn = (torch.randn(rows, count, dtype=torch.float64, generator=generator) for count in columns)
+    return [torch.linalg.qr(block).Q for block in drawn]
 
 
 def whitening_difference(x: Float[Tensor, "rows columns"]) -> float:

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Interference and Procrustes errors of a run are those of its task vectors, matrix by matrix."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from oracles import equation_6
 
 from compendium import profiles
 from compendium.study import interference, runs
 from compendium.worlds.protocol import suite
-from tsvlib import linalg, sti
+from tsvlib import linalg, merging, sti
 from tsvlib.layers import MemorySuite
+from tsvlib.methods import METHODS
 
 SMOKE = profiles.load("smoke")
 KEY = "visual.transformer.resblocks.0.mlp.c_fc.weight"
@@ -30,23 +33,59 @@ def exact(run: runs.Run, n_tasks: int) -> list[linalg.Factors]:
     return [linalg.svd(run.task_vector(task)[KEY].double()) for task in suite(SMOKE, n_tasks)]
 
 
+def changed(factors: list[linalg.Factors]) -> list[linalg.Factors]:
+    """Orthogonalise the vectors of all tasks by the SVD of the matrices that hold them side by side."""
+    s = [each.s for each in factors]
+    sides = []
+    for blocks in ([each.u for each in factors], [each.vh.T for each in factors]):
+        p, _, qh = torch.linalg.svd(torch.cat(blocks, 1), full_matrices=False)
+        sides.append(torch.split(p @ qh, [len(each) for each in s], dim=1))
+    return [linalg.Factors(u, each, v.T) for u, each, v in zip(sides[0], s, sides[1], strict=True)]
+
+
 def test_rows_cover_every_matrix_suite_and_norm(run: runs.Run) -> None:
     rows = interference.of_suites(run, SMOKE.suites)
     vector = run.task_vector(suite(SMOKE, 1)[0])
     matrices = {run.evaluator.world.place(key) for key, tensor in vector.items() if tensor.ndim == 2}
     assert {(row["layer"], row["matrix"]) for row in rows} == matrices
-    assert len(rows) == len(matrices) * len(SMOKE.suites) * 4
+    assert len(rows) == len(matrices) * len(SMOKE.suites) * 8
     assert all(row.keys() == interference.INTERFERENCE_COLUMNS.keys() for row in rows)
 
 
 @pytest.mark.parametrize("n_tasks", SMOKE.suites)
-def test_values_are_equation_6_in_float64(run: runs.Run, n_tasks: int) -> None:
+def test_values_are_equation_6_of_what_each_method_adds_up(run: runs.Run, n_tasks: int) -> None:
     rows = pick(interference.of_suites(run, SMOKE.suites), n_tasks=n_tasks, layer=0, matrix="mlp.c_fc.weight")
     whole = exact(run, n_tasks)
     k = linalg.kept_rank(len(whole[0].s), 1 / n_tasks)
-    for rank, factors in (("full", whole), ("low", [linalg.truncate(each, k) for each in whole])):
-        expected = sti.singular_task_interference(factors)._asdict()
-        assert {row["metric"]: row["value"] for row in pick(rows, rank=rank)} == pytest.approx(expected, rel=1e-3)
+    low = [linalg.truncate(each, k) for each in whole]
+    forms = {"none": whole, "low_rank": low, "interference_reduction": changed(whole), "both": changed(low)}
+    for form, factors in forms.items():
+        columns = equation_6(factors).abs().sum(0)
+        found = {row["metric"]: row["value"] for row in pick(rows, form=form)}
+        expected = {"entrywise": float(columns.sum()), "induced": float(columns.max())}
+        # Where the long side has room for all components, one side is orthonormal, and rounding to float32 is left.
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    assert all(row["value"] < 1e-9 for row in pick(rows, form="both"))
+
+
+@pytest.mark.parametrize(("method", "share"), [("interference_reduction", 1.0), ("tsv_m", 1 / 3)])
+def test_what_is_measured_is_what_the_method_adds_up(run: runs.Run, method: str, share: float) -> None:
+    vectors = [run.task_vector(task) for task in suite(SMOKE, 3)]
+    whole = exact(run, 3)
+    kept = [linalg.truncate(each, linalg.kept_rank(len(whole[0].s), share)) for each in whole]
+    expected = sum(each.product() for each in changed(kept))
+    found = merging.merged_update(vectors, METHODS[method])[KEY].double()
+    assert (found - expected).norm() < 1e-3 * found.norm()
+
+
+def test_where_the_method_takes_the_mean_so_does_every_form(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matrix of two rows cannot give each of three tasks a component, as positions of a model with few patches."""
+    vectors = {task: {KEY: run.task_vector(task)[KEY][:2]} for task in suite(SMOKE, 3)}
+    monkeypatch.setattr(runs.Run, "suite_on_disk", lambda _, tasks: MemorySuite([vectors[task] for task in tasks]))
+    rows = pick(interference.of_suites(run, [2, 3]), metric="entrywise")
+    none, *others = (row["value"] for row in pick(rows, n_tasks=3))
+    assert others == pytest.approx([float(none) / 3] * 3)
+    assert pick(rows, n_tasks=2, form="both")[0]["value"] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(
@@ -57,14 +96,14 @@ def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(
     monkeypatch.setattr(runs.Run, "suite_on_disk", lambda _, tasks: MemorySuite([vectors[task] for task in tasks]))
     vectors[first][KEY].zero_()
     rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight")
-    rows = pick(rows, metric="entrywise", rank="full")
+    rows = pick(rows, metric="entrywise", form="none")
     two = [linalg.svd(vectors[task][KEY].double()) for task in others]
     assert rows[0]["value"] == pytest.approx(0, abs=1e-2)
     assert rows[1]["value"] == pytest.approx(sti.singular_task_interference(two).entrywise, rel=1e-3)
     for task in others:
         vectors[task][KEY].zero_()
     rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight")
-    assert [row["value"] for row in rows] == [0.0] * 8
+    assert [row["value"] for row in rows] == [0.0] * 16
 
 
 def test_errors_are_distances_to_the_procrustes_solution(run: runs.Run) -> None:
@@ -80,3 +119,20 @@ def test_errors_are_distances_to_the_procrustes_solution(run: runs.Run) -> None:
             x = torch.cat(blocks, 1)
             (found,) = pick(rows, rank=rank, vectors=vectors)
             assert found["error"] == pytest.approx(float((linalg.orthogonalise(x) - x).norm()), rel=1e-2)
+            assert found["chance"] == pytest.approx(by_chance(len(x), count, n_tasks), rel=0.05)
+
+
+def test_chance_of_square_blocks_is_the_closed_form(run: runs.Run) -> None:
+    rows = pick(interference.procrustes_errors(run, 3), layer=0, matrix="attn.out_proj.weight", rank="full")
+    n = len(run.task_vector(suite(SMOKE, 1)[0])[KEY.replace("mlp.c_fc", "attn.out_proj")])
+    expected = math.sqrt(n) * (math.sqrt(3) - 1)
+    assert [row[name] for row in rows for name in ("error", "chance")] == pytest.approx([expected] * 4, rel=1e-4)
+
+
+def by_chance(rows: int, columns: int, n_tasks: int) -> float:
+    """Return the mean error of other random orthonormal blocks than those of the table."""
+    drawn = [
+        torch.cat([torch.linalg.qr(torch.randn(rows, columns).double()).Q for _ in range(n_tasks)], 1)
+        for _ in range(20)
+    ]
+    return sum(float((linalg.orthogonalise(x) - x).norm()) for x in drawn) / len(drawn)

@@ -18,7 +18,7 @@ seeds = st.integers(0, 2**31)
 @given(st.integers(2, 10), st.integers(2, 9), st.integers(1, 10), seeds)
 def test_distances_are_those_to_the_closest_orthonormal_matrix(n: int, n_tasks: int, k: int, seed: int) -> None:
     k = min(k, n)
-    blocks = theory.random_blocks(n, n_tasks, seed)
+    blocks = theory.random_blocks(n, [n] * n_tasks, seed)
     found = theory.distances(blocks, k)
     whole, part = torch.cat(blocks, dim=1), torch.cat([block[:, :k] for block in blocks], dim=1)
     assert found.full == pytest.approx(float((linalg.orthogonalise(whole) - whole).norm()))
@@ -30,17 +30,19 @@ def test_distances_are_those_to_the_closest_orthonormal_matrix(n: int, n_tasks: 
 
 def test_the_theorem_needs_more_than_four_tasks_and_few_components() -> None:
     applies = {
-        (n_tasks, k): theory.distances(theory.random_blocks(100, n_tasks, 0), k).applies
+        (n_tasks, k): theory.distances(theory.random_blocks(100, [100] * n_tasks, 0), k).applies
         for n_tasks, k in [(10, 36), (10, 37), (4, 1), (5, 1)]
     }
     assert applies == {(10, 36): True, (10, 37): False, (4, 1): False, (5, 1): True}
 
 
-def test_random_blocks_are_orthogonal_and_differ() -> None:
-    one, two = theory.random_blocks(7, 2, 0)
-    torch.testing.assert_close(one.T @ one, torch.eye(7).double())
+def test_random_blocks_are_orthonormal_and_differ() -> None:
+    one, two, few = theory.random_blocks(7, [7, 7, 3], 0)
+    for block, columns in ((one, 7), (two, 7), (few, 3)):
+        assert block.shape == (7, columns)
+        torch.testing.assert_close(block.T @ block, torch.eye(columns).double())
     assert not torch.allclose(one, two)
-    assert not torch.allclose(one, theory.random_blocks(7, 2, 1)[0])
+    assert not torch.allclose(one, theory.random_blocks(7, [7, 7], 1)[0])
 
 
 def test_square_blocks_are_the_vectors_of_the_short_side() -> None:

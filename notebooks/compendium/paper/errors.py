@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""Sampling errors: how far a number may lie from what other sources of the same kind would have given.
+
+Inputs that show one source (a font, a scan, a tile) are no independent witnesses, so the bootstrap draws the sources of
+a task with replacement and takes all inputs of what it drew. A draw is the same for every method, seed of
+fine-tuning, suite and backbone, so a difference between two of them is a paired one. Results are frames whose columns
+are draws: column 0 is what was measured, columns 1 to ``DRAWS`` are resamples. Whatever is computed of a column is
+computed of all, and its standard error is the standard deviation over the resamples.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int64, UInt8, UInt16
+from scipy import stats
+
+from tsvlib.errors import InputError
+
+DRAWS = 1000
+SEEDS = range(10)
+"""Of the bootstrap: what is shown is of the first, and a verdict must be the same by all."""
+FEW = 20
+"""With fewer sources in a split, a task shows no error of its own; in pooled means it counts as all do."""
+LEVEL = 0.05
+ROUNDING = 1e-9
+"""A spread below it is that of floating-point numbers and not of samples."""
+
+
+def accuracies(
+    frame: pd.DataFrame,
+    sources: pd.DataFrame,
+    by: Sequence[str],
+    *,
+    split: str = "test",
+    seed: int = 0,
+    part: slice = slice(None),
+) -> pd.DataFrame:
+    """Return the accuracy of every row with ``hits``: a row for each of ``by`` and ``task``, a column for each draw.
+
+    Args:
+        frame: rows with ``task``, the columns ``by``, and ``hits``: which inputs of the split were right, as hex of
+            packed bits. Rows without hits are left out.
+        sources: the result table of that name.
+        by: what tells the rows of a task apart.
+        split: where the accuracies were measured.
+        seed: of the bootstrap.
+        part: the places in the split to look at, such as every second one.
+
+    Raises:
+        InputError: hits of a task that ``sources`` does not list, or of another number of inputs.
+    """
+    measured = frame[frame.hits.fillna("") != ""]
+    orders = sources[sources.split == split].set_index("task").order
+    parts = []
+    for task, rows in measured.groupby("task"):
+        order = _order(str(task), orders)
+        right = _right(str(task), rows.hits, len(order))
+        drawn = weights(str(task), split, int(order.max()) + 1, seed)
+        shares = _shares(right[:, part], order[part], drawn)
+        parts.append(pd.DataFrame(shares, index=pd.MultiIndex.from_frame(rows[[*by, "task"]])))
+    return pd.concat(parts)
+
+
+def normalised(measured: pd.DataFrame, experts: pd.DataFrame) -> pd.DataFrame:
+    """Return mean normalised accuracies over tasks, draw by draw.
+
+    The index of ``experts`` has some of the levels of ``measured``, ``task`` among them. A draw in which an expert gets
+    nothing right leaves its task out.
+    """
+    tasks = experts.set_axis(pd.MultiIndex.from_frame(experts.index.to_frame()))
+    of_each = measured.index.to_frame()[list(experts.index.names)]
+    norm = tasks.reindex(pd.MultiIndex.from_frame(of_each)).to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(norm > 0, measured.to_numpy() / norm, np.nan)
+    return over_tasks(pd.DataFrame(ratios, index=measured.index))
+
+
+def over_tasks(measured: pd.DataFrame) -> pd.DataFrame:
+    """Return means over tasks, draw by draw."""
+    return measured.groupby(level=[level for level in measured.index.names if level != "task"]).mean()
+
+
+def over_seeds(measured: pd.DataFrame) -> pd.DataFrame:
+    """Return means over the seeds of fine-tuning, draw by draw; what has no seeds is returned as it is."""
+    others = [level for level in measured.index.names if level != "seed"]
+    return measured.groupby(level=others).mean() if "seed" in measured.index.names else measured
+
+
+def standard_error(drawn: pd.DataFrame) -> pd.Series:
+    """Return the standard deviation over the resamples of every row; 0 where nothing was sampled."""
+    if drawn.shape[1] == 1:
+        return pd.Series(0.0, index=drawn.index)
+    spread = drawn.iloc[:, 1:].std(axis=1)
+    return spread.where(spread > ROUNDING, 0.0)
+
+
+def few(sources: pd.DataFrame, split: str = "test") -> list[str]:
+    """Return the tasks with fewer than ``FEW`` sources in a split, in alphabetical order."""
+    rows = sources[(sources.split == split) & (sources.sources < FEW)]
+    return sorted(rows.task)
+
+
+def chances(margins: pd.Series, errors: pd.Series, *, strict: bool = False) -> pd.Series:
+    """Return one-sided p-values, by the normal distribution, of margins that lie above zero by mere sampling.
+
+    Where the error is 0 the margin is exact: 0 where it is positive (or zero, unless ``strict``), and 1 otherwise.
+    """
+    exact = (margins > 0) if strict else (margins >= 0)
+    sampled = stats.norm.sf(margins / errors.where(errors > 0, 1.0))
+    return pd.Series(sampled, index=margins.index).where(errors > 0, 1.0 - exact)
+
+
+def holm(values: pd.Series) -> pd.Series:
+    """Tell which p-values are significant at ``LEVEL`` after Holm's correction for their number.
+
+    >>> holm(pd.Series([0.01, 0.04, 0.03])).tolist()
+    [True, False, False]
+    """
+    rising = values.sort_values(kind="stable")
+    limits = LEVEL / np.arange(len(rising), 0, -1)
+    return (rising <= limits).cummin().reindex(values.index)
+
+
+def visible(errors: pd.Series) -> float:
+    """Return the smallest effect that could have been seen in every case: z(1 - 0.05 / cases) standard errors."""
+    return float(stats.norm.isf(LEVEL / len(errors)) * errors.max())
+
+
+@lru_cache(maxsize=64)
+def weights(task: str, split: str, n_sources: int, seed: int) -> UInt16[np.ndarray, "draws sources"]:
+    """Return how often each source of a task is in each draw: once in the first, and then as drawn with replacement.
+
+    The draws depend on nothing but the arguments, whatever other tasks there are and in which order they come.
+    """
+    name = np.frombuffer(hashlib.sha256(f"{task}/{split}".encode()).digest(), dtype="<u4")
+    picks = np.random.default_rng([seed, *name.tolist()]).integers(n_sources, size=(DRAWS, n_sources))
+    places = picks + n_sources * np.arange(DRAWS)[:, None]
+    counts = np.bincount(places.ravel(), minlength=DRAWS * n_sources).reshape(DRAWS, n_sources)
+    return np.vstack([np.ones(n_sources), counts]).astype(np.uint16)
+
+
+def _shares(
+    right: UInt8[np.ndarray, "rows inputs"],
+    order: Int64[np.ndarray, " inputs"],
+    drawn: UInt16[np.ndarray, "draws sources"],
+) -> Float64[np.ndarray, "rows draws"]:
+    """Return the share of right inputs of every row and draw; not a number where a draw has no input."""
+    # Sums of small whole numbers are exact in float32, so no library and no order of rows changes a digit.
+    belongs = np.eye(drawn.shape[1], dtype=np.float32)[order]
+    counts = drawn.T.astype(np.float32)
+    seen = (belongs.sum(axis=0) @ counts).astype(np.float64)
+    found = (right.astype(np.float32) @ belongs @ counts).astype(np.float64)
+    return np.asarray(found / np.where(seen > 0, seen, np.nan))
+
+
+def _order(task: str, orders: pd.Series) -> Int64[np.ndarray, " inputs"]:
+    if task not in orders.index:
+        raise InputError(f"sources: there is no row for task {task!r}; run notebook 10_checkpoints again.")
+    return np.array(str(orders[task]).split(), dtype=np.int64)
+
+
+def _right(task: str, hits: pd.Series, n_inputs: int) -> UInt8[np.ndarray, "rows inputs"]:
+    packed = np.array([list(bytes.fromhex(text)) for text in hits], dtype=np.uint8)
+    if packed.shape[1] != -(-n_inputs // 8):
+        raise InputError(f"task {task!r}: its hits are not of {n_inputs} inputs, as sources are; compute both again.")
+    return np.unpackbits(packed, axis=1, count=n_inputs)
