@@ -189,18 +189,23 @@ def with_depth(evidence: Evidence) -> pd.DataFrame:
 def with_accuracy(evidence: Evidence) -> pd.DataFrame:
     """Measure by backbone the rank correlation of interference left and normalised accuracy, over forms and suites.
 
-    The forms are those of TSV-M with none, one and both of its steps; the seeds are those that have all of them.
+    The forms are those of TSV-M with none, one and both of its steps.
     """
-    alone = evidence.ablated
-    methods = pd.concat([alone, evidence.merged])
-    methods = methods[methods.index.get_level_values("method").isin(list(FORMS))]
-    accuracy = methods.rename(index=FORMS, level="method").rename_axis(index={"method": "form"})
-    left = interference_left(evidence)
+    accuracy, left = by_form(evidence), interference_left(evidence)
     found = {}
-    for backbone, seed in alone.droplevel(["n_tasks", "method"]).index.unique():
+    for backbone, seed in accuracy.droplevel(["n_tasks", "form"]).index.unique():
         here = at(accuracy, backbone=backbone, seed=seed)
         found[backbone, seed] = rank_correlation(at(left, backbone=backbone, seed=seed)[0].reindex(here.index), here)
     return pd.DataFrame(found).T.rename_axis(["backbone", "seed"])
+
+
+def by_form(evidence: Evidence) -> pd.DataFrame:
+    """Return normalised accuracies by cell and form, of the seeds that were merged in all forms."""
+    alone, merged = evidence.ablated, evidence.merged
+    whole = merged[merged.droplevel("method").index.isin(alone.droplevel("method").index)]
+    methods = pd.concat([alone, whole])
+    methods = methods[methods.index.get_level_values("method").isin(list(FORMS))]
+    return methods.rename(index=FORMS, level="method").rename_axis(index={"method": "form"})
 
 
 def interference_left(evidence: Evidence) -> pd.DataFrame:
