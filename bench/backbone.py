@@ -3,7 +3,8 @@
 
 Both sides work on task matrices in memory, those of ``bench.synthetic``, and of the visual part only: the literal
 algorithm would decompose the never-trained text embeddings too. Ours does all of it, with a store of factors on disk
-that starts empty for every few blocks (the page cache makes a larger one no faster or slower). The literal algorithm
+that starts empty for every few blocks (the page cache makes a larger one no faster or slower); interference comes after
+all else of these blocks, so that the wall time of both is known apart. The literal algorithm
 runs on a sample, on a CPU, with as many threads as we have workers:
 
 - one matrix of each shape, those that differ by a transpose being one shape, stands for all of that shape;
@@ -14,45 +15,48 @@ runs on a sample, on a CPU, with as many threads as we have workers:
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from bench import layouts, literal, ours, synthetic
 from bench.ours import Found, Matrix
-from bench.steps import Settings
+from bench.steps import Settings, threads
 from bench.table import Row
 from tsvlib import devices, progress
 
 OPERATIONS = ("rank sweep", "TSV-M", "TSV-C", "STI")
+WITHOUT, WITH = "all but STI", "all"
 BLOCKS = 4
 """Blocks whose task matrices are in memory at once, and whose factors the store keeps."""
 
 Side = tuple[int, int]
+Result = TypeVar("Result")
 
 
 def paper(settings: Settings) -> list[Row]:
     """Measure our time for one backbone and extrapolate that of the literal algorithm."""
     shapes = layouts.matrices(layouts.layout(settings.backbone))
     expected, seconds = _literal(shapes, settings)
-    found, wall = _ours(shapes, settings)
+    found, walls = _ours(shapes, settings)
     rows = []
     for operation in OPERATIONS:
         busy = sum(each.seconds[operation] for each in found.values()) / settings.workers
         rows += _compared(operation, seconds[operation], busy)
-    rows += _compared("all", sum(seconds.values()), wall)
+    everything = sum(seconds.values())
+    rows += _compared(WITHOUT, everything - seconds["STI"], walls[WITHOUT])
+    rows += _compared(WITH, everything, walls[WITH])
     pairs = [(expected[key], found[key]) for key in expected]
     rows += [
         Row("paper", "TSV-M", "largest relative difference", max(_difference(*pair) for pair in pairs), ""),
         Row("paper", "STI", "largest relative difference", max(_disagreement(*pair) for pair in pairs), ""),
         Row("paper", "literal", "matrices in the sample", len(expected), ""),
         Row("paper", "ours", "matrices measured", len(found), ""),
-        Row("paper", "setting", "workers or threads", settings.workers, ""),
     ]
-    return rows
+    return rows + threads("paper", settings.workers)
 
 
 def side(shape: Sequence[int]) -> Side:
@@ -105,25 +109,26 @@ def _measured(deltas: Sequence[Matrix], suites: Sequence[int], interference: boo
     return found
 
 
-def _ours(shapes: dict[str, Side], settings: Settings) -> tuple[dict[str, Found], float]:
-    """Return results by key, and the wall time of all of them."""
+def _ours(shapes: dict[str, Side], settings: Settings) -> tuple[dict[str, Found], dict[str, float]]:
+    """Return results by key, and the wall time of all matrices without and with interference."""
     found: dict[str, Found] = {}
-    wall, store = 0.0, settings.folder / "store"
+    walls, store = {WITHOUT: 0.0, WITH: 0.0}, settings.folder / "store"
     with progress.track(len(shapes), "our algorithm") as bar:
         for keys in _batches(shapes):
             deltas = {key: _deltas(key, shapes[key], settings) for key in keys}
             shutil.rmtree(store, ignore_errors=True)
             start = time.perf_counter()
-            results = list(devices.ordered(lambda key: _one(deltas[key], settings, store), keys, settings.workers))  # noqa: B023
-            wall += time.perf_counter() - start
-            found |= zip(keys, results, strict=True)
+            found |= _each(keys, settings, lambda key: ours.linear_algebra(deltas[key], settings.suites, store))  # noqa: B023
+            walls[WITHOUT] += time.perf_counter() - start
+            _each(keys, settings, lambda key: ours.interference(found[key], deltas[key], settings.suites, store))  # noqa: B023
+            walls[WITH] += time.perf_counter() - start
             bar.update(len(keys))
     shutil.rmtree(store, ignore_errors=True)
-    return found, wall
+    return found, walls
 
 
-def _one(deltas: Sequence[Matrix], settings: Settings, store: Path) -> Found:
-    return ours.linear_algebra(deltas, settings.suites, store)
+def _each(keys: Sequence[str], settings: Settings, work: Callable[[str], Result]) -> dict[str, Result]:
+    return dict(zip(keys, devices.ordered(work, keys, settings.workers), strict=True))
 
 
 def _batches(shapes: dict[str, Side]) -> Iterable[list[str]]:

@@ -25,10 +25,12 @@ class Measured(NamedTuple):
     seconds: float
     peak: int
     """Peak resident memory in bytes."""
+    said: str
+    """What it wrote to standard output."""
 
 
 def measured(command: Sequence[str], threads: int) -> Measured:
-    """Run ``python -m`` with these arguments in the checkout and return what it took.
+    """Run ``python`` with these arguments in the checkout and return what it took and said.
 
     Libraries may use so many ``threads``. InputError when the command fails; what it says goes to standard error.
     """
@@ -38,8 +40,9 @@ def measured(command: Sequence[str], threads: int) -> Measured:
         raise InputError(
             f"`python {' '.join(command)}` failed with exit status {found.returncode}; see what it says above."
         )
-    # The command may speak before the launcher does.
-    return Measured(**json.loads(found.stdout.splitlines()[-1]))
+    # The command speaks before the launcher does.
+    *said, took = found.stdout.splitlines()
+    return Measured(**json.loads(took), said="\n".join(said))
 
 
 def _environment(threads: int) -> Mapping[str, str]:

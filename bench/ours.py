@@ -38,10 +38,10 @@ class Found:
 
 
 def linear_algebra(deltas: Sequence[Matrix], suites: Sequence[int], folder: Path) -> Found:
-    """Do all that the paper does with one task matrix of all tasks, with a store of factors in ``folder``.
+    """Do what the paper does with one task matrix of all tasks but for STI, with a store of factors in ``folder``.
 
-    That is the rank sweep of every task, then TSV-M, TSV-C and interference of the first tasks, as many as each of
-    ``suites`` says. The sweep comes first and asks for all components, which the interference needs later.
+    That is the rank sweep of every task, then TSV-M and TSV-C of the first tasks, as many as each of ``suites`` says.
+    The sweep comes first and asks for all components, which ``interference`` finds in the store.
     """
     store, found = Spectra(folder), Found()
     with found.timing("rank sweep"):
@@ -53,8 +53,6 @@ def linear_algebra(deltas: Sequence[Matrix], suites: Sequence[int], folder: Path
         with found.timing("TSV-C"):
             for delta in deltas[:tasks]:
                 compress(store, delta, tasks)
-    with found.timing("STI"):
-        found.interference = interference(store, deltas, suites)
     return found
 
 
@@ -78,8 +76,10 @@ def compress(store: Spectra, delta: Matrix, tasks: int) -> Matrix:
     return compression.expanded(KEY, suite.shapes[KEY], list(tensors), tensors.__getitem__)
 
 
-def interference(store: Spectra, deltas: Sequence[Matrix], suites: Sequence[int]) -> dict[int, float]:
-    """Return singular task interference of all components, as the sum of absolute entries, by number of tasks."""
-    factors = [store.factors(delta, min(delta.shape)) for delta in deltas]
-    norms = sti.nested_interference(factors, suites)
-    return {tasks: found.entrywise for tasks, found in zip(suites, norms, strict=True)}
+def interference(found: Found, deltas: Sequence[Matrix], suites: Sequence[int], folder: Path) -> None:
+    """Add STI of all components, as the sum of absolute entries, of the first tasks, as many as each suite says."""
+    store = Spectra(folder)
+    with found.timing("STI"):
+        factors = [store.factors(delta, min(delta.shape)) for delta in deltas]
+        norms = sti.nested_interference(factors, suites)
+        found.interference = {tasks: each.entrywise for tasks, each in zip(suites, norms, strict=True)}

@@ -15,6 +15,8 @@
 profile = "mini"  # smoke or mini: how many tasks are shown
 
 # %%
+from itertools import combinations
+
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -60,12 +62,22 @@ plt.close(fig)
 #
 # ![One row of eight training images for each of the twenty tasks of mini](../figures/mini/tasks.png)
 #
-# Test images come from other fonts, photographs, scans and sizes than training images; here is how many of each
-# split's sources two splits share.
+# Test images come from other fonts, scans and sizes than training images, and from other tiles of the same photographs.
+# Images, and the independent sources that they show (font faces, tiles, scans, cells of sizes), split by split:
 
 # %%
-sources = {s: {t.name: set(world.split(t.name, s).sources) for t in tasks} for s in SPLITS}
-shared = [len(sources["train"][t.name] & sources["test"][t.name]) for t in tasks]
+splits = {t.title: {s: world.split(t.name, s) for s in SPLITS} for t in tasks}
+counted = {
+    (split, what): [value(each[split]) for each in splits.values()]
+    for split in SPLITS
+    for what, value in (("images", lambda s: len(s.labels)), ("sources", lambda s: len(set(s.sources))))
+}
+pd.DataFrame(counted, index=list(splits))
+
+# %%
+shared = [
+    len(set(each[a].sources) & set(each[b].sources)) for each in splits.values() for a, b in combinations(SPLITS, 2)
+]
 assert not any(shared)
-print(f"{len(tasks)} tasks, {sum(shared)} sources shared between training and test images")
+print(f"{len(tasks)} tasks, {sum(shared)} sources shared between two splits")
 print(provenance.versions_line())

@@ -12,8 +12,9 @@ import pytest
 import torch
 from oracles import matrix
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from bench import backbone, counts, drawing, layouts, literal, oracle, run, synthetic, table
+from bench import backbone, counts, drawing, layouts, literal, oracle, run, steps, summary, synthetic, table
 from bench.measure import measured
 from bench.steps import Settings
 from bench.table import Row
@@ -67,6 +68,26 @@ def test_the_literal_interference_is_equation_6() -> None:
     s = np.diag(np.concatenate([s for _, s, _ in factors]))
     expected = np.abs((u.T @ u - np.eye(12)) @ s @ (v.T @ v - np.eye(12))).sum()
     assert literal.singular_task_interference(deltas) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_literal_interference_has_no_dense_diagonal_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dense(*arguments: object) -> Tensor:
+        raise AssertionError("the opponent multiplies by a dense diagonal matrix")
+
+    monkeypatch.setattr(torch, "diag", dense)
+    assert literal.singular_task_interference([matrix(5, 3, seed) for seed in range(2)]) > 0
+
+
+def test_matrices_that_no_expert_changed_are_decomposed_and_told_apart(tmp_path: Path) -> None:
+    base, experts = synthetic.write(tmp_path, "tiny", 2)
+    start, states = load_file(base), [load_file(path) for path in experts]
+    vectors = literal.task_vectors(start, states, torch.float32)
+    assert literal.unchanged(vectors) == {"model.token_embedding.weight", "model.positional_embedding"}
+    seconds = literal.merge_files(base, experts, out := tmp_path / "merged.safetensors", 1.0, torch.float32)
+    assert seconds > 0
+    merged, update = load_file(out), literal.tsv_m(vectors)
+    assert merged.keys() == start.keys()
+    assert all(torch.equal(merged[key], start[key] + update[key]) for key in start)
 
 
 @pytest.mark.parametrize(("name", "changed", "matrices"), [("ViT-B-32", 87_849_216, 50), ("ViT-L-14", 303_966_208, 98)])
@@ -175,6 +196,40 @@ def test_the_readme_prints_the_counts() -> None:
     assert counts.table() in (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_readme_prints_what_was_measured() -> None:
+    text = summary.README.read_text(encoding="utf-8")
+    rows = table.read(run.RESULTS / "bench.csv")
+    assert summary.renewed(text, rows) == text
+    _, _, told = text.partition("## Measured: one merge on a GPU")
+    for row in (row for row in rows if row.step == "gpu"):
+        if row.unit == "s":
+            assert f"{row.value:.1f} s" in told
+        elif row.quantity.startswith("error"):
+            assert f"{row.value:.1e}".replace("e-0", "e-") in told
+        elif row.quantity.endswith(", 1 at once"):
+            assert f"{row.value:.1f}" in told
+
+
+def test_ratios_are_told_with_and_without_what_inflates_them() -> None:
+    rows = [
+        *(Row("merge", name, "time", value, "s") for name, value in (("literal", 50.0), ("ours", 10.0))),
+        Row("merge", "literal", "time of unchanged matrices", 10.0, "s"),
+        Row("merge", "ours", "speed-up", 4.0, "times"),
+        Row("merge", "ours", "speed-up with unchanged matrices", 5.0, "times"),
+        Row("paper", "all", "literal, extrapolated", 4400.0, "s"),
+        Row("paper", "all", "ours", 400.0, "s"),
+        Row("paper", "all", "speed-up", 11.0, "times"),
+    ]
+    lines = [line.strip("| ").split(" | ") for line in summary.summary(rows).splitlines()[2:]]
+    assert lines == [
+        ["`merge`", "40 s", "10 s", "4.0"],
+        ["`merge`, unchanged matrices decomposed too", "50 s", "10 s", "5.0"],
+        ["`paper`: all", "4,400 s", "400 s", "11.0"],
+    ]
+    text = f"before\n\n{summary.BEGIN}old\n\nafter\n"
+    assert summary.renewed(text, rows) == f"before\n\n{summary.BEGIN}{summary.summary(rows)}\n\nafter\n"
+
+
 def test_a_step_replaces_only_its_own_rows(tmp_path: Path) -> None:
     file = tmp_path / "new" / "bench.csv"
     old, other = Row("merge", "ours", "time", 2.0, "s"), Row("storage", "a, b", "measured", 9.25, "%")
@@ -190,6 +245,7 @@ def test_a_command_is_measured_by_itself() -> None:
     small = measured(["-c", "pass"], 1)
     large = measured(["-c", "x = b'1' * 200_000_000"], 1)
     assert ballast.nbytes > 400e6 > large.peak > small.peak + 190e6
+    assert measured(["-c", "print(1); print(2)"], 1).said == "1\n2"
     with pytest.raises(InputError, match="failed with exit status 3"):
         measured(["-c", "raise SystemExit(3)"], 1)
 
@@ -230,15 +286,34 @@ def test_the_literal_algebra_of_a_backbone_agrees_with_ours(tmp_path: Path) -> N
     assert values["TSV-M", "largest relative difference"] < 1e-3
     assert values["STI", "largest relative difference"] < 1e-4
     assert (values["literal", "matrices in the sample"], values["ours", "matrices measured"]) == (5, 10)
-    for operation in backbone.OPERATIONS:
+    for operation in (*backbone.OPERATIONS, backbone.WITHOUT, backbone.WITH):
         pair = [values[operation, quantity] for quantity in ("literal, extrapolated", "ours")]
         assert values[operation, "speed-up"] == pytest.approx(pair[0] / pair[1])
+    literal_seconds = {case: value for (case, quantity), value in values.items() if quantity.startswith("literal,")}
+    whole = sum(literal_seconds[operation] for operation in backbone.OPERATIONS)
+    assert literal_seconds[backbone.WITH] == pytest.approx(whole)
+    assert literal_seconds[backbone.WITHOUT] == pytest.approx(whole - literal_seconds["STI"])
+    assert values[backbone.WITH, "ours"] > values[backbone.WITHOUT, "ours"]
     assert not list(tmp_path.iterdir())
 
 
+def test_rows_state_workers_and_threads_of_both_sides(tmp_path: Path) -> None:
+    rows = steps.merge(Settings(tmp_path, 2, merged=("tiny", 2)))
+    values = {(row.case, row.quantity): row.value for row in rows}
+    assert (values["literal", "workers"], values["literal", "threads per worker"]) == (1, 2)
+    assert (values["ours", "workers"], values["ours", "threads per worker"]) == (2, 1)
+    idle, whole, ours = (
+        values[case, quantity]
+        for case, quantity in (("literal", "time of unchanged matrices"), ("literal", "time"), ("ours", "time"))
+    )
+    assert 0 < idle < whole
+    assert values["ours", "speed-up"] == pytest.approx((whole - idle) / ours)
+    assert values["ours", "speed-up with unchanged matrices"] == pytest.approx(whole / ours)
+
+
 def test_every_step_runs_on_files_and_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    steps = ["merge", "memory", "storage", "gpu", "figure", "--device", "cpu"]
-    assert run.main([*steps, "--tiny", "--folder", str(tmp_path)]) == 0
+    names = ["merge", "memory", "storage", "gpu", "figure", "--device", "cpu"]
+    assert run.main([*names, "--tiny", "--folder", str(tmp_path)]) == 0
     rows = table.read(tmp_path / "results" / "bench.csv")
     values = {(row.step, row.case, row.quantity): row.value for row in rows}
     bound = max(1e-5, values["merge", "literal", "error of the update"])

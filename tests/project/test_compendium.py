@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from graph import calls, closure, files_of, imported_modules, rules
 
-from compendium import paths
+from compendium import paths, profiles
 from compendium.paper import readme
 from tsvlib.errors import InputError
 
@@ -97,6 +97,16 @@ def test_the_readme_lists_the_notebook_with_what_it_writes(source):
 
 def test_the_table_of_the_readme_is_that_of_the_notebooks():
     assert readme.renewed(README) == README
+
+
+def test_the_readme_tells_the_numbers_of_images_that_the_profile_has():
+    told = re.search(r"([\d,]+) training, (\d+) validation and (\d+) test images", README)
+    wanted = profiles.load("mini").samples
+    assert [int(number.replace(",", "")) for number in told.groups()] == [
+        wanted.train,
+        wanted.validation,
+        wanted.test,
+    ]
 
 
 def test_a_readme_without_a_place_for_the_table_is_told():

@@ -25,72 +25,11 @@ PATIENCE = 240
 """Seconds for one browser, or for the server to start, on a crowded machine."""
 
 
-class Edit(NamedTuple):
-    """Two insertions, each saved, into a line, so many letters before its end, and where the outcome shows."""
-
-    line: str
-    before_end: int
-    insertions: tuple[str, str]
-    result: str
-    outcome: str
-
-    @property
-    def start(self):
-        return self.line[: len(self.line) - self.before_end]
-
-    @property
-    def edited(self):
-        return self.start + "".join(self.insertions) + self.line[len(self.start) :]
-
-
-SENTENCE = (" Edited", " here.")
-EDITS = {
-    "tour": Edit(
-        "print(provenance.versions_line())",
-        1,
-        (', "Edited"', ', "here."'),
-        "notebooks/smoke/00_tour.ipynb",
-        " Edited here.\\n",
-    ),
-    "compute": Edit(
-        'results.save("similarity", frame, profile, similarity.COLUMNS, tolerances={"similarity": 0.05})',
-        2,
-        ("0", "1"),
-        "data/results/smoke/similarity.json",
-        "0.0501",
-    ),
-    "figure": Edit('    "vectors."', 1, SENTENCE, "figures/smoke/similarity.txt", "vectors. Edited here.\n"),
-    "table": Edit(
-        "    \"the best of our rows of the paper's methods. Published rows are of ViT-B/32, B/16 and L/14 with as many "
-        'tasks."',
-        1,
-        SENTENCE,
-        "figures/smoke/merge.md",
-        "with as many tasks. Edited here.\n",
-    ),
-    "audit": Edit(
-        '    "splits. A smaller divisor of the known size is no contradiction.",',
-        2,
-        SENTENCE,
-        "figures/smoke/audit_sizes.md",
-        "no contradiction. Edited here.\n",
-    ),
-    "claims": Edit(
-        'caption = f"The paper\'s claims on {settings.title}. The rule that decides stands in the last column."',
-        1,
-        SENTENCE,
-        "figures/smoke/claims.md",
-        "last column. Edited here.\n",
-    ),
-    "theory": Edit(
-        'results.save_table("theory", table, profile, '
-        'f"What the paper proves, on {settings.title} and random matrices.")',
-        2,
-        SENTENCE,
-        "figures/smoke/theory.md",
-        "random matrices. Edited here.\n",
-    ),
-}
+LINE = "print(provenance.versions_line())"
+"""What every notebook ends with, whatever its prose, its code and its numbers are."""
+INSERTIONS = (', "Edited"', ', "here."')
+"""Each is written before the last letter of that line, and saved."""
+EDITED = LINE[:-1] + "".join(INSERTIONS) + LINE[-1]
 
 
 class Lab(NamedTuple):
@@ -134,10 +73,10 @@ def edited(lab, tmp_path_factory):
         for name in KINDS.values()
         for file in (lab.folder / "notebooks").glob(f"{name}.*")
     }
-    for kind, name in KINDS.items():
+    for name in KINDS.values():
         with opened(lab, name, tmp_path_factory.mktemp("browser")) as browser:
-            for insertion in EDITS[kind].insertions:
-                change(browser, EDITS[kind].start, EDITS[kind].before_end, insertion)
+            for insertion in INSERTIONS:
+                change(browser, LINE[:-1], 1, insertion)
                 assert dialogs(browser) == []
     targets = [f"build/smoke/notebooks/smoke/{name}.ipynb" for name in KINDS.values()]
     made = checkout.run(lab.folder, "make", "PROFILE=smoke", *targets)
@@ -193,15 +132,30 @@ def outputs(text):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_line_that_was_changed_and_saved_is_in_source_copy_and_result(lab, edited, kind):
-    edit, source = EDITS[kind], lab.folder / "notebooks" / f"{KINDS[kind]}.py"
-    assert edited[source].count(edit.line) == 1
-    assert source.read_text(encoding="utf-8") == edited[source].replace(edit.line, edit.edited)
+def test_a_line_that_was_changed_and_saved_is_in_source_copy_and_outcome(lab, edited, kind):
+    source = lab.folder / "notebooks" / f"{KINDS[kind]}.py"
+    assert edited[source].count(LINE) == 1
+    assert source.read_text(encoding="utf-8") == edited[source].replace(LINE, EDITED)
     copy = source.with_suffix(".ipynb")
     assert outputs(copy.read_text(encoding="utf-8")) == outputs(edited[copy])
     executed = lab.folder / "build" / "smoke" / "notebooks" / "smoke" / copy.name
-    assert edit.edited in "".join(cell.source for cell in nbformat.read(executed, as_version=4).cells)
-    assert edit.outcome in (lab.folder / "build" / "smoke" / edit.result).read_text(encoding="utf-8")
+    last = nbformat.read(executed, as_version=4).cells[-1]
+    assert EDITED in last.source
+    assert " Edited here.\n" in "".join(output.get("text", "") for output in last.outputs)
+
+
+def test_tables_come_from_the_changed_sources(lab, edited):
+    """The sidecar of a table names the code of the notebook that computed it."""
+    table, source = lab.folder / "build" / "smoke" / "data" / "results" / "smoke", KINDS["compute"]
+    again = checkout.run(lab.folder, "-m", "compendium", "check-tables", str(table))
+    assert again.returncode == 0, again.stdout
+    file = lab.folder / "notebooks" / f"{source}.py"
+    kept = file.read_text(encoding="utf-8")
+    file.write_text(edited[file], encoding="utf-8")
+    before = checkout.run(lab.folder, "-m", "compendium", "check-tables", str(table))
+    file.write_text(kept, encoding="utf-8")
+    assert before.returncode == 1
+    assert "1 of" in before.stdout
 
 
 def test_nothing_else_of_the_checkout_has_changed(lab, edited):

@@ -3,20 +3,37 @@
 
 import dataclasses
 import itertools
+import math
+import unicodedata
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from fontTools import agl
+from fontTools.ttLib import TTFont
+from PIL import Image
 
 from compendium import profiles
 from compendium.worlds.mini import datasets, models
-from compendium.worlds.mini.datasets import families, sources, store, world
+from compendium.worlds.mini.datasets import (
+    canvas,
+    families,
+    glyphs,
+    likeness,
+    photographic,
+    photographs,
+    sources,
+    store,
+    world,
+)
 from compendium.worlds.mini.datasets.shifts import shift_of
 from compendium.worlds.mini.world import build
 from compendium.worlds.protocol import SPLITS, suite
 from tsvlib.errors import InputError
 
 SMALL = 60
+FONTS = [name for name, task in datasets.TASKS.items() if task.source.startswith("Matplotlib")]
 
 
 def pretraining_sources(name: str) -> set[str]:
@@ -36,12 +53,79 @@ def test_sources_of_all_pools_are_disjoint(name: str) -> None:
         assert not left & right
 
 
-@pytest.mark.parametrize("photo", ["brick.png", "china.jpg", "retina.jpg"])
-def test_tiles_of_a_photograph_do_not_overlap_and_cover_all_pools(photo: str) -> None:
-    tiles = [tile for pool in sources.POOLS for tile in sources.tiles(photo, None, pool)]
-    for (l1, t1, r1, b1), (l2, t2, r2, b2) in itertools.combinations(tiles, 2):
-        assert r1 <= l2 or r2 <= l1 or b1 <= t2 or b2 <= t1
-    assert all(sources.tiles(photo, None, pool) for pool in sources.POOLS)
+REGIONS = [*photographic.SCENES.values(), *photographic.MATERIALS.values(), *photographic.SPECIMENS.values()]
+PHOTOGRAPHS = sorted({name for name, _ in REGIONS} | {*photographic.DETAILED, *canvas.GROUNDS})
+
+
+def shown_by(name: str, pool: sources.Pool) -> np.ndarray:
+    """Return which pixels of a photograph lie in a tile that some task or ground takes for a pool."""
+    width, height = photographs.photograph(name).size
+    seen = np.zeros((height, width), dtype=bool)
+    for box in {None, *(box for other, box in REGIONS if other == name)}:
+        for left, top, right, bottom in photographs.tiles(name, box, pool):
+            seen[top:bottom, left:right] = True
+    return seen
+
+
+@pytest.mark.parametrize("photo", PHOTOGRAPHS)
+def test_no_pixel_of_a_photograph_is_shown_by_two_pools(photo: str) -> None:
+    seen = np.stack([shown_by(photo, pool) for pool in sources.POOLS])
+    assert seen.sum(axis=0).max() == 1
+    assert seen.any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("photo", PHOTOGRAPHS)
+def test_crops_show_pixels_of_their_own_pool_alone(photo: str, monkeypatch) -> None:
+    def crops(pool: sources.Pool) -> list[bytes]:
+        rng = np.random.default_rng(5)
+        return [photographs.crop(photo, None, rng, pool)[0].tobytes() for _ in range(20)]
+
+    whole = photographs.photograph(photo)
+    for pool in sources.POOLS:
+        before = crops(pool)
+        strange = np.array(whole)
+        strange[~shown_by(photo, pool)] = 255 - strange[~shown_by(photo, pool)]
+        with monkeypatch.context() as patch:
+            patch.setattr(photographs, "photograph", partial(lambda image, _: image, Image.fromarray(strange)))
+            assert crops(pool) == before
+
+
+@pytest.mark.parametrize("name", FONTS)
+def test_every_face_draws_what_the_class_is_called(name: str) -> None:
+    family = families.FAMILIES[datasets.TASKS[name].family]
+    characters = glyphs.ALPHABETS[family.name]
+    for pool in sources.POOLS:
+        for character in characters.values():
+            assert sources.faces(character, pool), (character, pool)
+            for face in sources.faces(character, pool):
+                tables = TTFont(sources.font(face, 10).path)
+                assert any(table.isUnicode() for table in tables["cmap"].tables)
+                drawn = agl.toUnicode(tables.getBestCmap()[ord(character)])
+                assert unicodedata.normalize("NFKC", drawn) == unicodedata.normalize("NFKC", character), face
+
+
+@pytest.mark.parametrize("name", FONTS)
+def test_drawings_of_a_character_resemble_each_other_most(name: str) -> None:
+    characters = glyphs.ALPHABETS[datasets.TASKS[name].family]
+    faces = [face for pool in sources.POOLS for face in sources.FACES[pool]]
+    inks = {
+        character: np.stack([np.asarray(glyphs._ink(face, character), dtype=np.float32).ravel() for face in faces])
+        for character in characters.values()
+    }
+    middles = {character: np.median(ink, axis=0) for character, ink in inks.items()}
+    right = [
+        min(middles, key=lambda other: float(np.square(middles[other] - one).sum())) == character
+        for character, ink in inks.items()
+        for one in ink
+    ]
+    assert np.mean(right) > 0.9
+
+
+@pytest.mark.parametrize("name", list(datasets.TASKS))
+def test_twenty_independent_sources_stand_behind_a_split_but_where_it_is_set_in_fonts(name: str) -> None:
+    for split, count in (("validation", 200), ("test", 400)):
+        few = len(set(datasets.load(name, split, count).sources)) < 20
+        assert few == (name in FONTS)
 
 
 @pytest.mark.parametrize("pair", list(itertools.combinations(sources.POOLS, 2)), ids=str)
@@ -52,11 +136,18 @@ def test_font_faces_and_parameter_cells_have_one_owner(pair: tuple[sources.Pool,
     assert not drawn[0] & drawn[1]
 
 
+def test_of_windows_that_look_alike_one_is_left() -> None:
+    kept, _ = sources._lfw()
+    assert len(np.unique(kept.reshape(len(kept), -1), axis=0)) == len(kept)
+    looks = [likeness.looks([one[1:-1, 1:-1, None]]) for one in kept]
+    assert likeness.near(looks).sum() == len(kept)
+
+
 @pytest.mark.parametrize("name", list(datasets.TASKS))
 def test_splits_are_balanced_and_well_formed(name: str) -> None:
     split = datasets.load(name, "test", SMALL)
     counts = torch.bincount(split.labels, minlength=datasets.TASKS[name].n_classes)
-    assert counts.min() == counts.max() == SMALL // datasets.TASKS[name].n_classes
+    assert counts.min() == counts.max() == math.ceil(SMALL / datasets.TASKS[name].n_classes)
     assert split.inputs.dtype == torch.uint8
     assert split.inputs.shape[1:] == (3, 32, 32)
     assert split.inputs.float().std() > 5

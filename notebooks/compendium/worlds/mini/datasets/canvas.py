@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from compendium.worlds.mini.datasets.sources import Pool, crop
+from compendium.worlds.mini.datasets.photographs import crop
+from compendium.worlds.mini.datasets.sources import Pool
 
 SIZE = 32
 OVERSAMPLING = 4

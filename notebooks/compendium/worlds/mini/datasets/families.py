@@ -31,8 +31,9 @@ def _any(draw: Callable[[str, np.random.Generator, Pool], Picture]) -> Draw:
     return lambda name, rng, pool, turn: draw(name, rng, pool)
 
 
-def _typeset(characters: dict[str, str]) -> Draw:
-    return lambda name, rng, pool, turn: glyphs.draw_glyph(characters[name], rng, pool)
+def _typeset(name: str, *templates: str) -> Family:
+    characters = glyphs.ALPHABETS[name]
+    return _family(name, characters, lambda c, rng, pool, turn: glyphs.draw_glyph(characters[c], rng, pool), *templates)
 
 
 _DIGIT = ("the digit {}", "a picture of the digit {}", "the number {}")
@@ -40,14 +41,14 @@ _DIGIT = ("the digit {}", "a picture of the digit {}", "the number {}")
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        _family("digit", glyphs.DIGITS, _typeset(glyphs.DIGITS), *_DIGIT),
-        _family("latin", glyphs.LATIN, _typeset(glyphs.LATIN),
+        _typeset("digit", *_DIGIT),
+        _typeset("latin",
                 "the letter {}", "a picture of the letter {}", "the latin letter {}"),
-        _family("greek", glyphs.GREEK, _typeset(glyphs.GREEK),
+        _typeset("greek",
                 "the greek letter {}", "a picture of the greek letter {}"),
-        _family("cyrillic", glyphs.CYRILLIC, _typeset(glyphs.CYRILLIC),
+        _typeset("cyrillic",
                 "the cyrillic letter {}", "a picture of the cyrillic letter {}"),
-        _family("symbol", glyphs.SYMBOLS, _typeset(glyphs.SYMBOLS),
+        _typeset("symbol",
                 "the symbol {}", "a picture of the {} symbol"),
         _family("shape", drawings.OUTLINES, _any(drawings.draw_shape),
                 "a {} shape", "a picture of a {}", "a filled {}"),

@@ -26,6 +26,9 @@ SYMBOLS = {
     "arrow": "→", "section": "§", "pound": "£", "yen": "¥", "euro": "€", "paragraph": "¶",
 }  # fmt: skip
 
+ALPHABETS = {"digit": DIGITS, "latin": LATIN, "greek": GREEK, "cyrillic": CYRILLIC, "symbol": SYMBOLS}
+"""The character of every class, by family."""
+
 _INK = 48
 
 

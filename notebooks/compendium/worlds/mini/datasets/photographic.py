@@ -9,7 +9,8 @@ from PIL import Image, ImageFilter
 
 from compendium.worlds.mini.datasets.canvas import SIZE, Mask, Picture, Pixels, ground, named_colour, paint, to_pixels
 from compendium.worlds.mini.datasets.glyphs import NUMBERS
-from compendium.worlds.mini.datasets.sources import Box, Pool, crop, scans
+from compendium.worlds.mini.datasets.photographs import Box, crop
+from compendium.worlds.mini.datasets.sources import Pool, scans
 
 Region = tuple[str, Box | None]
 
@@ -20,11 +21,11 @@ SCENES: dict[str, Region] = {
 }  # fmt: skip
 MATERIALS: dict[str, Region] = {
     "brick": ("brick.png", None), "grass": ("grass.png", None), "gravel": ("gravel.png", None),
-    "fur": ("chelsea.png", (0, 150, 180, 300)), "wood": ("coffee.png", (0, 240, 240, 400)),
-    "petals": ("flower.jpg", (230, 100, 410, 290)),
+    "fur": ("chelsea.png", (0, 150, 180, 300)), "wood": ("coffee.png", (480, 0, 600, 400)),
+    "petals": ("flower.jpg", (168, 84, 462, 378)),
 }  # fmt: skip
 SPECIMENS: dict[str, Region] = {
-    "retina": ("retina.jpg", (260, 260, 1150, 1150)), "tissue": ("ihc.png", None),
+    "retina": ("retina.jpg", None), "tissue": ("ihc.png", None),
     "galaxies": ("hubble_deep_field.jpg", None), "moon": ("moon.png", None), "coins": ("coins.png", None),
     "page": ("page.png", None), "blackboard": ("text.png", None),
 }  # fmt: skip

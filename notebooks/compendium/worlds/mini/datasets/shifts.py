@@ -2,8 +2,8 @@
 """The domain shift of each task: one fixed way in which all its images look unlike what the base has seen.
 
 A gap between zero-shot and expert that comes from the look of a domain, as with MNIST, SVHN or EuroSAT for CLIP,
-asks for modest changes in many layers. The strength is one number for all tasks; it was set by the zero-shot and
-expert accuracies alone (data/mini/README.md).
+asks for modest changes in many layers. The strength is one number for all tasks; it is set by zero-shot and expert
+accuracies on validation images alone (data/mini/README.md).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compendium.worlds.mini.datasets.canvas import SIZE, Pixels, to_pixels
 
-STRENGTH = 0.85
+STRENGTH = 1.0
 
 
 @dataclass(frozen=True)

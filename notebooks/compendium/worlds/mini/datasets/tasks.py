@@ -2,6 +2,7 @@
 """The twenty tasks in their fixed order, and their images."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from compendium.worlds.mini.datasets.families import FAMILIES
 from compendium.worlds.mini.datasets.shifts import shift_of
-from compendium.worlds.mini.datasets.sources import scans
 from compendium.worlds.protocol import SPLITS, Split, SplitName
 from tsvlib.errors import InputError
 
@@ -76,10 +76,13 @@ TASKS: dict[str, Task] = {
 }
 
 
-def _per_class(task: Task, split: SplitName, count: int) -> int:
-    """Return how many images each class gets: a balanced ``count``, or all the scans where there are fewer."""
-    balanced = count // task.n_classes
-    return min(balanced, len(scans("digits", 0, split))) if task.family == "digit-scan" else balanced
+def size(task: Task, count: int) -> int:
+    """Return how many images a split of at least ``count`` has: as many of every class.
+
+    >>> size(TASKS["latin"], 400), size(TASKS["mnist"], 400)
+    (416, 400)
+    """
+    return math.ceil(count / task.n_classes) * task.n_classes
 
 
 def load(name: str, split: SplitName, count: int) -> Split:
@@ -90,14 +93,14 @@ def load(name: str, split: SplitName, count: int) -> Split:
     Args:
         name: a task of ``TASKS``; an unknown one raises ``InputError``.
         split: ``train``, ``validation`` or ``test``; their sources are disjoint.
-        count: images wanted, rounded down to a multiple of the classes.
+        count: images wanted, rounded up to a multiple of the classes.
     """
     if name not in TASKS:
         raise InputError(f"unknown task {name}: choose one of {', '.join(TASKS)}")
     task = TASKS[name]
     draw = FAMILIES[task.family].draw
     rng = np.random.default_rng([task.seed, SPLITS.index(split)])
-    turns = [(turn, label) for turn in range(_per_class(task, split, count)) for label in range(task.n_classes)]
+    turns = [(turn, label) for turn in range(size(task, count) // task.n_classes) for label in range(task.n_classes)]
     pictures = [draw(task.classes[label], rng, split, turn) for turn, label in turns]
     order = rng.permutation(len(turns))
     images = shift_of(task.seed)(np.stack([pictures[i].image for i in order]))
