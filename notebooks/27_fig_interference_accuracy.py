@@ -92,8 +92,7 @@ fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside upper 
 alt = (
     "Normalised accuracy against the interference left, a panel for each backbone and suite, with four marks: task "
     "arithmetic, low rank only, interference reduction only and TSV-M, which leaves none. Mean gain over task "
-    "arithmetic: "
-    + ", ".join(f"{step.replace('_', ' ')} {text}" for step, text in words.items())
+    "arithmetic: " + ", ".join(f"{step.replace('_', ' ')} {text}" for step, text in words.items())
 )
 plotting.save_figure(fig, "interference_accuracy", profile, alt=alt + ".", source="27_fig_interference_accuracy")
 
