@@ -133,16 +133,17 @@ def lost_at_one(evidence: Evidence) -> pd.DataFrame:
     The best alpha is that of one half of the images, its lead that of the other half, as a maximum of noisy numbers is
     too large where it was found. Halves are the even and the odd places of each task; both ways round are averaged.
     """
-    even, odd = (_scores(evidence, slice(first, None, 2)) for first in (0, 1))
+    even, odd = (scores(evidence, slice(first, None, 2)) for first in (0, 1))
     return (_lost_at_one(even, odd) + _lost_at_one(odd, even)) / 2
 
 
-def _scores(evidence: Evidence, half: slice) -> pd.DataFrame:
+def scores(evidence: Evidence, part: slice = slice(None)) -> pd.DataFrame:
+    """Return normalised validation accuracies by backbone, seed, subset and alpha, of all images or of a part."""
     frame = evidence.tables["alpha"]
     key = ["backbone", "seed", "subset"]
     merged, experts = (frame[frame.method == name] for name in ("tsv_m", "individual"))
-    drawn = evidence.accuracies(merged, [*key, "alpha"], "validation", half)
-    return errors.normalised(drawn, evidence.accuracies(experts, key, "validation", half))
+    drawn = evidence.accuracies(merged, [*key, "alpha"], "validation", part)
+    return errors.normalised(drawn, evidence.accuracies(experts, key, "validation", part))
 
 
 def _lost_at_one(chosen: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
