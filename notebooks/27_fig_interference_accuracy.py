@@ -49,10 +49,13 @@ left.map("{:.2g}".format)
 
 # %%
 gained = factorial.gains(drawn)
-plain = gained.gain.map("{:.1f}".format) + " ± " + gained.error.map("{:.1f}".format)
+plain = gained.gain.round(1).add(0.0).map("{:.1f}".format) + " ± " + gained.error.map("{:.1f}".format)
 shown = plain.where(gained.sure, "(" + plain + ")").unstack("step")[list(factorial.STEPS)]
 print(f"Holm's correction for {len(gained)} gains")
 shown
+
+# %% [markdown]
+# The same over all backbones and suites: mean, range, and in how many of them the sign is significant.
 
 # %%
 words = factorial.told(gained)
@@ -89,6 +92,11 @@ for axis, (n_tasks, backbone) in zip(axes.flat, panels, strict=True):
 fig.supxlabel("interference left, as a share of that of task arithmetic", fontsize=8)
 fig.supylabel("normalised accuracy (%)", fontsize=8)
 fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
+
+# %% [markdown]
+# The text beside the figure tells the same.
+
+# %%
 alt = (
     "Normalised accuracy against the interference left, a panel for each backbone and suite, with four marks: task "
     "arithmetic, low rank only, interference reduction only and TSV-M, which leaves none. Mean gain over task "

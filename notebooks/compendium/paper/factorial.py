@@ -48,7 +48,8 @@ def told(gained: pd.DataFrame) -> dict[str, str]:
     words = {}
     for step in STEPS:
         rows = gained.xs(step, level="step")
+        mean, least, most = (round(value, 1) + 0.0 for value in (rows.gain.mean(), rows.gain.min(), rows.gain.max()))
         sure = f"surely more than zero in {(rows.sure & (rows.gain > 0)).sum()}"
         less = f"surely less in {(rows.sure & (rows.gain < 0)).sum()} of {len(rows)}"
-        words[step] = f"{rows.gain.mean():.1f} points ({rows.gain.min():.1f} to {rows.gain.max():.1f}; {sure}, {less})"
+        words[step] = f"{mean:.1f} points ({least:.1f} to {most:.1f}; {sure}, {less})"
     return words
