@@ -94,10 +94,11 @@ ahead[ahead > 0].round(1).rename("averaging ahead").to_frame()
 # ledger (notebook 41) was fixed before any model was merged by the method in question.
 
 # %%
-others, found = ("task_arithmetic", "consensus_ta"), {"merge": frame}
+others = ("task_arithmetic", "consensus_ta")
+found = {"merge": frame, "sources": results.load("sources", profile)}
 for name in others:
     print(f"Ahead of {METHODS[name].title}: {claims.told(name, found)}")
-leads = pd.DataFrame({METHODS[name].title: claims.ahead(name)(found).values for name in others})
+leads = pd.DataFrame({METHODS[name].title: case.cases.number for name, case in claims.judge(others, found).items()})
 leads.round(1).rename_axis(columns="TSV-M's lead over")
 
 # %% [markdown]

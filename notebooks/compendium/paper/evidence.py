@@ -133,16 +133,17 @@ def lost_at_one(evidence: Evidence) -> pd.DataFrame:
     The best alpha is that of one half of the images, its lead that of the other half, as a maximum of noisy numbers is
     too large where it was found. Halves are the even and the odd places of each task; both ways round are averaged.
     """
-    even, odd = (_scores(evidence, slice(first, None, 2)) for first in (0, 1))
+    even, odd = (scores(evidence, slice(first, None, 2)) for first in (0, 1))
     return (_lost_at_one(even, odd) + _lost_at_one(odd, even)) / 2
 
 
-def _scores(evidence: Evidence, half: slice) -> pd.DataFrame:
+def scores(evidence: Evidence, part: slice = slice(None)) -> pd.DataFrame:
+    """Return normalised validation accuracies by backbone, seed, subset and alpha, of all images or of a part."""
     frame = evidence.tables["alpha"]
     key = ["backbone", "seed", "subset"]
     merged, experts = (frame[frame.method == name] for name in ("tsv_m", "individual"))
-    drawn = evidence.accuracies(merged, [*key, "alpha"], "validation", half)
-    return errors.normalised(drawn, evidence.accuracies(experts, key, "validation", half))
+    drawn = evidence.accuracies(merged, [*key, "alpha"], "validation", part)
+    return errors.normalised(drawn, evidence.accuracies(experts, key, "validation", part))
 
 
 def _lost_at_one(chosen: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
@@ -188,18 +189,23 @@ def with_depth(evidence: Evidence) -> pd.DataFrame:
 def with_accuracy(evidence: Evidence) -> pd.DataFrame:
     """Measure by backbone the rank correlation of interference left and normalised accuracy, over forms and suites.
 
-    The forms are those of TSV-M with none, one and both of its steps; the seeds are those that have all of them.
+    The forms are those of TSV-M with none, one and both of its steps.
     """
-    alone = evidence.ablated
-    methods = pd.concat([alone, evidence.merged])
-    methods = methods[methods.index.get_level_values("method").isin(list(FORMS))]
-    accuracy = methods.rename(index=FORMS, level="method").rename_axis(index={"method": "form"})
-    left = interference_left(evidence)
+    accuracy, left = by_form(evidence), interference_left(evidence)
     found = {}
-    for backbone, seed in alone.droplevel(["n_tasks", "method"]).index.unique():
+    for backbone, seed in accuracy.droplevel(["n_tasks", "form"]).index.unique():
         here = at(accuracy, backbone=backbone, seed=seed)
         found[backbone, seed] = rank_correlation(at(left, backbone=backbone, seed=seed)[0].reindex(here.index), here)
     return pd.DataFrame(found).T.rename_axis(["backbone", "seed"])
+
+
+def by_form(evidence: Evidence) -> pd.DataFrame:
+    """Return normalised accuracies by cell and form, of the seeds that were merged in all forms."""
+    alone, merged = evidence.ablated, evidence.merged
+    whole = merged[merged.droplevel("method").index.isin(alone.droplevel("method").index)]
+    methods = pd.concat([alone, whole])
+    methods = methods[methods.index.get_level_values("method").isin(list(FORMS))]
+    return methods.rename(index=FORMS, level="method").rename_axis(index={"method": "form"})
 
 
 def interference_left(evidence: Evidence) -> pd.DataFrame:
