@@ -29,16 +29,17 @@ plotting.use_style()
 #
 # Merging with none of the two steps is task arithmetic, with both it is TSV-M, and notebook 15 merged with each alone.
 # Interference is that of what each adds up (notebook 12): sums of absolute entries over all matrices, as a share of
-# what task arithmetic adds up. Accuracies are normalised, in percent, of the first seed; errors are standard errors by
-# the bootstrap over independent sources of the test images.
+# what task arithmetic adds up, before alpha scales the sum. Less than 0.0001 counts as none: that is rounding, or a
+# small matrix that TSV-M averages. Accuracies are normalised, in percent, of the first seed; errors are standard errors
+# by the bootstrap over independent sources of the test images.
 
 # %%
 settings = profiles.load(profile).first_seeds()
 tables = {name: results.load(name, profile) for name in ("interference", "merge", "ablation", "sources")}
 drawn = evidence.Evidence(tables)
-points = factorial.points(drawn)
+points, order = factorial.points(drawn), [backbone.name for backbone in settings.backbones]
 left = points.reset_index().pivot_table(index=["backbone", "n_tasks"], columns="form", values="left")
-left.map("{:.2g}".format)
+left.loc[order].map("{:.2g}".format)
 
 # %% [markdown]
 # ## What each step is worth
@@ -49,15 +50,23 @@ left.map("{:.2g}".format)
 
 # %%
 gained = factorial.gains(drawn)
-plain = gained.gain.map("{:.1f}".format) + " ± " + gained.error.map("{:.1f}".format)
-shown = plain.where(gained.sure, "(" + plain + ")").unstack("step")[list(factorial.STEPS)]
+plain = gained.gain.round(1).add(0.0).map("{:.1f}".format) + " ± " + gained.error.map("{:.1f}".format)
+shown = plain.where(gained.sure, "(" + plain + ")").unstack("step").loc[order, list(factorial.STEPS)]
 print(f"Holm's correction for {len(gained)} gains")
 shown
+
+# %% [markdown]
+# The same over all backbones and suites: mean, range, and in how many of them the sign is significant.
 
 # %%
 words = factorial.told(gained)
 for step, text in words.items():
     print(f"{step}: {text}")
+alt = (
+    "Normalised accuracy against the interference left, a panel for each backbone and suite, with four marks: task "
+    "arithmetic, low rank only, interference reduction only and TSV-M, which leaves none. Mean gain over task "
+    "arithmetic: " + ", ".join(f"{step.replace('_', ' ')} {text}" for step, text in words.items())
+)
 
 # %% [markdown]
 # ## The picture
@@ -67,6 +76,7 @@ for step, text in words.items():
 
 # %%
 ZERO = points.left[points.left > 0].min() / 5
+ticks = [tick for tick in (0.001, 0.01, 0.1, 1) if tick > 2 * ZERO]
 methods = {form: plotting.METHOD_STYLE[method] for method, form in evidence.FORMS.items()}
 size = (6.75, 0.8 + 1.7 * len(settings.suites))
 fig, axes = plt.subplots(
@@ -84,17 +94,11 @@ for axis, (n_tasks, backbone) in zip(axes.flat, panels, strict=True):
         axis.errorbar(at[form], here.accuracy[form], here.error[form], label=style.title, **look)
     axis.axvline(1.8 * ZERO, color="0.6", linestyle=":", linewidth=0.6)
     axis.set(xscale="log", title=f"{backbone.label}, {n_tasks} tasks")
-    axis.set_xticks([ZERO, 0.01, 0.1, 1], ["0", "0.01", "0.1", "1"])
+    axis.set_xticks([ZERO, *ticks], ["0", *map("{:g}".format, ticks)])
     axis.minorticks_off()
 fig.supxlabel("interference left, as a share of that of task arithmetic", fontsize=8)
 fig.supylabel("normalised accuracy (%)", fontsize=8)
 fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
-alt = (
-    "Normalised accuracy against the interference left, a panel for each backbone and suite, with four marks: task "
-    "arithmetic, low rank only, interference reduction only and TSV-M, which leaves none. Mean gain over task "
-    "arithmetic: "
-    + ", ".join(f"{step.replace('_', ' ')} {text}" for step, text in words.items())
-)
 plotting.save_figure(fig, "interference_accuracy", profile, alt=alt + ".", source="27_fig_interference_accuracy")
 
 # %% [markdown]
@@ -102,11 +106,10 @@ plotting.save_figure(fig, "interference_accuracy", profile, alt=alt + ".", sourc
 #
 # The paper draws two of the four forms, task arithmetic and TSV-M, and reads from them that accuracy rises as
 # interference falls. Which interference its marks of TSV-M have is not known to us. Of what TSV-M adds up it is zero,
-# but for rounding; of the truncated factors before they are orthogonalised it is that of *low rank only*, mostly
-# because fewer components are added up, and low rank only has that interference without the accuracy of TSV-M. So a
-# fall along the horizontal axis is no cause by itself. The two forms between tell which step takes an effect: were low
-# interference enough, low rank alone would be worth nearly as much as both; were the steps independent, the interaction
-# would be zero.
+# but for rounding; of the truncated factors before they are orthogonalised it is that of *low rank only*, which is
+# small because few components are added up, and whose accuracy is another one. So two forms cannot tell whether less
+# interference is the cause. The two between them tell which step takes an effect: were low interference enough, low
+# rank alone would be worth nearly as much as both; were the steps independent, the interaction would be zero.
 #
 # By the rules of the ledger (notebook 41), which were fixed before these numbers:
 

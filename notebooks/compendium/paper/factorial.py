@@ -31,13 +31,14 @@ def points(drawn: Evidence) -> pd.DataFrame:
 def gains(drawn: Evidence) -> pd.DataFrame:
     """Return by backbone, suite and step the ``gain`` over ``none`` and its ``error``.
 
-    They are in points of normalised accuracy, errors those of paired draws. ``interaction`` is the gain of both steps less the gains of each alone. ``sure``
-    tells whether a gain differs from zero after Holm's correction for the number of rows.
+    They are in points of normalised accuracy; errors are those of paired draws. ``interaction`` is the gain of both
+    steps less the gains of each alone. ``sure`` tells whether a gain differs from zero after Holm's correction for the
+    number of rows.
     """
     accuracy = 100 * errors.over_seeds(evidence.by_form(drawn))
     none, low, reduced, both = (evidence.at(accuracy, form=form) for form in FORMS.values())
     steps = dict(zip(STEPS, (low - none, reduced - none, both - none, both - low - reduced + none), strict=True))
-    paired = pd.concat(steps, names=["step"]).reorder_levels(["backbone", "n_tasks", "step"])
+    paired = pd.concat(steps, names=["step"]).reorder_levels(["backbone", "n_tasks", "step"]).sort_index()
     found = pd.DataFrame({"gain": paired[0], "error": errors.standard_error(paired)})
     return found.assign(sure=errors.holm(2 * errors.chances(found.gain.abs(), found.error, strict=True)))
 
@@ -47,7 +48,8 @@ def told(gained: pd.DataFrame) -> dict[str, str]:
     words = {}
     for step in STEPS:
         rows = gained.xs(step, level="step")
+        mean, least, most = (round(value, 1) + 0.0 for value in (rows.gain.mean(), rows.gain.min(), rows.gain.max()))
         sure = f"surely more than zero in {(rows.sure & (rows.gain > 0)).sum()}"
         less = f"surely less in {(rows.sure & (rows.gain < 0)).sum()} of {len(rows)}"
-        words[step] = f"{rows.gain.mean():.1f} points ({rows.gain.min():.1f} to {rows.gain.max():.1f}; {sure}, {less})"
+        words[step] = f"{mean:.1f} points ({least:.1f} to {most:.1f}; {sure}, {less})"
     return words
