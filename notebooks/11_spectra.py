@@ -59,7 +59,7 @@ kept = mean.div(mean[100], axis=0)
 # The abstract's claim and that of Section 3.2, with the rules of the ledger (notebook 41).
 
 # %%
-found = {"spectra": frame}
+found = {"spectra": frame, "sources": results.load("sources", profile)}
 print(f"A tenth of the components: {claims.told('low_rank_10', found)}")
 print(f"3 % of the components: {claims.told('low_rank_3', found)}")
 

@@ -94,10 +94,11 @@ ahead[ahead > 0].round(1).rename("averaging ahead").to_frame()
 # ledger (notebook 41) was fixed before any model was merged by the method in question.
 
 # %%
-others, found = ("task_arithmetic", "consensus_ta"), {"merge": frame}
+others = ("task_arithmetic", "consensus_ta")
+found = {"merge": frame, "sources": results.load("sources", profile)}
 for name in others:
     print(f"Ahead of {METHODS[name].title}: {claims.told(name, found)}")
-leads = pd.DataFrame({METHODS[name].title: claims.ahead(name)(found).values for name in others})
+leads = pd.DataFrame({METHODS[name].title: case.cases.number for name, case in claims.judge(others, found).items()})
 leads.round(1).rename_axis(columns="TSV-M's lead over")
 
 # %% [markdown]
@@ -108,7 +109,7 @@ leads.round(1).rename_axis(columns="TSV-M's lead over")
 largest = frame[(frame.n_tasks == max(settings.suites)) & (frame.metric == "accuracy")]
 merged = largest[largest.method.isin(checkpoints.method)].value.mean()
 assert leads.notna().all(axis=None)
-assert len(leads) == sum(len(backbone.seeds) for backbone in settings.backbones) * len(settings.suites)
+assert len(leads) == len(settings.backbones) * len(settings.suites)
 assert max(settings.suites) < settings.tasks or abs(merged - checkpoints.value.mean()) < 1e-5
 assert frame.value.notna().all()
 print(provenance.versions_line())

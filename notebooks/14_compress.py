@@ -63,7 +63,7 @@ share = size[["tsv_c", "tall_mask_ties"]].div(size.individual, axis=0)
 # TSV-C keeps about 99 % of the experts' accuracy in the paper. By the rule of the ledger (notebook 41):
 
 # %%
-print(claims.told("compression", {"compress": frame}))
+print(claims.told("compression", {"compress": frame, "sources": results.load("sources", profile)}))
 
 # %% [markdown]
 # What must hold: compressed experts are smaller, and the references are those of notebook 10.

@@ -73,7 +73,8 @@ shown
 # By the rule of the ledger (notebook 41), which was fixed before the first measurement:
 
 # %%
-print(claims.told("complementary", {"ablation": frame, "merge": merged}))
+found = {"ablation": frame, "merge": merged, "sources": results.load("sources", profile)}
+print(claims.told("complementary", found))
 
 # %% [markdown]
 # That is a result. What must hold is that no cell is missing.

@@ -69,12 +69,14 @@ scores = measured.tsv_m.div(measured.individual[1.0], axis=0).groupby(level=["ba
 # %% [markdown]
 # ## Is alpha = 1 enough?
 #
-# By the rule of the ledger (notebook 41), which was fixed before the first measurement; a row is a subset.
+# By the rule of the ledger (notebook 41), which was fixed before the first measurement; a row is a subset. The best
+# alpha is that of all images; what is lost is judged on halves, so that noise does not count as a loss.
 
 # %%
-print(claims.told("alpha", {"alpha": frame}))
-lost = claims.alpha_of_one({"alpha": frame}).values.droplevel("seed")
-pd.DataFrame({"best alpha": scores.idxmax(axis=1), "lost at 1": lost.round(2)})
+found = {"alpha": frame, "sources": results.load("sources", profile)}
+print(claims.told("alpha", found))
+lost = claims.judge(["alpha"], found)["alpha"].cases
+pd.DataFrame({"best alpha": scores.idxmax(axis=1), "lost at 1": lost.number.round(2), "error": lost.error.round(2)})
 
 # %% [markdown]
 # ## Is the search as good as the grid?
@@ -87,15 +89,15 @@ found = pd.DataFrame({"best": tops, "found": asked.score.max(), "evaluations": a
 found.round(4)
 
 # %% [markdown]
-# Both studies share scores where both look at all validation images of a task: the first suite is subset 3. The search
-# may miss a peak where the score has several (a test guards that it does not miss these), but must keep to its ten
-# evaluations.
+# Both studies share scores but for the few images by which a split is rounded up to its classes: the first suite is
+# subset 3, and its alpha is judged by as many images as the profile asks for. The search may miss a peak where the
+# score has several (a test guards that it does not miss these), but must keep to its ten evaluations.
 
 # %%
 grid = searched[(searched.method == "tsv_m") & (searched.metric == "alpha")].set_index("step").value
 same = curves.score["tsv_m"].set_axis(grid)[scores.columns]
 whole = settings.samples.alpha // settings.suites[0] >= settings.samples.validation
-assert settings.suites[0] < 8 or not whole or (same - scores.loc[first, 3]).abs().max() < 1e-12
+assert settings.suites[0] < 8 or not whole or (same - scores.loc[first, 3]).abs().max() < 0.02
 assert (found.evaluations <= 10).all()
 assert scores.notna().all(axis=None)
 print(provenance.versions_line())

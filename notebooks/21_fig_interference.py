@@ -94,6 +94,9 @@ sides = {name: round((error / (n_tasks**0.5 - 1)) ** 2) for name, error in squar
 shown = errors.groupby(["backbone", "vectors", "rank"])[["error", "chance"]].mean().unstack("rank")
 shown.round(1)
 
+# %% [markdown]
+# Left and right singular vectors have a panel each.
+
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(6.75, 3.0), sharey=True)
 for axis, vectors in zip(axes, ("u", "v"), strict=True):

@@ -59,7 +59,8 @@ alt = f"A panel per task: accuracy relative to the expert by share of components
 plotting.save_figure(fig, "spectra_tasks", profile, alt=alt, source="24_fig_spectra_tasks")
 
 # %% [markdown]
-# Tasks differ: those far from what the base model knows lose most at the left end.
+# Tasks differ in how early their curve bends; the table above shows how far the worst of them falls. A single task has
+# few images, so no error is drawn and no claim rests on a panel.
 
 # %%
 assert set(tasks) == set(frame.task)

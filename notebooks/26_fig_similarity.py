@@ -69,8 +69,8 @@ alt = (
 plotting.save_figure(fig, "similarity", profile, alt=alt, source="26_fig_similarity")
 
 # %% [markdown]
-# Off the diagonal blocks, colour is interference: the first vectors of each task, at the upper left of its block, are
-# the strongest.
+# Off the diagonal blocks, colour is interference. Each block begins, at its upper left, with the vectors of the largest
+# singular values.
 
 # %%
 assert all(len(whole) == n_tasks * k for whole in maps.values())

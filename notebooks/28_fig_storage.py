@@ -5,7 +5,7 @@
 #
 # | | |
 # |---|---|
-# | Reads | `data/results/<profile>/{spectra,compress}.csv` |
+# | Reads | `data/results/<profile>/{spectra,compress,sources}.csv` |
 # | Writes | `figures/<profile>/storage.{pdf,svg,png}` |
 # | Paper item | Figure 16 |
 # | Run time | seconds |
@@ -15,16 +15,17 @@ profile = "mini"  # smoke or mini: whose results are drawn
 
 # %%
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
 from compendium import profiles, provenance
-from compendium.paper import plotting, results
+from compendium.paper import errors, plotting, results, tables
 
 plotting.use_style()
 
 # %% [markdown]
 # As in the paper: the largest backbone, the middle suite; its first seed. Bytes are those of all task vectors
-# together, accuracy is relative to the experts' own, averaged over tasks.
+# together, accuracy is relative to the experts' own, averaged over tasks, with its standard error.
 
 # %%
 settings = profiles.load(profile)
@@ -34,11 +35,14 @@ compressed = results.load("compress", profile).query(f"{where} and n_tasks == {n
 tasks = compressed.query("method == 'individual' and metric == 'accuracy'").task
 spectra = results.load("spectra", profile).query(where)
 spectra = spectra[spectra.task.isin(tasks)]
-accuracy = spectra.pivot_table(index="percent", columns="task", values="accuracy")
+sources = results.load("sources", profile)
+accuracy = errors.accuracies(spectra, sources, ["percent"])
+normalised = 100 * errors.normalised(accuracy, accuracy.loc[100])
 curve = pd.DataFrame(
     {
         "megabytes": spectra.groupby("percent").bytes.sum() / 1e6,
-        "normalised": 100 * (accuracy / accuracy.loc[100]).mean(axis=1),
+        "normalised": normalised[0],
+        "error": errors.standard_error(normalised),
     }
 )
 curve.round(2)
@@ -47,10 +51,10 @@ curve.round(2)
 # Single points: TSV-C with one over the number of tasks, and TALL masks, whose size is fixed.
 
 # %%
-single = compressed[compressed.metric.isin(["bytes", "normalised_accuracy"]) & (compressed.task == "all")]
-points = single.pivot_table(index="method", columns="metric", values="value")
-points["megabytes"], points["normalised"] = points.bytes / 1e6, 100 * points.normalised_accuracy
-points[["megabytes", "normalised"]].round(2)
+rows = tables.summary(compressed, sources).droplevel(["backbone", "n_tasks"])
+points = 100 * rows.xs("normalised_accuracy", level="metric")[["mean", "error"]].rename(columns={"mean": "normalised"})
+points.insert(0, "megabytes", rows.xs("bytes", level="metric")["mean"] / 1e6)
+points.round(2)
 
 # %% [markdown]
 # Shares of components stand at the curve.
@@ -58,15 +62,18 @@ points[["megabytes", "normalised"]].round(2)
 # %%
 fig, axis = plt.subplots(figsize=(3.25, 2.8), layout="constrained")
 style, part = plotting.METHOD_STYLE["tsv_c"], curve.drop(index=100)
-axis.plot(part.megabytes, part.normalised, color=style.colour, marker=".", label=f"{style.title}, varying rank")
-for percent, point in part.loc[[p for p in part.index if p in (2, 5, 10, 20, 50)]].iterrows():
+look = {"color": style.colour, "marker": ".", "capsize": 2, "label": f"{style.title}, varying rank"}
+axis.errorbar(part.megabytes, part.normalised, part.error, **look)
+for percent, point in (
+    part[["megabytes", "normalised"]].loc[[p for p in part.index if p in (2, 5, 10, 20, 50)]].iterrows()
+):
     axis.annotate(f"{percent} %", point, (-4, 5), textcoords="offset points", fontsize=7, ha="right")
-for method, point in points[["megabytes", "normalised"]].iterrows():
+for method, point in points.iterrows():
     style = plotting.METHOD_STYLE[method]
     label = f"{style.title}, 1/{n_tasks}" if method == "tsv_c" else style.title
     look = {"color": style.colour, "marker": style.marker, "linestyle": "none", "markersize": 8, "mfc": "white"}
-    axis.plot(*point, **look, label=label)
-axis.set(xlabel=f"bytes of {n_tasks} task vectors (MB)", ylabel="normalised accuracy (%)")
+    axis.errorbar(point.megabytes, point.normalised, point.error, capsize=2, **look, label=label)
+axis.set(xlabel=f"{n_tasks} task vectors together (MB)", ylabel="normalised accuracy (%)")
 axis.set_title(backbone.label)
 axis.set_ylim(None, 100.8)
 plotting.log_x(axis)
@@ -76,12 +83,22 @@ first, last = (f"{p.normalised:.1f} % at {p.megabytes:.0f} MB" for _, p in part.
 alt = (
     f"Normalised accuracy of {n_tasks} compressed experts of {backbone.label} against their size. The curve of TSV-C "
     f"goes from {first} to {last}; with 1/{n_tasks} of the components it is {at['tsv_c']}. Whole experts: "
-    f"{at['individual']}."
+    f"{at['individual']}; the masks: {at['tall_mask_ties']}. {tables.sampling(sources)}"
 )
 plotting.save_figure(fig, "storage", profile, alt=alt, source="28_fig_storage")
 
 # %% [markdown]
+# TSV-C and the masks take different room, so they are compared where the curve has the bytes of the masks: what the
+# masks keep above a straight line between its two neighbouring points, in points of normalised accuracy.
+#
 # The published picture gives no numbers; its axis runs from 2 to 4.5 GB for 14 experts of ViT-L-14.
+
+# %%
+masks = points.loc["tall_mask_ties"]
+print(f"masks above the curve: {masks.normalised - np.interp(masks.megabytes, curve.megabytes, curve.normalised):.2f}")
+
+# %% [markdown]
+# Sizes must rise with the components, and compressed experts be smaller than whole ones.
 
 # %%
 assert curve.megabytes.is_monotonic_increasing

@@ -5,7 +5,7 @@
 #
 # | | |
 # |---|---|
-# | Reads | `data/results/<profile>/{merge,ablation}.csv`, `data/published/ablation.csv` |
+# | Reads | `data/results/<profile>/{merge,ablation,sources}.csv`, `data/published/ablation.csv` |
 # | Writes | `figures/<profile>/ablation.{csv,md,tex}` |
 # | Paper item | Tables 4, 5 and 6 |
 # | Run time | seconds |
@@ -17,19 +17,23 @@ profile = "mini"  # smoke or mini: whose results are printed
 import pandas as pd
 
 from compendium import profiles, provenance, published
-from compendium.paper import results, tables
+from compendium.paper import claims, results, tables
 
 # %% [markdown]
 # Neither step is task arithmetic and both are TSV-M; these rows are those of the first seed in Table 2. All values are
-# mean normalised accuracies in percent.
+# mean normalised accuracies in percent, with their standard errors.
 
 # %%
 settings = profiles.load(profile).first_seeds()
 first = pd.DataFrame([(b.name, b.seeds[0]) for b in settings.backbones], columns=["backbone", "seed"])
-frame = pd.concat([results.load("merge", profile).merge(first), results.load("ablation", profile)])
+merged, alone = results.load("merge", profile), results.load("ablation", profile)
+sources = results.load("sources", profile)
+frame = pd.concat([merged.merge(first), alone])
 steps = {"task_arithmetic": "no, no", "low_rank": "yes, no", "interference_reduction": "no, yes", "tsv_m": "yes, yes"}
 ours = 100 * tables.means(frame, "normalised_accuracy")[list(steps)]
-ours.round(1).T
+rows = tables.summary(frame, sources).xs("normalised_accuracy", level="metric")
+error = 100 * rows.reset_index().pivot_table(index=["backbone", "n_tasks"], columns="method", values="error")
+error[list(steps)].round(2).T
 
 # %% [markdown]
 # The paper's values for the same backbones and numbers of tasks, where it has them.
@@ -45,21 +49,32 @@ theirs.T
 # One table, whose upper half is ours.
 
 # %%
-blocks = {"here": ours.loc[theirs.index], "paper": theirs}
+here = ours.loc[theirs.index]
+cells = here.map("{:.1f}".format) + error[list(steps)].loc[theirs.index].map(" ± {:.1f}".format)
+blocks = {"here": cells, "paper": theirs.map("{:.1f}".format)}
 rows = {f"{words} ({source})": block[name] for source, block in blocks.items() for name, words in steps.items()}
-table = pd.DataFrame(rows).T.map("{:.1f}".format).replace("nan", "not run")
+table = pd.DataFrame(rows).T.replace("nan", "not run")
 table.columns = [tables.column(backbone.label, n_tasks) for backbone, n_tasks in columns]
 table.index.name = "Low rank, interference reduction"
-best = [(f"{steps[name]} (here)", column) for name, column in zip(blocks["here"].idxmax(axis=1), table, strict=True)]
+best = [(f"{steps[name]} (here)", column) for name, column in zip(here.idxmax(axis=1), table, strict=True)]
+behind = tables.behind_the_best(frame, sources, steps, "normalised_accuracy")
 caption = (
     f"Ablation of the two steps of TSV-M on {settings.title}, first seed, and in the paper: mean normalised accuracy "
-    "in percent. No, no is task arithmetic; yes, yes is TSV-M. † marks the best of a column here."
+    f"in percent ± its standard error. No, no is task arithmetic; yes, yes is TSV-M. {tables.sampling(sources)} † "
+    f"marks the best of a column here. {tables.unsure(behind, settings, steps)}"
 )
 results.save_table("ablation", table, profile, caption, best=best)
 table.T
 
 # %% [markdown]
-# Together they should be worth more than each alone; the ledger (notebook 41) judges that. Nothing of ours is missing.
+# Together they should be worth more than each alone. By the rule of the ledger (notebook 41), which compares both with
+# each step on the same images:
+
+# %%
+print(claims.told("complementary", {"merge": merged, "ablation": alone, "sources": sources}))
+
+# %% [markdown]
+# Nothing of ours is missing.
 
 # %%
 assert ours.notna().all(axis=None)

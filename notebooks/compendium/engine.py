@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, wait
 from contextlib import contextmanager
@@ -106,7 +107,9 @@ def _processes() -> Iterator[tuple[Executor, Callable[[], bool]]]:
     """
     import loky
 
-    pool = loky.ProcessPoolExecutor(timeout=IDLE, initializer=_leave_interrupts)
+    # Workers keep inputs and base models for the units to come. That is no leak, for which they would be replaced.
+    grown = {"LOKY_MAX_MEMORY_LEAK_SIZE": str(sys.maxsize)}
+    pool = loky.ProcessPoolExecutor(timeout=IDLE, initializer=_leave_interrupts, env=grown)
     try:
         yield pool, lambda: False
     except BrokenExecutor as error:

@@ -16,7 +16,10 @@ from tsvlib.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Number of inputs per task in each split, and how many of a whole suite's validation inputs judge an alpha."""
+    """Number of inputs per task in each split, and how many of a suite's validation inputs judge an alpha at most.
+
+    Of these, every task of the suite gives the same number, its first ones.
+    """
 
     train: int
     validation: int

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import checkout
+import loky
 import psutil
 import pytest
 
@@ -65,6 +66,23 @@ def test_workers_know_where_files_lie(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def note_variable(file: Path, name: str) -> None:
     file.write_text(os.environ[name])
+
+
+def test_a_worker_that_keeps_much_for_later_units_is_not_replaced(tmp_path: Path) -> None:
+    # Every worker has one before it grows, one in which it grows, and one after which it is looked at.
+    for _ in engine.complete([Unit(keep, (tmp_path, number)) for number in range(4 * loky.cpu_count())]):
+        pass
+    assert len({file.read_text() for file in tmp_path.iterdir()}) <= loky.cpu_count()
+
+
+KEPT: list[bytes] = []
+
+
+def keep(folder: Path, number: int) -> None:
+    KEPT.append(b"x" * (400_000_000 if len(KEPT) == 1 else 1))
+    note_process(folder, number)
+    # Workers are looked at once a second.
+    time.sleep(1.1)
 
 
 def test_a_killed_worker_is_one_sentence_and_none_is_left(tmp_path: Path) -> None:

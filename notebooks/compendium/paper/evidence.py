@@ -133,16 +133,17 @@ def lost_at_one(evidence: Evidence) -> pd.DataFrame:
     The best alpha is that of one half of the images, its lead that of the other half, as a maximum of noisy numbers is
     too large where it was found. Halves show different sources; both ways round are averaged.
     """
-    even, odd = (_scores(evidence, half) for half in (0, 1))
+    even, odd = (scores(evidence, half) for half in (0, 1))
     return (_lost_at_one(even, odd) + _lost_at_one(odd, even)) / 2
 
 
-def _scores(evidence: Evidence, half: int) -> pd.DataFrame:
+def scores(evidence: Evidence, half: int | None = None) -> pd.DataFrame:
+    """Return normalised validation accuracies by backbone, seed, subset and alpha, of all images or of a half."""
     frame = evidence.tables["alpha"]
     key = ["backbone", "seed", "subset"]
     merged, experts = (frame[frame.method == name] for name in ("tsv_m", "individual"))
-    drawn = evidence.accuracies(merged, [*key, "alpha"], "validation", half)
-    return errors.normalised(drawn, evidence.accuracies(experts, key, "validation", half))
+    drawn = evidence.accuracies(merged, [*key, "alpha"], "validation", part)
+    return errors.normalised(drawn, evidence.accuracies(experts, key, "validation", part))
 
 
 def _lost_at_one(chosen: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
@@ -188,22 +189,27 @@ def with_depth(evidence: Evidence) -> pd.DataFrame:
 def with_accuracy(evidence: Evidence) -> pd.DataFrame:
     """Measure by backbone the rank correlation of interference left and normalised accuracy over forms.
 
-    The forms are those of TSV-M with none, one and both of its steps; the seeds are those that have all of them. It is
-    taken within each suite, since both change with the number of tasks whatever the form, and averaged over these.
+    The forms are those of TSV-M with none, one and both of its steps. It is taken within each suite, since both change
+    with the number of tasks whatever the form, and averaged over these.
     """
-    alone = evidence.ablated
-    methods = pd.concat([alone, evidence.merged])
-    methods = methods[methods.index.get_level_values("method").isin(list(FORMS))]
-    accuracy = methods.rename(index=FORMS, level="method").rename_axis(index={"method": "form"})
-    left = interference_left(evidence)
+    accuracy, left = by_form(evidence), interference_left(evidence)
     found = {}
-    for backbone, seed in alone.droplevel(["n_tasks", "method"]).index.unique():
+    for backbone, seed in accuracy.droplevel(["n_tasks", "form"]).index.unique():
         here = at(accuracy, backbone=backbone, seed=seed)
         there = at(left, backbone=backbone, seed=seed)[0].reindex(here.index)
         found[backbone, seed] = pd.concat(
             [rank_correlation(there[suite.index], suite) for _, suite in here.groupby(level="n_tasks")], axis=1
         ).mean(axis=1)
     return pd.DataFrame(found).T.rename_axis(["backbone", "seed"])
+
+
+def by_form(evidence: Evidence) -> pd.DataFrame:
+    """Return normalised accuracies by cell and form, of the seeds that were merged in all forms."""
+    alone, merged = evidence.ablated, evidence.merged
+    whole = merged[merged.droplevel("method").index.isin(alone.droplevel("method").index)]
+    methods = pd.concat([alone, whole])
+    methods = methods[methods.index.get_level_values("method").isin(list(FORMS))]
+    return methods.rename(index=FORMS, level="method").rename_axis(index={"method": "form"})
 
 
 def interference_left(evidence: Evidence) -> pd.DataFrame:

@@ -62,7 +62,7 @@ def sampling(sources: pd.DataFrame, split: str = "test") -> str:
     few = errors.few(sources, split)
     those = f"; fewer than {errors.FEW} sources: {', '.join(few)}" if few else ""
     return (
-        f"Errors are standard errors by {errors.DRAWS:,} bootstrap draws of the sources (fonts, scans, tiles and so on) "
+        f"Errors are standard errors by {errors.DRAWS:,} bootstrap draws of the sources (fonts, scans, tiles, ...) "
         f"that the {split} inputs show: {per_task} inputs of {shown} sources for each of {len(rows)} tasks{those}."
     )
 
@@ -121,15 +121,17 @@ def accuracy_table(
     )
 
 
-def published_table(frame: pd.DataFrame, profile: Profile, methods: dict[str, str], source: str) -> pd.DataFrame:
+def published_table(
+    frame: pd.DataFrame, profile: Profile, methods: dict[str, str], source: str, decimals: int = 2
+) -> pd.DataFrame:
     """Return published cells in the columns of :func:`accuracy_table`, with ``source`` behind the titles of rows.
 
     A column shows the published backbone that the profile's stands for, with as many tasks, and ``frame`` is a
-    published table with accuracies as printed. Where it has none, cells read "not published".
+    published table with accuracies as printed, with as many decimals. Where it has none, cells read "not published".
     """
     percent = frame.pivot_table(index=["backbone", "n_tasks", "method"], columns="metric", values="percent")
     cells = {
-        place: pair(accuracy, normalised)
+        place: pair(accuracy, normalised, decimals)
         for place, accuracy, normalised in percent[["accuracy", "normalised_accuracy"]].itertuples()
     }
     return pd.DataFrame(

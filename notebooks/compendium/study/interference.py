@@ -34,7 +34,7 @@ INTERFERENCE_COLUMNS = PLACE | {
     "them; interference_reduction: all of them, vectors orthogonalised across tasks; both: 1 / n_tasks of them, "
     "orthogonalised, as TSV-M does",
     "metric": "norm of Eq. 6, entrywise: sum of the absolute entries; induced: largest sum of these in a column",
-    "value": "singular task interference (Eq. 6) of what is added up, in the unit of the singular values, to 9 decimals",
+    "value": "singular task interference (Eq. 6) of what is added up: unit of the singular values, nine decimals",
 }
 ERROR_COLUMNS = PLACE | {
     "vectors": "u: left singular vectors of all tasks side by side; v: right ones",

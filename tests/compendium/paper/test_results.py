@@ -139,6 +139,30 @@ def test_a_relative_tolerance_follows_the_size_of_the_number(folders):
     assert len(verify.compare(left, folders("right", worse))) == 1
 
 
+def hits(*texts: str) -> pd.DataFrame:
+    return pd.DataFrame({"seed": range(len(texts)), "accuracy": [0.5] * len(texts), "hits": texts})
+
+
+def test_hits_may_differ_in_the_stated_share_of_inputs_and_never_as_text(folders):
+    half, other, far = "f0" * 50, "f1" + "f0" * 49, "0f" * 50
+    left = folders("left", hits(half, half, ""), tolerances={"hits": 0.01})
+    assert verify.compare(left, folders("right", hits(half, other, ""))).empty
+    differences = verify.compare(left, folders("right", hits(far, half, "")))
+    assert differences[["row", "column", "left", "right", "tolerance"]].values.tolist() == [
+        ["0", "hits", half, far, 0.01]
+    ]
+    strict = folders("left", hits(half, half, ""), tolerances={"hits": 0.0})
+    assert len(verify.compare(strict, folders("right", hits(half, other, "")))) == 1
+    assert len(verify.compare(strict, folders("right", hits(half, half[:-2], half)))) == 2
+
+
+def test_hits_tell_rows_not_apart_and_are_no_numbers_even_if_they_look_like_some(folders):
+    with pytest.raises(ValueError, match="two rows share one key"):
+        folders("left", hits("00", "01").assign(seed=0))
+    folders("left", hits("0010", "1e10", ""))
+    assert results.load("merge", "smoke").hits.tolist() == ["0010", "1e10", ""]
+
+
 def test_rows_tables_and_headers_must_agree(folders, capsys):
     left, right = folders("left"), folders("right", FRAME.iloc[:2])
     folders("left", name="spectra")

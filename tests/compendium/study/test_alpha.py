@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Subsets are the paper's by place, scores are those of direct computation, and the search ends where grids do."""
+"""Subsets are the paper's by place, rows are those of direct computation, and the search ends where grids do."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ import pytest
 
 from compendium import paths, profiles, published
 from compendium.study import alpha, runs, studies
-from compendium.study.evaluation import normalised_accuracy, search_alpha
+from compendium.study.evaluation import packed, search_alpha, shares
+from compendium.worlds.mini import datasets
 from compendium.worlds.protocol import suite
 from tsvlib import merging
 from tsvlib.methods import METHODS
@@ -38,17 +39,27 @@ def test_fewer_tasks_leave_smaller_subsets_and_drop_those_without_a_pair() -> No
     assert alpha.subsets(SMOKE, "smoke-b32") == {3: suite(SMOKE, 3), 4: suite(SMOKE, 3)}
 
 
-def test_scores_of_a_subset_are_those_of_merging_its_experts(run: runs.Run) -> None:
+def test_rows_of_a_subset_are_those_of_merging_its_experts(run: runs.Run) -> None:
     rows = pd.DataFrame(alpha.over_subset(run, 4))
     assert set(rows.columns) == set(alpha.SUBSET_COLUMNS)
-    assert sorted(rows.alpha.unique()) == sorted(published.load("alpha").alpha.unique())
-    row = rows[rows.alpha == 1.2].iloc[0]
+    merged = rows[rows.method == "tsv_m"]
+    assert sorted(merged.alpha.unique()) == sorted(published.load("alpha").alpha.unique())
     tasks = alpha.subsets(SMOKE, "smoke-b32")[4]
     update = merging.merged_update([run.task_vector(task) for task in tasks], METHODS["tsv_m"])
-    most = SMOKE.samples.alpha // len(tasks)
-    accuracies = run.evaluator.accuracies(update.apply(run.evaluator.base, 1.2), tasks, "validation", most)
-    assert row.step == 12
-    assert row.score == normalised_accuracy(accuracies, run.individual("validation", tasks, most))
+    hits = run.evaluator.hits(update.apply(run.evaluator.base, 1.2), tasks, "validation")
+    found = merged[merged.alpha == 1.2].set_index("task")
+    assert list(found.step.unique()) == [12]
+    assert found.accuracy.to_dict() == shares(hits)
+    assert found.hits.to_dict() == {task: packed(each) for task, each in hits.items()}
+
+
+def test_rows_of_a_subset_have_the_experts_on_all_validation_images(run: runs.Run) -> None:
+    rows = pd.DataFrame(alpha.over_subset(run, 4))
+    experts = rows[rows.method == alpha.INDIVIDUAL].set_index("task")
+    assert set(rows.groupby(["method", "alpha"]).size()) == {3}
+    for task in alpha.subsets(SMOKE, "smoke-b32")[4]:
+        assert experts.accuracy[task] == run.evaluator.accuracy(run.expert(task), task, "validation")
+        assert len(experts.hits[task]) == 2 * -(-len(datasets.cached(SMOKE, task, "validation").labels) // 8)
 
 
 @pytest.mark.parametrize("name", ["task_arithmetic", "tsv_m"])

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compendium import profiles, provenance
-from compendium.study.evaluation import AlphaSearch, Evaluator, normalised_accuracy, search_alpha
+from compendium.study.evaluation import AlphaSearch, Evaluator, normalised_accuracy, packed, search_alpha
 from compendium.worlds.mini import datasets, models
 from tsvlib.errors import InputError
 from tsvlib.methods import METHODS
@@ -47,6 +48,17 @@ def test_accuracy_is_the_share_of_correct_classes(evaluator: Evaluator) -> None:
     best = [int((text @ feature).argmax()) for feature in models.encode(MODEL.visual, data.inputs)]
     expected = sum(guess == label for guess, label in zip(best, data.labels.tolist(), strict=True)) / len(best)
     assert evaluator.accuracy(evaluator.base, "mnist", "test") == expected
+    hits = evaluator.hits(evaluator.base, ["mnist"], "test")["mnist"]
+    assert hits.tolist() == [guess == label for guess, label in zip(best, data.labels.tolist(), strict=True)]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_packed_hits_are_bits_in_order_and_zeros_at_the_end(hits: list[bool]) -> None:
+    text = packed(torch.tensor(hits))
+    bits = [digit == "1" for number in bytes.fromhex(text) for digit in f"{number:08b}"]
+    assert bits[: len(hits)] == hits
+    assert not any(bits[len(hits) :])
+    assert len(bits) == 8 * math.ceil(len(hits) / 8)
 
 
 def test_every_measurement_is_made_once(evaluator: Evaluator, encodings: list[object]) -> None:

@@ -21,6 +21,7 @@ MEASURED = """
 import resource, sys
 import large
 from compendium.study import runs, studies
+from tsvlib.compression import Rank
 from tsvlib.methods import METHODS
 job, n_tasks = sys.argv[1], int(sys.argv[2])
 runs.HELD = 0  # the margin in which task vectors are kept
@@ -33,7 +34,7 @@ elif job == "compressing":
     studies.compressed(run, n_tasks)
 elif job == "low-rank sweep":
     for task in tasks:
-        run.truncated(task, run.profile.fractions)
+        run.truncated(task, [Rank(fraction=fraction) for fraction in run.profile.fractions])
 elif job == "evaluation":
     run.individual("test", tasks)
     run.evaluator.accuracies(run.evaluator.base, tasks, "test")

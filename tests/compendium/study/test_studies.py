@@ -51,6 +51,38 @@ def test_rows_have_just_the_described_columns(run: runs.Run) -> None:
     assert all(row.keys() == studies.COLUMNS.keys() for row in rows)
 
 
+def test_an_accuracy_is_the_mean_of_its_hits(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "workers", lambda: 1)
+    rows = [*studies.references(run, 2), *studies.compressed(run, 2), *studies.masked(run, 2)]
+    rows += [row for found in studies.adapted(run, 2, BRIEF) for row in found]
+    for row in rows:
+        if not str(row["metric"]).startswith("accuracy"):
+            assert row["hits"] == ""
+            continue
+        n = len(datasets.cached(SMOKE, str(row["task"]), "test").labels)
+        bits = f"{int(str(row['hits']), 16):0{4 * len(str(row['hits']))}b}"
+        assert len(bits) == 8 * -(-n // 8)
+        assert bits[:n].count("1") / n == row["value"]
+        assert "1" not in bits[n:]
+
+
+def test_hits_stand_in_the_order_of_the_split(run: runs.Run) -> None:
+    (task,) = suite(SMOKE, 1)
+    rows = [row for row in studies.references(run, 2) if row["method"] == "individual" and row["task"] == task]
+    predicted = run.evaluator.predictions(run.expert(task), [task], "test")[task]
+    bits = f"{int(str(rows[0]['hits']), 16):0{4 * len(str(rows[0]['hits']))}b}"
+    for place, (guess, label) in enumerate(zip(predicted, datasets.cached(SMOKE, task, "test").labels, strict=True)):
+        assert bits[place] == str(int(guess == label))
+
+
+def test_tsv_m_is_measured_with_the_chosen_alpha_and_with_one(run: runs.Run) -> None:
+    rows = studies.tsv_merge(run, 2)
+    assert [row for row in rows if row["method"] == "tsv_m"] == studies.merge(run, 2, METHODS["tsv_m"])
+    state = run.merged(METHODS["tsv_m"], 2).apply(run.evaluator.base, 1.0)
+    assert pick(rows, "accuracy", studies.AT_ONE) == run.evaluator.accuracies(state, suite(SMOKE, 2), "test")
+    assert not pick(rows, "alpha", studies.AT_ONE)
+
+
 def test_references_are_the_base_and_each_expert_on_its_own_task(run: runs.Run) -> None:
     rows = studies.references(run, 3)
     for task in suite(SMOKE, 3):
@@ -99,13 +131,13 @@ def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
 
 def test_alpha_never_sees_test_images(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    whole = evaluation.Evaluator.accuracies
+    whole = evaluation.Evaluator.hits
 
     def noted(self, state, tasks, split, most=None):
         asked.append(split)
         return whole(self, state, tasks, split, most)
 
-    monkeypatch.setattr(evaluation.Evaluator, "accuracies", noted)
+    monkeypatch.setattr(evaluation.Evaluator, "hits", noted)
     rows = studies.merge(run, 2, METHODS["task_arithmetic"])
     searched = int(pick(rows, "evaluations", "task_arithmetic")["all"])
     experts_validated = 2
@@ -117,8 +149,8 @@ def test_truncation_matches_direct_compression(run: runs.Run) -> None:
     task = suite(SMOKE, 1)[0]
     direct = compress(run.task_vector(task), Rank(fraction=0.25))
     state = direct.expand().apply(run.evaluator.base)
-    ((accuracy, size),) = run.truncated(task, [0.25])
-    assert accuracy == run.evaluator.accuracy(state, task, "test")
+    ((hits, size),) = run.truncated(task, [Rank(fraction=0.25)])
+    assert hits.equal(run.evaluator.hits(state, [task], "test")[task])
     assert size == direct.stored_bytes
 
 
@@ -145,7 +177,7 @@ def test_consensus_takes_the_lambda_of_each_task(run: runs.Run, monkeypatch: pyt
     monkeypatch.setattr(studies, "lambdas", lambda *_: given)
     rows = studies.consensus(run, 3)
     assert pick(rows, "lambda", "consensus_ta") == given
-    assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
+    assert not pd.DataFrame(rows).drop(columns=["value", "hits"]).duplicated().any()
     consensus = dataclasses.replace(METHODS["consensus_ta"], bind=masks.consensus([0.6, 0.2, 0.5]))
     update = merging.merged_update([run.task_vector(task) for task in suite(SMOKE, 3)], consensus)
     state = update.apply(run.evaluator.base, pick(rows, "alpha", "consensus_ta")["all"])
@@ -192,7 +224,7 @@ def test_no_choice_sees_test_images_and_nothing_is_predicted_twice(
 
 def test_all_keys_of_a_table_are_distinct(run: runs.Run) -> None:
     rows = [row for n in SMOKE.suites for row in studies.merge(run, n, METHODS["tsv_m"])]
-    assert not pd.DataFrame(rows).drop(columns="value").duplicated().any()
+    assert not pd.DataFrame(rows).drop(columns=["value", "hits"]).duplicated().any()
 
 
 def test_results_do_not_depend_on_who_asked_the_store_first(run: runs.Run, tmp_path: Path) -> None:
@@ -226,7 +258,7 @@ def test_confusion_counts_every_image_and_has_the_accuracies_on_its_diagonal(run
 def test_adaptation_covers_both_forms(run: runs.Run) -> None:
     frame = pd.DataFrame([row for rows in studies.adapted(run, 2, BRIEF) for row in rows])
     assert set(frame.columns) == studies.ADAPTED_COLUMNS.keys()
-    assert not frame.drop(columns="value").duplicated().any()
+    assert not frame.drop(columns=["value", "hits"]).duplicated().any()
     groups = frame.groupby(["backbone", "n_tasks", "method", "seed"]).size()
     assert list(groups.index) == [("smoke-b32", 2, name, 0) for name in studies.STARTS]
     assert groups.unique() == [2 * 3 + 5]
@@ -268,14 +300,14 @@ def test_adaptation_reads_no_test_image_and_no_label(run: runs.Run, monkeypatch:
         # With other labels, whoever read them would adapt in another way.
         return dataclasses.replace(found, labels=found.labels.flip(0)) if split == "validation" else found
 
-    accuracies, before_measuring = evaluation.Evaluator.accuracies, []
+    hits, before_measuring = evaluation.Evaluator.hits, []
 
     def measured(self, state, tasks, split, most=None):
         before_measuring.append(set(asked))
-        return accuracies(self, state, tasks, split, most)
+        return hits(self, state, tasks, split, most)
 
     monkeypatch.setattr(world, "split", noted)
-    monkeypatch.setattr(evaluation.Evaluator, "accuracies", measured)
+    monkeypatch.setattr(evaluation.Evaluator, "hits", measured)
     found = next(studies.adapted(run, 2, BRIEF))
     assert before_measuring[0] == {"validation"}
     assert found == expected
