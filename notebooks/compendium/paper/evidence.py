@@ -142,8 +142,8 @@ def scores(evidence: Evidence, half: int | None = None) -> pd.DataFrame:
     frame = evidence.tables["alpha"]
     key = ["backbone", "seed", "subset"]
     merged, experts = (frame[frame.method == name] for name in ("tsv_m", "individual"))
-    drawn = evidence.accuracies(merged, [*key, "alpha"], "validation", part)
-    return errors.normalised(drawn, evidence.accuracies(experts, key, "validation", part))
+    drawn = evidence.accuracies(merged, [*key, "alpha"], "validation", half)
+    return errors.normalised(drawn, evidence.accuracies(experts, key, "validation", half))
 
 
 def _lost_at_one(chosen: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
