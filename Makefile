@@ -72,7 +72,7 @@ $(eval $(call chapter,23_fig_radar,$(call figure,radar),$(call table,merge compr
 $(eval $(call chapter,24_fig_spectra_tasks,$(call figure,spectra_tasks),$(call table,spectra),$(DRAW)))
 $(eval $(call chapter,25_fig_alpha,$(call figure,alpha),$(call table,alpha sources),$(DRAW) $(PRINT)))
 $(eval $(call chapter,26_fig_similarity,$(call figure,similarity),$(call table,similarity),$(DRAW)))
-$(eval $(call chapter,27_fig_interference_accuracy,$(call figure,interference_accuracy),$(call table,interference merge ablation sources),$(DRAW) $(PRINT)))
+$(eval $(call chapter,27_fig_interference_accuracy,$(call figure,interference_accuracy),$(call table,interference merge ablation sources),$(DRAW) $(PRINT) $(C)/paper/factorial.py))
 $(eval $(call chapter,28_fig_storage,$(call figure,storage),$(call table,spectra compress sources),$(DRAW)))
 $(eval $(call chapter,29_fig_confusion,$(call figure,confusion),$(call table,confusion),$(DRAW)))
 $(eval $(call chapter,30_tab_merge,$(call printed,merge),$(call table,merge sources),$(PRINT)))
