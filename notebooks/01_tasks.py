@@ -74,6 +74,9 @@ counted = {
 }
 pd.DataFrame(counted, index=list(splits))
 
+# %% [markdown]
+# No two splits of a task may show the same source.
+
 # %%
 shared = [
     len(set(each[a].sources) & set(each[b].sources)) for each in splits.values() for a, b in combinations(SPLITS, 2)

@@ -39,6 +39,9 @@ with progress.track(settings.tasks * sum(len(b.seeds) for b in settings.backbone
             rows += lowrank.curve(run, task)
             bar.update()
 
+# %% [markdown]
+# The table tells how many components each share is, in task matrices of each size.
+
 # %%
 frame = pd.DataFrame(rows)
 checkpoints = results.load("checkpoints", profile)

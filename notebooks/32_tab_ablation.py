@@ -56,6 +56,12 @@ rows = {f"{words} ({source})": block[name] for source, block in blocks.items() f
 table = pd.DataFrame(rows).T.replace("nan", "not run")
 table.columns = [tables.column(backbone.label, n_tasks) for backbone, n_tasks in columns]
 table.index.name = "Low rank, interference reduction"
+table.T
+
+# %% [markdown]
+# The best of each column is marked, and compared with the others on the same images.
+
+# %%
 best = [(f"{steps[name]} (here)", column) for name, column in zip(here.idxmax(axis=1), table, strict=True)]
 behind = tables.behind_the_best(frame, sources, steps, "normalised_accuracy")
 caption = (
