@@ -35,7 +35,12 @@ plotting.use_style()
 
 # %%
 settings = profiles.load(profile).first_seeds()
-tables = {name: results.load(name, profile) for name in ("interference", "merge", "ablation", "sources")}
+tables = {
+    "interference": results.load("interference", profile),
+    "merge": results.load("merge", profile),
+    "ablation": results.load("ablation", profile),
+    "sources": results.load("sources", profile),
+}
 drawn = evidence.Evidence(tables)
 points, order = factorial.points(drawn), [backbone.name for backbone in settings.backbones]
 left = points.reset_index().pivot_table(index=["backbone", "n_tasks"], columns="form", values="left")
