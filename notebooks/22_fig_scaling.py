@@ -74,7 +74,7 @@ for place, name in enumerate(methods):
 for i, ceiling in enumerate(accuracy.individual):
     label = plotting.METHOD_STYLE["individual"].title if i == 0 else None
     axis.hlines(ceiling, i - 0.42, i + 0.42, color="black", linestyle="--", label=label)
-ticks = [f"{n_tasks} tasks\n{share:.0f} % of the gap closed" for n_tasks, share in closed.tsv_m.items()]
+ticks = [f"{n_tasks} tasks\nTSV-M closes {share:.0f} % of the gap" for n_tasks, share in closed.tsv_m.items()]
 axis.set_xticks(range(len(accuracy)), ticks)
 axis.set(ylabel="mean accuracy (%)", title=largest.label, ylim=(0, 105))
 axis.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.18))

@@ -63,7 +63,7 @@ near.groupby(level=key).sum().rename("alphas within error of the best").to_frame
 named = {b.name: b.label for b in settings.backbones} | {b.counterpart: b.counterpart for b in settings.backbones}
 panels = {f"here: {settings.title}": (ours, "cividis"), "the paper": (paper, "gray")}
 height = max(0.15 * len(ours), 1.1) + 0.55
-fig, axes = plt.subplots(2, 1, figsize=(3.25, 2 * height))
+fig, axes = plt.subplots(2, 1, figsize=(4.2, 2 * height))
 for axis, (title, (table, colours)) in zip(axes, panels.items(), strict=True):
     labels = [f"{named[backbone]}, {subset}" for backbone, subset in table.index]
     below = table.sub(table.max(axis=1), axis=0)
@@ -83,8 +83,8 @@ lost = claims.judge(["alpha"], found)["alpha"].cases
 alt = (
     f"Two heat maps of accuracy by alpha from {ours.columns.min()} to {ours.columns.max()}. Here alpha = 1 loses "
     f"{lost.number.min():.1f} to {lost.number.max():.1f} points (standard error at most {lost.error.max():.1f}) "
-    f"against the best alpha of a row, chosen and compared on different images; that is {ours.idxmax(axis=1).min()} to "
-    f"{ours.idxmax(axis=1).max()}. In the paper alpha = 1 loses at most "
+    f"against the best alpha of a row, chosen and compared on different images. The best of a row is "
+    f"{ours.idxmax(axis=1).min()} to {ours.idxmax(axis=1).max()}. In the paper alpha = 1 loses at most "
     f"{(paper.max(axis=1) - paper[1.0]).max():.2f} points. {tables.sampling(found['sources'], 'validation')}"
 )
 plotting.save_figure(fig, "alpha", profile, alt=alt, source="25_fig_alpha")

@@ -75,7 +75,7 @@ for method, point in points.iterrows():
     axis.errorbar(point.megabytes, point.normalised, point.error, capsize=2, **look, label=label)
 axis.set(xlabel=f"{n_tasks} task vectors together (MB)", ylabel="normalised accuracy (%)")
 axis.set_title(backbone.label)
-axis.set_ylim(None, 100.8)
+axis.set_ylim(None, max(100.8, (points.normalised + points.error).max() + 0.3))
 plotting.log_x(axis)
 axis.legend(loc="best", fontsize=7, labelspacing=0.8)
 at = {name: f"{p.normalised:.1f} % at {p.megabytes:.0f} MB" for name, p in points.iterrows()}

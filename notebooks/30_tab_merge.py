@@ -70,7 +70,7 @@ behind.round(2)
 seeds = ", ".join(f"{backbone.label} {len(backbone.seeds)}" for backbone in settings.backbones)
 caption = (
     f"Merging on {settings.title}: {tables.CELLS}. {tables.sampling(sources)} Seeds: {seeds}; TIES and Iso-C have the "
-    f"first only. † marks the best of our rows without these two. {tables.unsure(behind, settings, merging)} On the "
+    f"first only. † marks the best of our rows without these two. {tables.unsure(behind, settings)} On the "
     f"first seed TIES or Iso-C is the best in {len(led)} of {len(table.columns)} columns ({', '.join(led) or 'none'}). "
     f"Weight averaging, which chooses nothing, lies above task arithmetic in {averaged}. Published rows are of "
     "ViT-B/32, B/16 and L/14 with as many tasks."
@@ -84,6 +84,6 @@ results.save_table("merge", table, profile, caption, best=best)
 # %%
 for name in ("task_arithmetic", "consensus_ta"):
     print(f"TSV-M above {title[name]}: {claims.told(name, {'merge': frame, 'sources': sources})}")
-print("With TIES and Iso-C, on the first seed:", tables.unsure(on_first, settings, with_more))
+print("With TIES and Iso-C, on the first seed:", tables.unsure(on_first, settings))
 assert not table.isin(["not run"]).any(axis=None)
 print(provenance.versions_line())

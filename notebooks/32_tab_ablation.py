@@ -67,7 +67,7 @@ behind = tables.behind_the_best(frame, sources, steps, "normalised_accuracy")
 caption = (
     f"Ablation of the two steps of TSV-M on {settings.title}, first seed, and in the paper: mean normalised accuracy "
     f"in percent ± its standard error. No, no is task arithmetic; yes, yes is TSV-M. {tables.sampling(sources)} † "
-    f"marks the best of a column here. {tables.unsure(behind, settings, steps)}"
+    f"marks the best of a column here. {tables.unsure(behind, settings)}"
 )
 results.save_table("ablation", table, profile, caption, best=best)
 table.T

@@ -74,7 +74,7 @@ caption = (
     f"Test-time adaptation on {settings.title}: {tables.CELLS}; the same before adaptation; entropy of predictions on "
     "validation images before and after it. TSV-M has the alpha of Table 2, chosen with labels; adaptation starts from "
     f"alpha = 1, and sees none. {tables.sampling(sources)} † marks the best of ours. "
-    f"{tables.unsure(behind, settings, titles)} Paper: accuracy in percent as printed in App. D.2.7, on seven of the "
+    f"{tables.unsure(behind, settings)} Paper: accuracy in percent as printed in App. D.2.7, on seven of the "
     "eight tasks (it does not say which) and a backbone that it does not name."
 )
 best = titles[str(tables.means(frame, "accuracy")[list(methods)].idxmax(axis=1).iloc[0])]

@@ -175,15 +175,15 @@ def behind_the_best(
     return pd.DataFrame({"behind": 100 * leads[0], "error": 100 * error, "surely": surely})
 
 
-def unsure(found: pd.DataFrame, profile: Profile, methods: dict[str, str]) -> str:
+def unsure(found: pd.DataFrame, profile: Profile) -> str:
     """Return a sentence for a caption: which rows of :func:`behind_the_best` are not surely behind."""
     near = [
-        f"{methods[name]} ({column(profile.backbone(backbone).label, n_tasks)})"
+        f"{TITLES[name]} ({column(profile.backbone(backbone).label, n_tasks)})"
         for backbone, n_tasks, name in found.index[~found.surely]
     ]
     return (
         f"Of {len(found)} paired comparisons with the best (Holm at {100 * errors.LEVEL:.0f} %), those that sampling "
-        f"could explain: {', '.join(near) or 'none'}."
+        f"could explain: {'; '.join(near) or 'none'}."
     )
 
 

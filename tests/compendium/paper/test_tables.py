@@ -99,9 +99,9 @@ def test_what_the_best_is_ahead_of_by_no_more_than_sampling_is_named() -> None:
     assert (near.behind.round(6).tolist(), near.surely.tolist()) == ([0.25], [False])
     assert far.error.tolist() == pytest.approx([100 * math.sqrt(0.1 * 0.9 / INPUTS / 2)], rel=0.1)
     assert far.surely.all()
-    assert "Task arithmetic (smoke B/32, 3 tasks)" in tables.unsure(near, SMOKE, NAMES)
-    assert tables.unsure(far, SMOKE, NAMES).endswith("explain: none.")
-    assert "Of 1 paired comparisons" in tables.unsure(far, SMOKE, NAMES)
+    assert "Task arithmetic (smoke B/32, 3 tasks)" in tables.unsure(near, SMOKE)
+    assert tables.unsure(far, SMOKE).endswith("explain: none.")
+    assert "Of 1 paired comparisons" in tables.unsure(far, SMOKE)
 
 
 def test_captions_tell_draws_inputs_sources_and_tasks_of_few_sources() -> None:
