@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What each step is worth is what accuracies made for it say, and shares of interference are those of the table."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +24,11 @@ def rows(method: str, accuracy: float, seed: int = 0) -> list[dict[str, object]]
     return [cell | {"n_tasks": n_tasks, "task": task} for n_tasks in (2, 3) for task in TASKS]
 
 
+def named(task: str) -> str:
+    """Return a name for the source of every input, which no other task shows."""
+    return " ".join(hashlib.sha256(f"{task}/{i}".encode()).hexdigest()[:8] for i in range(INPUTS))
+
+
 @pytest.fixture
 def drawn() -> Evidence:
     """Results of two seeds, of which the first was merged in all four forms; every input is a source of its own."""
@@ -37,8 +44,8 @@ def drawn() -> Evidence:
         "merge": pd.DataFrame(merged),
         "ablation": pd.DataFrame(alone),
         "sources": pd.DataFrame(
-            [(task, "test", INPUTS, INPUTS, orders) for task in TASKS],
-            columns=["task", "split", "inputs", "sources", "order"],
+            [(task, "test", INPUTS, INPUTS, orders, named(task)) for task in TASKS],
+            columns=["task", "split", "inputs", "sources", "order", "names"],
         ),
         "interference": pd.DataFrame(left, columns=["backbone", "n_tasks", "seed", "layer", "form", "value"]).assign(
             metric="entrywise", matrix="proj"
