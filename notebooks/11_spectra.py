@@ -6,7 +6,7 @@
 #
 # | | |
 # |---|---|
-# | Reads | `checkpoints.csv` and the experts |
+# | Reads | `{checkpoints,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/spectra.csv` |
 # | Paper item | Figure 2 (and 11, 12 for the other backbones) |
 # | Run time | mini: about 3 minutes on 2 CPU cores; smoke: seconds |

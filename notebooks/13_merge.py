@@ -7,7 +7,7 @@
 #
 # | | |
 # |---|---|
-# | Reads | `checkpoints.csv` and the experts |
+# | Reads | `{checkpoints,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/merge.csv` |
 # | Paper item | Table 2 and Figure 1 |
 # | Run time | mini: about 7 minutes on 2 CPU cores; smoke: seconds |

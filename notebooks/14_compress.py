@@ -7,7 +7,7 @@
 #
 # | | |
 # |---|---|
-# | Reads | `checkpoints.csv` and the experts |
+# | Reads | `{checkpoints,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/compress.csv` |
 # | Paper item | Table 3 |
 # | Run time | mini: about 2 minutes on 2 CPU cores; smoke: seconds |

@@ -6,7 +6,7 @@
 #
 # | | |
 # |---|---|
-# | Reads | `merge.csv` and the experts |
+# | Reads | `{merge,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/ablation.csv` |
 # | Paper item | Tables 4, 5 and 6 |
 # | Run time | mini: about 2 minutes on 2 CPU cores; smoke: seconds |

@@ -7,7 +7,7 @@
 #
 # | | |
 # |---|---|
-# | Reads | `checkpoints.csv` and the experts |
+# | Reads | `{checkpoints,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/alpha.csv`, `data/results/<profile>/alpha_search.csv` |
 # | Paper item | Figure 7, App. B.2 |
 # | Run time | mini: about 2 minutes on 2 CPU cores; smoke: seconds |
