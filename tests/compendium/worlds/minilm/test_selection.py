@@ -12,7 +12,7 @@ from compendium.worlds.minilm.extraction import selection
 from compendium.worlds.minilm.extraction.selection import Found
 from compendium.worlds.protocol import SPLITS
 
-WORDS = st.lists(st.sampled_from("alpha beta gamma delta".split()), min_size=1, max_size=6).map(" ".join)
+WORDS = st.lists(st.sampled_from(["alpha", "beta", "gamma", "delta"]), min_size=1, max_size=6).map(" ".join)
 
 
 def pool(count: int = 4000) -> list[Found]:

@@ -69,8 +69,8 @@ def read_novels(archives: Archives) -> Iterator[Found]:
         title = lines[0].casefold()
         for number, chapter in enumerate(re.split(r"\nchapter [ivxlc\d]+\.?\n", "\n".join(lines), flags=re.IGNORECASE)):
             for paragraph in chapter.split("\n\n"):
-                for sentence in sentences(paragraph, 8):
-                    yield Found(sentence, title, f"{title} {number}")
+                for sentence in sentences(paragraph.replace("_", ""), 8):
+                    yield Found(sentence, title, f"{title}, chapter {number}")
 
 
 def _strings(serialised: bytes) -> Iterator[str]:

@@ -32,7 +32,7 @@ _PHASES = {"Approach": "approach", "Take-off run": "take-off", "Climb": "climb",
 # The major groups of the Standard Occupational Classification with enough occupations.
 _GROUPS = {
     "11": "management", "13": "business", "15": "computing", "17": "architecture", "19": "science", "25": "education",
-    "27": "media", "29": "health", "39": "personal", "43": "office", "47": "construction", "49": "repair",
+    "27": "media", "29": "health", "39": "personal", "43": "office", "47": "construction",
     "51": "production", "53": "transport",
 }  # fmt: skip
 
@@ -46,19 +46,19 @@ def read_genes(archives: Archives) -> Iterator[Found]:
 
 
 def read_enzymes(archives: Archives) -> Iterator[Found]:
-    """Yield what an enzyme catalyses, by the one of six classes that it belongs to; groups are those of genes."""
-    terms, parents, offspring = _gene_ontology(archives)
+    """Yield what an enzyme catalyses, by the one of six classes that it belongs to; a reaction is its own group."""
+    terms, _, offspring = _gene_ontology(archives)
     classes = defaultdict(set)
     for root, label in _ENZYMES.items():
         for term in offspring[root]:
             classes[term].add(label)
     for term, labels in classes.items():
         if len(labels) == 1 and terms[term][1].startswith("Catalysis"):
-            yield Found(_first_sentence(terms[term][1]), min(labels), parents.get(term, term))
+            yield Found(_first_sentence(terms[term][1]), min(labels), term)
 
 
 def _gene_ontology(archives: Archives) -> tuple[dict[str, tuple[str, str]], dict[str, str], dict[str, set[str]]]:
-    """Return aspect and definition of every term, the first of its parents, and all functions below one."""
+    """Return aspect and definition of every term, the newest of its parents, and all functions below one."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "go.sqlite"
         file.write_bytes(archives.member("r-bioc-go.db", "GO.sqlite"))
@@ -68,7 +68,7 @@ def _gene_ontology(archives: Archives) -> tuple[dict[str, tuple[str, str]], dict
             parents: dict[str, str] = {}
             for kind in ("bp", "mf", "cc"):
                 for child, parent in base.execute(f"select _id, _parent_id from go_{kind}_parents"):  # noqa: S608
-                    parents[ids[child]] = min(ids[parent], parents.get(ids[child], ids[parent]))
+                    parents[ids[child]] = max(ids[parent], parents.get(ids[child], ids[parent]))
             below = defaultdict(set)
             for term, under in base.execute("select _id, _offspring_id from go_mf_offspring"):
                 below[ids[term]].add(ids[under])
@@ -80,10 +80,10 @@ def _first_sentence(text: str) -> str:
 
 
 def read_foods(archives: Archives) -> Iterator[Found]:
-    """Yield descriptions of foods by food group; what shares the first two parts of a description is one group."""
+    """Yield descriptions of foods by food group; what shares the first three parts of a description is a group."""
     names = dict(_usda(archives, "FD_GROUP.txt", (0, 1)))
     for number, description in _usda(archives, "FOOD_DES.txt", (1, 2)):
-        yield Found(description, names[number], ",".join(description.split(",")[:2]).casefold())
+        yield Found(description, names[number], ",".join(description.split(",")[:3]).casefold())
 
 
 def _usda(archives: Archives, file: str, columns: tuple[int, int]) -> Iterator[tuple[str, str]]:
