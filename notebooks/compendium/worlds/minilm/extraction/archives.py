@@ -55,11 +55,12 @@ class Archives:
                 names = sorted(name for name in wheel.namelist() if name.endswith(ending) and name[-1] != "/")
                 yield from ((name, wheel.read(name)) for name in names)
         else:
-            with tarfile.open(fileobj=io.BytesIO(_data(content) if file.suffix == ".deb" else content)) as tar:
-                found = {member.name: member for member in tar if member.isfile() and member.name.endswith(ending)}
-                for name in sorted(found):
-                    opened = tar.extractfile(found[name])
-                    yield name, opened.read() if opened else b""
+            data = _data(content) if file.suffix == ".deb" else content
+            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+                # Read in the order of the archive, since going back means to decompress from the beginning.
+                kept = [member for member in tar if member.isfile() and member.name.endswith(ending)]
+                found = {member.name: opened.read() for member in kept if (opened := tar.extractfile(member))}
+            yield from sorted(found.items())
 
     def member(self, package: str, ending: str) -> bytes:
         """Return the content of the one member whose name ends so; InputError unless there is just one."""
