@@ -134,7 +134,8 @@ def test_the_repository_stays_small():
 
 def test_no_file_names_a_place_of_some_machine():
     place = re.compile(r"(?<![\w.])/" + r"(home|root|Users|tmp|work|mnt|opt)/\w")
-    for file in FILES:
+    quoted = ROOT / "data" / "minilm"  # texts that other people wrote
+    for file in (file for file in FILES if not file.is_relative_to(quoted)):
         if file.suffix in {".csv", ".json", ".ipynb", ".md", ".txt", ".svg", ".py", ".toml", ".yml", ".lock", ""}:
             assert not place.search(file.read_text(encoding="utf-8")), file
 

@@ -32,7 +32,7 @@ whole = training.schedule
 steps = []
 def schedule(*arguments):
     steps.append(arguments)
-    if len(steps) == 6:  # two steps per expert: in the middle of the third
+    if len(steps) == 8:  # three steps per expert: in the middle of the third
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(*arguments)
 training.schedule = schedule
