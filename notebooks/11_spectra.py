@@ -9,7 +9,7 @@
 # | Reads | `{checkpoints,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/spectra.csv` |
 # | Paper item | Figure 2 (and 11, 12 for the other backbones) |
-# | Run time | mini: about 4 minutes on 2 CPU cores; smoke: seconds |
+# | Run time | mini: 4 to 6 minutes on 2 CPU cores; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # smoke or mini: which models and tasks
