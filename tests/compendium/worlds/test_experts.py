@@ -26,17 +26,33 @@ SMOKE = profiles.load("smoke")
 KILLED = """
 import os, signal
 from compendium import commands
-from compendium.worlds import experts, inventory
-from compendium.worlds.mini import training
-whole = training.schedule
+from compendium.worlds import finetuning
+whole = finetuning.schedule
 steps = []
 def schedule(*arguments):
     steps.append(arguments)
     if len(steps) == 8:  # three steps per expert: in the middle of the third
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(*arguments)
-training.schedule = schedule
+finetuning.schedule = schedule
 commands.main(["train", "--profile", "smoke"])
+"""
+
+TRAIN = "import sys; from compendium import commands; sys.exit(commands.main(['train', '--profile', 'smoke']))"
+
+UNENDING = """
+import sys, time
+from compendium import commands
+from compendium.worlds import experts
+experts.WORTH_A_POOL = 0
+def train(profile, expert, recipe):
+    from compendium import profiles
+    from compendium.worlds import experts
+    while expert == experts.all_of(profiles.load("smoke"))[-1]:
+        time.sleep(1)
+    experts.train(profile, expert, recipe)
+experts.train = train
+sys.exit(commands.main(["train", "--profile", "smoke"]))
 """
 
 
@@ -88,7 +104,17 @@ def test_a_second_run_changes_nothing(finished: Path, monkeypatch: pytest.Monkey
 
 def test_the_recipe_names_all_that_decides_the_bytes(first: Path) -> None:
     recipe = checkpoints.recipe(first)
-    assert recipe.keys() == {"backbone", "base", "task", "data", "seed", "finetuning", "training.py", "models.py"}
+    assert recipe.keys() == {
+        "backbone",
+        "base",
+        "task",
+        "data",
+        "seed",
+        "finetuning",
+        "training.py",
+        "models.py",
+        "finetuning.py",
+    }
     assert recipe["finetuning"]["learning_rate"] == SMOKE.finetuning.learning_rate
 
 
@@ -98,9 +124,7 @@ def test_killed_in_the_middle_it_continues_to_the_same_bytes(trained: Path, outp
     folder = output / "data" / "cache" / "smoke"
     assert len(list(folder.glob("experts/*.safetensors"))) == 2
     assert not (folder / "experts.json").exists()
-    resumed = run(
-        "import sys; from compendium import commands; sys.exit(commands.main(['train', '--profile', 'smoke']))", output
-    )
+    resumed = run(TRAIN, output)
     assert resumed.returncode == 0, resumed.stderr
     assert contents(output) == contents(trained)
 
@@ -112,22 +136,21 @@ def test_worker_processes_give_the_same_bytes(trained: Path, output: Path, monke
 
 
 def test_a_killed_worker_is_one_sentence_and_the_same_command_continues(trained: Path, output: Path) -> None:
-    command = "import sys; from compendium import commands; from compendium.worlds import experts; "
-    command += "experts.WORTH_A_POOL = 0; sys.exit(commands.main(['train', '--profile', 'smoke']))"
     environment = os.environ | {"TSV_OUTPUT": str(output), "PYTHONPATH": checkout.roots()}
-    words, folder = [sys.executable, "-c", command], output / "data" / "cache" / "smoke"
+    folder, all_but_one = output / "data" / "cache" / "smoke", len(experts.all_of(SMOKE)) - 1
+    words = [sys.executable, "-c", UNENDING]
     with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as training:
-        while not list(folder.glob("experts/*.safetensors")):
+        while len(list(folder.glob("experts/*.safetensors"))) < all_but_one:
             assert training.poll() is None, training.communicate()[1]
             time.sleep(0.01)
-        next(
-            each for each in psutil.Process(training.pid).children() if "popen_loky" in " ".join(each.cmdline())
-        ).kill()
+        for each in psutil.Process(training.pid).children():
+            if "popen_loky" in " ".join(each.cmdline()):
+                each.kill()
         said = training.communicate()[1].splitlines()
     assert training.returncode == 1
     assert said[-1].startswith("a worker process was killed; make sure that there is enough memory")
     finished = {file: file.stat().st_mtime_ns for file in folder.glob("experts/*.safetensors")}
-    resumed = run(command, output)
+    resumed = run(TRAIN, output)
     assert resumed.returncode == 0, resumed.stderr
     assert finished.items() <= {file: file.stat().st_mtime_ns for file in folder.glob("experts/*.safetensors")}.items()
     assert contents(output) == contents(trained)

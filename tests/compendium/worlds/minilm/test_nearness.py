@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from worlds import tiny
 
 from compendium import profiles
 from compendium.worlds.minilm import encoder, texts
 from compendium.worlds.minilm.extraction import nearness
 from compendium.worlds.protocol import SPLITS
-from worlds import tiny
 
 
 def test_validation_leaves_for_training_and_the_test_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

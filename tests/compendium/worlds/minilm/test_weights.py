@@ -60,7 +60,7 @@ def test_changed_weights_are_refused(site: Path) -> None:
     content = bytearray((site.parent / "little.safetensors").read_bytes())
     content[-1] ^= 1
     install(site, "first-of-two", "first-of-two/model.safetensors", bytes(content))
-    with pytest.raises(InputError, match="not the weights that weights.toml pins"):
+    with pytest.raises(InputError, match=r"not the weights that weights\.toml pins"):
         weights.load("little")
 
 
