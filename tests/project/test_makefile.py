@@ -402,7 +402,7 @@ def test_a_profile_gets_its_own_packages_from_the_first_lock_that_can_be_had(che
     (checkout / "failing").write_text(f"{locks[0]}\n")
     assert installed()[1] == locks
     (checkout / "failing").unlink()
-    assert installed() == ("", [])
+    assert installed()[1] == []
     (checkout / locks[1]).touch()
     assert installed()[1] == locks[:1]
 
