@@ -18,10 +18,13 @@ _SHOWN = (".svg", ".md")
 
 
 def renewed(readme: str) -> str:
-    """Return the README with its tables as they are now; InputError when it has no place for one."""
+    """Return the README with its tables as they are now; InputError when one is missing, or has no place there."""
     rows = [_row(source) for source in sorted((paths.ROOT / "notebooks").glob("*.py"))]
-    overview = (paths.figures(paths.COMPARED) / "overview.md").read_text(encoding="utf-8")
-    return _replaced(_replaced(readme, BEGIN, _HEAD + "\n".join(rows)), WORLDS, overview.rpartition("\n\n")[0])
+    overview = paths.ROOT / "figures" / paths.COMPARED / "overview.md"
+    if not overview.is_file():
+        raise InputError(f"{overview}: this table of the README is missing; restore it from git or run `make compare`.")
+    worlds = overview.read_text(encoding="utf-8").rpartition("\n\n")[0]
+    return _replaced(_replaced(readme, BEGIN, _HEAD + "\n".join(rows)), WORLDS, worlds)
 
 
 def _replaced(readme: str, begin: str, table: str) -> str:
