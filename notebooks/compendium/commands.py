@@ -125,15 +125,16 @@ def pretrain(profile: str, backbones: tuple[str, ...]) -> None:
 @cli.command()
 @_PROFILE
 def page(profile: str) -> None:
-    """Write all figures, tables and notebooks on one page, as HTML and as PDF; `compare` is that of all worlds."""
+    """Write all figures, tables and notebooks on one page, as HTML and as PDF."""
+    from compendium import profiles
     from compendium.paper import page
 
-    page.build(profile)
+    page.build(profiles.load(profile))
 
 
 @cli.command()
 def readme() -> None:
-    """Write the README's tables of notebooks and worlds anew."""
+    """Write the README's table of notebooks anew."""
     from compendium import paths
     from compendium.paper import readme, results
 

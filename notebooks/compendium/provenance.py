@@ -22,12 +22,11 @@ from tsvlib.files import sha256
 DEVICE = "cpu"
 """Where result tables are computed, whatever else a machine has, so that machines agree."""
 
-STUDIES = (*versions.COMPUTING, "pandas")
-"""The packages that can change a number in a result table of any world."""
+STUDIES = (*versions.COMPUTING, "open_clip_torch", "pandas")
+"""The packages that can change a number in a result table."""
 
 _READ: dict[str, str] = {}
 _NAMED: set[str] = set()
-_PACKAGES: set[str] = set()
 
 
 def read(file: Path) -> bytes:
@@ -59,11 +58,6 @@ def name_code(module: str) -> None:
     _NAMED.add(module)
 
 
-def name_packages(*packages: str) -> None:
-    """Note that the world of a profile computes by packages which can change a number, too."""
-    _PACKAGES.update(packages)
-
-
 def record() -> dict[str, object]:
     """Return all that a result table can tell of where it comes from.
 
@@ -83,7 +77,7 @@ def record() -> dict[str, object]:
         "named": sorted(_NAMED),
         "notebook": _name(source) if source else None,
         "parameters": _parameters(source) if source else None,
-        "versions": versions.of((*STUDIES, *sorted(_PACKAGES)), DEVICE),
+        "versions": versions.of(STUDIES, DEVICE),
     }
 
 
@@ -97,7 +91,7 @@ def changed(inputs: Mapping[str, str]) -> list[str]:
 
 def versions_line() -> str:
     """Return the versions of what computes and draws as one line for the end of a notebook."""
-    found = versions.of((*STUDIES, *sorted(_PACKAGES), "matplotlib"))
+    found = versions.of((*STUDIES, "matplotlib"))
     return " · ".join(f"{name} {version}" for name, version in found.items())
 
 
