@@ -135,9 +135,9 @@ def test_a_killed_worker_is_one_sentence_and_the_same_command_continues(trained:
         while len(list(folder.glob("experts/*.safetensors"))) < all_but_one:
             assert training.poll() is None, training.communicate()[1]
             time.sleep(0.01)
-        for each in psutil.Process(training.pid).children():
-            if "popen_loky" in " ".join(each.cmdline()):
-                each.kill()
+        next(
+            each for each in psutil.Process(training.pid).children() if "popen_loky" in " ".join(each.cmdline())
+        ).kill()
         said = training.communicate()[1].splitlines()
     assert training.returncode == 1
     assert said[-1].startswith("a worker process was killed; make sure that there is enough memory")
