@@ -1,5 +1,5 @@
 # The paper's table of contents: which notebook makes which file from which.
-# PROFILE chooses the size (smoke, mini), OUT another folder for everything that is written, JOBS how many notebooks run
+# PROFILE chooses the world (mini, minilm, smoke), OUT another folder for everything that is written, JOBS how many notebooks run
 # side by side: most of them wait for one CPU at times; ENGINE=dask is a cluster; LAB are options of JupyterLab's own.
 PROFILE ?= mini
 VENV ?= .venv
@@ -31,7 +31,7 @@ $(2) $(N)/$(1).ipynb &: notebooks/$(1).py $(3) $(4) $(if $(5),| $(5))
 endef
 
 # The code, by what it is for.
-WORLD := $(wildcard $(C)/worlds/*.py $(C)/worlds/mini/*.py $(C)/worlds/mini/datasets/*.py)
+WORLD := $(wildcard $(C)/worlds/*.py $(addprefix $(HOME_OF_WORLD)/,*.py datasets/*.py))
 METHOD := $(wildcard tsvlib/*.py tsvlib/methods/*.py)
 STUDY := $(METHOD) $(wildcard $(C)/study/*.py)
 TABLES_OF := $(addprefix $(C)/paper/,tables.py errors.py evidence.py)
@@ -39,10 +39,10 @@ JUDGE := $(TABLES_OF) $(C)/paper/claims.py
 DRAW := $(addprefix $(C)/paper/,plotting.py tsv.mplstyle) $(TABLES_OF)
 PUBLISHED := $(C)/published.py $(wildcard data/published/*.csv)
 PRINT := $(PUBLISHED) $(JUDGE) $(addprefix $(C)/paper/,audit.py requirements.py)
-BASES := data/$(PROFILE)/profile.toml $(wildcard data/$(PROFILE)/models/*.json data/$(PROFILE)/weights/*.safetensors)
+BASES := $(wildcard $(addprefix data/$(PROFILE)/,*.toml *.txt models/*.json weights/*.safetensors texts/*.csv))
 
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
-$(FIRST_SUITE): $(C)/worlds/mini/training.py $(C)/worlds/mini/models.py $(WORLD) $(BASES)
+$(FIRST_SUITE): $(WORLD) $(BASES)
 	$(train) --first-suite
 	@touch $@
 $(EXPERTS): $(FIRST_SUITE)
@@ -140,11 +140,11 @@ env: intact-environment  ## build or repair the environment in .venv
 lab: | intact-environment  ## open the notebooks in JupyterLab
 	$(open_lab)
 notebooks: | intact-environment  ## bring changed prose into executed copies and README without running them
-	$(PYTHON) -m jupytext --quiet --update --to notebook notebooks/*.py
+	$(PYTHON) -m jupytext --quiet --update --to notebook notebooks/*.py notebooks/compare/*.py
 	@$(compendium) readme
 clean:  ## delete build: drafts, logs, tool caches, smoke, runs with other parameters
 	rm -rf build
 distclean: clean  ## delete also .venv and the cache with the experts, never what is committed
 	rm -rf .venv data/cache
 
-include $(C)/environment.mk
+include $(C)/environment.mk $(C)/compare.mk

@@ -13,7 +13,7 @@
 # | Run time | under a minute on 2 CPU cores |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: which models and tasks
+profile = "mini"  # mini, minilm or smoke: which models and tasks
 layer = ""  # the task matrix that the first half looks at, such as visual.proj; empty: the first one
 
 # %%
@@ -109,7 +109,7 @@ print(f"interference of the kept components: {before:.3g} before, {after:.1g} af
 # ## One merge
 #
 # The same step in every layer is TSV-Merge. Here it stands beside task arithmetic, which adds the task vectors as
-# they are. Both models are measured on validation images only, at a few values of alpha; notebook 13 does it
+# they are. Both models are measured on validation inputs only, at a few values of alpha; notebook 13 does it
 # properly.
 
 # %%

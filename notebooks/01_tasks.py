@@ -1,24 +1,25 @@
 # %% [markdown]
-# # The twenty tasks
+# # The tasks
 #
-# The paper fine-tunes CLIP on twenty public data sets. This page shows the twenty small tasks that stand in for them:
-# where their images come from, and what they look like.
+# The paper fine-tunes CLIP on twenty public data sets. This page shows the tasks that stand in for them here: where
+# their inputs come from, and what they look like.
 #
 # | | |
 # |---|---|
-# | Reads | photographs, scans and fonts of installed packages |
+# | Reads | the inputs of the profile's world |
 # | Writes | `figures/<profile>/tasks.{pdf,svg,png}` |
 # | Paper item | none (Section 4 lists the paper's data sets) |
 # | Run time | under a minute |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: how many tasks are shown
+profile = "mini"  # mini, minilm or smoke: whose tasks are shown
 
 # %%
 from itertools import combinations
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import Markdown
 
 from compendium import profiles, provenance
 from compendium.paper import plotting
@@ -27,8 +28,8 @@ from compendium.worlds.protocol import SPLITS, world_of
 plotting.use_style()
 
 # %% [markdown]
-# Suites are the first 8, 14 and 20 rows of one fixed order, as in the paper. *Real* tasks show photographs or scans,
-# the others are rendered. Sources and seeds were fixed before any model was merged.
+# Suites are the first rows of one fixed order, as in the paper. *Real* tasks show what others made, a photograph, a
+# scan or a text; the others are rendered. All was fixed before any model was merged.
 
 # %%
 settings = profiles.load(profile)
@@ -37,40 +38,37 @@ tasks = world.tasks
 rows = [(t.title, len(t.classes), "yes" if t.real else "no", t.source, t.licence) for t in tasks]
 pd.DataFrame(rows, columns=["task", "classes", "real", "source", "licence"], index=range(1, len(tasks) + 1))
 
+# %%
+Markdown(world.about)
+
 # %% [markdown]
-# Every task is seen through its own domain shift: colours mixed, contrast lowered, a coarse pattern laid over, and
-# for half of the tasks everything inverted. That is what a zero-shot model stumbles over and an expert learns.
+# ## What the inputs look like
+#
+# The first training inputs of every task, one task a row.
 
 # %%
-shown = 8
-fig, axes = plt.subplots(len(tasks), 1, figsize=(4, 0.36 * len(tasks)), squeeze=False)
+fig, axes = plt.subplots(len(tasks), 1, figsize=(6.75, 0.36 * len(tasks)), squeeze=False)
 for axis, task in zip(axes[:, 0], tasks, strict=True):
-    images = world.split(task.name, "train").inputs[:shown]
-    axis.imshow(images.permute(2, 0, 3, 1).flatten(1, 2).numpy(), interpolation="none")
+    plotting.show_inputs(axis, world.examples(task.name))
     axis.set_ylabel(f"{task.title} ({len(task.classes)})", rotation=0, ha="right", va="center")
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
-    axis.grid(visible=False)
-alt = f"Contact sheet: one row of {shown} training images for each of {len(tasks)} tasks, from " + " to ".join(
+alt = f"Contact sheet: one row of training {world.inputs} for each of {len(tasks)} tasks, from " + " to ".join(
     (tasks[0].title, tasks[-1].title)
 )
 plotting.save_figure(fig, "tasks", profile, alt=alt + ".", source="01_tasks")
 plt.close(fig)
+plotting.linked("tasks", profile, alt)
 
 # %% [markdown]
-# The sheet of the mini profile (images of noise and photographs would make this page heavy, so it is linked):
+# ## How many
 #
-# ![One row of eight training images for each of the twenty tasks of mini](../figures/mini/tasks.png)
-#
-# Test images come from other fonts, scans and sizes than training images, and from other tiles of the same photographs.
-# Images, and the independent sources that they show (font faces, tiles, scans, cells of sizes), split by split:
+# Inputs, and the independent sources that they show, split by split:
 
 # %%
 splits = {t.title: {s: world.split(t.name, s) for s in SPLITS} for t in tasks}
 counted = {
     (split, what): [value(each[split]) for each in splits.values()]
     for split in SPLITS
-    for what, value in (("images", lambda s: len(s.labels)), ("sources", lambda s: len(set(s.sources))))
+    for what, value in ((world.inputs, lambda s: len(s.labels)), ("sources", lambda s: len(set(s.sources))))
 }
 pd.DataFrame(counted, index=list(splits))
 

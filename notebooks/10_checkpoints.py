@@ -2,7 +2,7 @@
 # # Experts and zero-shot models
 #
 # Everything starts from one base model per backbone and its *experts*: copies fine-tuned on one task each, with the
-# zero-shot head of the text tower frozen. This notebook trains the experts that are missing and measures them.
+# zero-shot head frozen. This notebook trains the experts that are missing and measures them.
 #
 # | | |
 # |---|---|
@@ -12,7 +12,7 @@
 # | Run time | mini: about 1 minute on 2 CPU cores, after 8 to 12 for the experts; smoke: seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: which models and tasks
+profile = "mini"  # mini, minilm or smoke: which models and tasks
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
@@ -29,7 +29,7 @@ from tsvlib import progress
 # ## Training
 #
 # The kind of protocol is that of the experts which the paper took over from the authors of TALL-masks: AdamW, a linear
-# warm-up, a cosine decay to zero, gradients clipped, weight decay 0.1, cross-entropy against the frozen head. Learning
+# warm-up, a cosine decay to zero, gradients clipped, weight decay, cross-entropy against the frozen head. Learning
 # rate, epochs and length of the warm-up are other ones, since these models and data sets are small. Experts that are
 # already there, with the same recipe, stay as they are.
 
@@ -42,17 +42,18 @@ settings.finetuning
 # %% [markdown]
 # ## The tasks
 #
-# Twenty small image-classification tasks in a fixed order; suites are the first ones of the list.
+# Classification tasks in a fixed order; suites are the first ones of the list.
 
 # %%
 pd.DataFrame(
     [(task.name, task.title, len(task.classes), task.real) for task in world_of(settings).tasks],
-    columns=["task", "title", "classes", "real images"],
+    columns=["task", "title", "classes", "real"],
 )
 
 # %% [markdown]
-# Images of one typeface, one scan or one tile of a photograph look alike, so they are no independent observations. All
-# errors of accuracies are drawn over these sources, whose number is therefore kept, and which image shows which.
+# Inputs from one source, such as a typeface, a tile of a photograph or a chapter, look alike, so they are no
+# independent observations. All errors of accuracies are drawn over sources, whose number is therefore kept, and which
+# input is from which.
 
 # %%
 shown = pd.DataFrame(sources.rows(settings))
@@ -62,8 +63,8 @@ shown.pivot_table(index="task", columns="split", values=["inputs", "sources"], s
 # %% [markdown]
 # ## Accuracy before and after fine-tuning
 #
-# Each model is measured on the test images of all tasks (the base) or of its own task (an expert). The experts'
-# accuracy on validation images is needed later, to choose alpha.
+# Each model is measured on the test inputs of all tasks (the base) or of its own task (an expert). The experts'
+# accuracy on validation inputs is needed later, to choose alpha.
 
 # %%
 rows = []
@@ -76,7 +77,7 @@ with progress.track(sum(len(backbone.seeds) for backbone in settings.backbones),
 frame = pd.DataFrame(rows)
 
 # %% [markdown]
-# Rows are kept as they are measured: one accuracy each, with the images that were right. The zero-shot model does not
+# Rows are kept as they are measured: one accuracy each, with the inputs that were right. The zero-shot model does not
 # depend on the seed of the experts; its rows are repeated for each seed so that every run is complete in itself.
 
 # %%

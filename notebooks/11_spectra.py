@@ -12,7 +12,7 @@
 # | Run time | mini: 4 to 6 minutes on 2 CPU cores; smoke: seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: which models and tasks
+profile = "mini"  # mini, minilm or smoke: which models and tasks
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%

@@ -13,7 +13,7 @@
 # | Run time | mini: 3 to 4 minutes on 2 CPU cores; smoke: seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: which models and tasks
+profile = "mini"  # mini, minilm or smoke: which models and tasks
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%

@@ -13,7 +13,7 @@
 # | Run time | mini: 14 to 20 minutes on 2 CPU cores; smoke: seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: which models and tasks
+profile = "mini"  # mini, minilm or smoke: which models and tasks
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
@@ -28,10 +28,10 @@ from tsvlib.methods import METHODS
 # ## The methods
 #
 # A method turns the task vectors of a suite into one update; the merged weights are base + alpha * update. Alpha is
-# chosen from the method's grid by the mean normalised accuracy on *validation* images. The search climbs from small
-# alphas and needs at most ten of the thirty values. Test images are used once, for the chosen alpha. Consensus TA has a
+# chosen from the method's grid by the mean normalised accuracy on *validation* inputs. The search climbs from small
+# alphas and needs at most ten of the thirty values. Test inputs are used once, for the chosen alpha. Consensus TA has a
 # lambda for each task besides, which says how much of the sum a task wants; the best of a few on the task's validation
-# images. TSV-M is measured twice: also with alpha = 1, which the paper recommends and which needs no labels.
+# inputs. TSV-M is measured twice: also with alpha = 1, which the paper recommends and which needs no labels.
 
 # %%
 methods = [METHODS[name] for name in ("weight_averaging", "task_arithmetic")]
@@ -58,9 +58,9 @@ for run, n_tasks in runs.cells(settings, "merging"):
         rows += studies.merge(run, n_tasks, method)
 
 # %% [markdown]
-# Rows hold the test accuracy of every task and which images were right, the mean normalised accuracy, and for each
-# search the alpha, its score on validation images and the number of alphas that were tried. Another machine may choose
-# a neighbouring alpha or another lambda where the score is flat, so these, counts and single images are compared
+# Rows hold the test accuracy of every task and which inputs were right, the mean normalised accuracy, and for each
+# search the alpha, its score on validation inputs and the number of alphas that were tried. Another machine may choose
+# a neighbouring alpha or another lambda where the score is flat, so these, counts and single inputs are compared
 # loosely.
 
 # %%
@@ -79,7 +79,7 @@ results.save("merge", frame, profile, studies.COLUMNS, tolerances=loose)
 tables.means(frame, "alpha").round(2).join(tables.means(frame, "lambda").round(2), rsuffix=", mean lambda")
 
 # %% [markdown]
-# Averaging is task arithmetic with alpha = 1/T. Wherever it is ahead on test images, the validation images were too
+# Averaging is task arithmetic with alpha = 1/T. Wherever it is ahead on test inputs, the validation inputs were too
 # few to tell a good alpha for task arithmetic from a poor one. By so many points it is:
 
 # %%

@@ -13,7 +13,7 @@
 # | Run time | mini: 4 to 6 minutes on 2 CPU cores; smoke: seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: which models and tasks
+profile = "mini"  # mini, minilm or smoke: which models and tasks
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
@@ -27,7 +27,7 @@ from compendium.study import runs, studies
 # ## Compress and measure
 #
 # For TSV-C nothing is chosen: the share of components follows from the number of tasks, and alpha is 1. TALL-Mask +
-# TIES takes alpha = 1 too, and for each task the lambda of a few whose mask is best on the task's validation images.
+# TIES takes alpha = 1 too, and for each task the lambda of a few whose mask is best on the task's validation inputs.
 
 # %%
 settings = profiles.load(profile).with_further_seeds(further_seeds)
@@ -38,7 +38,7 @@ for run, n_tasks in runs.cells(settings, "compressing"):
 # %% [markdown]
 # Bytes count the values of all task vectors of a suite as they are stored: whole or as factors in float32, or as one
 # update in float32 and packed bits. Their tolerance is zero. Another machine may choose another lambda where the score
-# is flat, and then other images are right.
+# is flat, and then other inputs are right.
 
 # %%
 frame = pd.DataFrame(rows)

@@ -12,7 +12,7 @@
 # | Run time | mini: 5 to 7 minutes on 2 CPU cores; smoke: seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: which models and tasks
+profile = "mini"  # mini, minilm or smoke: which models and tasks
 
 # %%
 import pandas as pd

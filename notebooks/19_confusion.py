@@ -11,7 +11,7 @@
 # | Run time | mini: 10 seconds on 2 CPU cores; smoke: seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: which models and tasks
+profile = "mini"  # mini, minilm or smoke: which models and tasks
 
 # %%
 import pandas as pd
@@ -40,11 +40,11 @@ with progress.track(1, "confusion") as bar:
     bar.update()
 
 # %% [markdown]
-# Another machine may choose a neighbouring alpha, or see single images otherwise: counts are compared loosely.
+# Another machine may choose a neighbouring alpha, or see single inputs otherwise: counts are compared loosely.
 
 # %%
-results.save("confusion", frame, profile, studies.CONFUSION_COLUMNS, tolerances={"images": 25.0})
-right = frame[frame.true == frame.predicted].groupby("task").images.sum() / frame.groupby("task").images.sum()
+results.save("confusion", frame, profile, studies.CONFUSION_COLUMNS, tolerances={"inputs": 25.0})
+right = frame[frame.true == frame.predicted].groupby("task").inputs.sum() / frame.groupby("task").inputs.sum()
 (100 * right).round(1).rename("accuracy (%)").to_frame()
 
 # %% [markdown]

@@ -12,7 +12,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are drawn
+profile = "mini"  # mini, minilm or smoke: whose results are drawn
 
 # %%
 import matplotlib.pyplot as plt
@@ -25,7 +25,7 @@ plotting.use_style()
 # %% [markdown]
 # Tasks are averaged first; where there are several seeds, the line is their mean and the band spans the lowest and
 # the highest seed. Bars at the marks are standard errors of what is lost against whole experts, paired over the same
-# images; shares are rounded to the nearest number of components, which the table lists.
+# inputs; shares are rounded to the nearest number of components, which the table lists.
 
 # %%
 settings = profiles.load(profile)

@@ -11,7 +11,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are drawn
+profile = "mini"  # mini, minilm or smoke: whose results are drawn
 
 # %%
 import matplotlib.pyplot as plt
@@ -24,7 +24,7 @@ plotting.use_style()
 # %% [markdown]
 # The largest suite, all components of every task, which is what task arithmetic adds up, and the sum of absolute
 # entries in thousands. The line is the mean of a layer and the one before it. Where there are several seeds, bars are
-# their mean and whiskers span the lowest and the highest: no image is involved, so there is no sampling error.
+# their mean and whiskers span the lowest and the highest: no input is involved, so there is no sampling error.
 
 # %%
 settings = profiles.load(profile)

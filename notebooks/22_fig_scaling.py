@@ -12,7 +12,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are drawn
+profile = "mini"  # mini, minilm or smoke: whose results are drawn
 
 # %%
 import matplotlib.pyplot as plt
@@ -58,7 +58,7 @@ closed.round(0)
 
 # %% [markdown]
 # Colours and hatches belong to the methods and are the same in all figures; open marks are the paper's. Whiskers are
-# standard errors; they are those of single bars, and methods are compared on the same images with smaller ones
+# standard errors; they are those of single bars, and methods are compared on the same inputs with smaller ones
 # (notebook 30). Below a group stands the share of the gap that TSV-M closes.
 
 # %%

@@ -11,7 +11,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are drawn
+profile = "mini"  # mini, minilm or smoke: whose results are drawn
 
 # %%
 import matplotlib.pyplot as plt
@@ -60,7 +60,7 @@ plotting.save_figure(fig, "spectra_tasks", profile, alt=alt, source="24_fig_spec
 
 # %% [markdown]
 # Tasks differ in how early their curve bends; the table above shows how far the worst of them falls. A single task has
-# few images, so no error is drawn and no claim rests on a panel.
+# few inputs, so no error is drawn and no claim rests on a panel.
 
 # %%
 assert set(tasks) == set(frame.task)

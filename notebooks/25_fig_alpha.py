@@ -12,7 +12,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are drawn
+profile = "mini"  # mini, minilm or smoke: whose results are drawn
 
 # %%
 import matplotlib.pyplot as plt
@@ -25,7 +25,7 @@ from compendium.paper import claims, errors, evidence, plotting, results, tables
 plotting.use_style()
 
 # %% [markdown]
-# Mean normalised accuracy on validation images in percent. The published rows are those of the backbones and subsets
+# Mean normalised accuracy on validation inputs in percent. The published rows are those of the backbones and subsets
 # that were run here.
 
 # %%
@@ -45,7 +45,7 @@ paper = paper.loc[[(settings.backbone(backbone).counterpart, subset) for backbon
 
 # %% [markdown]
 # The best of ten noisy numbers looks better than it is. So the table tells of every row how far below its best cell the
-# others lie, by paired draws of the same images: so many of its alphas are not surely worse (Holm over the cells of a
+# others lie, by paired draws of the same inputs: so many of its alphas are not surely worse (Holm over the cells of a
 # row).
 
 # %%
@@ -83,7 +83,7 @@ lost = claims.judge(["alpha"], found)["alpha"].cases
 alt = (
     f"Two heat maps of accuracy by alpha from {ours.columns.min()} to {ours.columns.max()}. Here alpha = 1 loses "
     f"{lost.number.min():.1f} to {lost.number.max():.1f} points (standard error at most {lost.error.max():.1f}) "
-    f"against the best alpha of a row, chosen and compared on different images. The best of a row is "
+    f"against the best alpha of a row, chosen and compared on different inputs. The best of a row is "
     f"{ours.idxmax(axis=1).min()} to {ours.idxmax(axis=1).max()}. In the paper alpha = 1 loses at most "
     f"{(paper.max(axis=1) - paper[1.0]).max():.2f} points. {tables.sampling(found['sources'], 'validation')}"
 )
@@ -91,7 +91,7 @@ plotting.save_figure(fig, "alpha", profile, alt=alt, source="25_fig_alpha")
 
 # %% [markdown]
 # The best alpha of each row, and what alpha = 1 loses, in points: against the best cell itself, which is too much, and
-# as the ledger judges it, the best alpha of one half of the images compared on the other half.
+# as the ledger judges it, the best alpha of one half of the inputs compared on the other half.
 
 # %%
 shown = pd.DataFrame({"best alpha": ours.idxmax(axis=1), "below the best cell": ours.max(axis=1) - ours[1.0]})

@@ -12,7 +12,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are drawn
+profile = "mini"  # mini, minilm or smoke: whose results are drawn
 
 # %%
 import itertools
@@ -31,7 +31,7 @@ plotting.use_style()
 # Interference is that of what each adds up (notebook 12): sums of absolute entries over all matrices, as a share of
 # what task arithmetic adds up, before alpha scales the sum. Less than 0.0001 counts as none: that is rounding, or a
 # small matrix that TSV-M averages. Accuracies are normalised, in percent, of the first seed; errors are standard errors
-# by the bootstrap over independent sources of the test images.
+# by the bootstrap over independent sources of the test inputs.
 
 # %%
 settings = profiles.load(profile).first_seeds()
@@ -49,7 +49,7 @@ left.loc[order].map("{:.2g}".format)
 # %% [markdown]
 # ## What each step is worth
 #
-# Gains over task arithmetic in points of normalised accuracy, paired over the same images. The interaction is what both
+# Gains over task arithmetic in points of normalised accuracy, paired over the same inputs. The interaction is what both
 # steps are worth together beyond the sum of what each is worth alone: zero if they merely add up. A gain in parentheses
 # may be zero: its sign is not significant at 5 % after Holm's correction for all gains of the table.
 

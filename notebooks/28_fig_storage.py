@@ -11,7 +11,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are drawn
+profile = "mini"  # mini, minilm or smoke: whose results are drawn
 
 # %%
 import matplotlib.pyplot as plt

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Figure 18: confusion matrices of one merged model
 #
-# What a single model merged by TSV-M takes the test images of every task for.
+# What a single model merged by TSV-M takes the test inputs of every task for.
 #
 # | | |
 # |---|---|
@@ -11,7 +11,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are drawn
+profile = "mini"  # mini, minilm or smoke: whose results are drawn
 
 # %%
 import math
@@ -29,8 +29,8 @@ plotting.use_style()
 # %%
 settings = profiles.load(profile)
 frame = results.load("confusion", profile)
-totals = frame.groupby("task").images.sum()
-accuracy = (frame[frame.true == frame.predicted].groupby("task").images.sum() / totals).fillna(0)
+totals = frame.groupby("task").inputs.sum()
+accuracy = (frame[frame.true == frame.predicted].groupby("task").inputs.sum() / totals).fillna(0)
 order = list(accuracy.sort_values(ascending=False).index)
 (100 * accuracy[order]).round(1).rename("accuracy (%)").to_frame().T
 
@@ -45,7 +45,7 @@ for axis in axes.flat[len(order) :]:
     axis.set_axis_off()
 for axis, task in zip(axes.flat, order, strict=False):
     rows = frame[frame.task == task]
-    table = rows.pivot_table(index="true", columns="predicted", values="images")
+    table = rows.pivot_table(index="true", columns="predicted", values="inputs")
     shares = table.div(table.sum(axis=1).clip(lower=1), axis=0)
     image = axis.imshow(shares, cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
     axis.set_title(f"{task} {100 * accuracy[task]:.0f} %", fontsize=8)

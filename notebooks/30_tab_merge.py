@@ -12,7 +12,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are printed
+profile = "mini"  # mini, minilm or smoke: whose results are printed
 
 # %%
 import pandas as pd
@@ -22,7 +22,7 @@ from compendium.paper import claims, results, tables
 
 # %% [markdown]
 # Every mean has its standard error; where a backbone was fine-tuned with several seeds, the standard deviation over
-# whole runs follows in brackets. Methods choose alpha by accuracy on validation images, which takes labels; the row
+# whole runs follows in brackets. Methods choose alpha by accuracy on validation inputs, which takes labels; the row
 # alpha = 1 does without, as the paper's Table 1 has it. TIES and Iso-C, which the paper's table does not have, were run
 # with the first seed.
 

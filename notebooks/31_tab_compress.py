@@ -12,7 +12,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are printed
+profile = "mini"  # mini, minilm or smoke: whose results are printed
 
 # %%
 import pandas as pd
@@ -22,7 +22,7 @@ from compendium.paper import claims, results, tables
 
 # %% [markdown]
 # TSV-C keeps one over the number of tasks of each task vector's singular components; alpha is 1 and nothing is tuned.
-# TALL-Mask + TIES keeps one update and a mask per task, whose lambda is chosen on validation images.
+# TALL-Mask + TIES keeps one update and a mask per task, whose lambda is chosen on validation inputs.
 
 # %%
 settings = profiles.load(profile)

@@ -11,7 +11,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are printed
+profile = "mini"  # mini, minilm or smoke: whose results are printed
 
 # %%
 import pandas as pd
@@ -59,7 +59,7 @@ table.index.name = "Low rank, interference reduction"
 table.T
 
 # %% [markdown]
-# The best of each column is marked, and compared with the others on the same images.
+# The best of each column is marked, and compared with the others on the same inputs.
 
 # %%
 best = [(f"{steps[name]} (here)", column) for name, column in zip(here.idxmax(axis=1), table, strict=True)]
@@ -74,7 +74,7 @@ table.T
 
 # %% [markdown]
 # Together they should be worth more than each alone. By the rule of the ledger (notebook 41), which compares both with
-# each step on the same images:
+# each step on the same inputs:
 
 # %%
 print(claims.told("complementary", {"merge": merged, "ablation": alone, "sources": sources}))

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Table 1: what each method requires
 #
-# Beyond the checkpoints, a method may ask for training, for more storage than one model, for validation images or for
+# Beyond the checkpoints, a method may ask for training, for more storage than one model, for validation inputs or for
 # their labels.
 #
 # | | |
@@ -12,7 +12,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: in whose folder the table is printed
+profile = "mini"  # mini, minilm or smoke: in whose folder the table is printed
 
 # %%
 from compendium import provenance, published
@@ -20,7 +20,7 @@ from compendium.paper import requirements, results, tables
 
 # %% [markdown]
 # Every method of this library declares what it requires where it is defined. Methods that only the paper has are
-# listed as published and were not run here. Validation images *and* labels are what choosing a coefficient by accuracy
+# listed as published and were not run here. Validation inputs *and* labels are what choosing a coefficient by accuracy
 # takes. TSV-M is listed without, as in the paper: that is TSV-M with alpha = 1. Table 2 chooses its alpha all the same,
 # there as here; what alpha = 1 costs is a row of our Table 2 and a claim of the ledger (notebooks 30 and 41).
 
@@ -32,7 +32,7 @@ table
 
 # %% [markdown]
 # Where this library disagrees with the paper, the cell says both: the lambda of a TALL mask is chosen on labelled
-# validation images, in the code of its authors as here.
+# validation inputs, in the code of its authors as here.
 
 # %%
 caption = (

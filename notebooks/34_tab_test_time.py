@@ -11,7 +11,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are printed
+profile = "mini"  # mini, minilm or smoke: whose results are printed
 
 # %%
 import pandas as pd
@@ -21,7 +21,7 @@ from compendium.paper import claims, errors, results, tables
 
 # %% [markdown]
 # The merged models without adaptation are those of Table 2: same backbone, same suite, first seed. Their alpha was
-# chosen by accuracy on validation images, which reads labels; adaptation sees the same images without them.
+# chosen by accuracy on validation inputs, which reads labels; adaptation sees the same inputs without them.
 
 # %%
 settings = profiles.load(profile).first_seeds()
@@ -51,7 +51,7 @@ table
 
 # %% [markdown]
 # Two more columns tell what adaptation itself did: the same parts before it, with all coefficients at their start, and
-# the mean entropy of predictions on validation images, which is the objective.
+# the mean entropy of predictions on validation inputs, which is the objective.
 
 # %%
 parts = frame[frame.metric.str.endswith("_before")]
@@ -72,7 +72,7 @@ table
 behind = tables.behind_the_best(frame, sources, titles)
 caption = (
     f"Test-time adaptation on {settings.title}: {tables.CELLS}; the same before adaptation; entropy of predictions on "
-    "validation images before and after it. TSV-M has the alpha of Table 2, chosen with labels; adaptation starts from "
+    "validation inputs before and after it. TSV-M has the alpha of Table 2, chosen with labels; adaptation starts from "
     f"alpha = 1, and sees none. {tables.sampling(sources)} † marks the best of ours. "
     f"{tables.unsure(behind, settings)} Paper: accuracy in percent as printed in App. D.2.7, on seven of the "
     "eight tasks (it does not say which) and a backbone that it does not name."
@@ -81,7 +81,7 @@ best = titles[str(tables.means(frame, "accuracy")[list(methods)].idxmax(axis=1).
 results.save_table("test_time", table, profile, caption, best=[(best, ours)])
 
 # %% [markdown]
-# What adaptation changes in normalised accuracy, in points, on paired draws of the same images. Its own start tells
+# What adaptation changes in normalised accuracy, in points, on paired draws of the same inputs. Its own start tells
 # what adaptation did; TSV-M and task arithmetic with an alpha that was chosen with labels are the rows of Table 2.
 
 # %%

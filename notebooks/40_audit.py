@@ -13,7 +13,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: in whose folder the tables are written
+profile = "mini"  # mini, minilm or smoke: in whose folder the tables are written
 
 # %%
 import pandas as pd

@@ -3,8 +3,8 @@
 #
 # What the paper claims, its number, ours, and whether the claim holds at this scale. A claim is a statement about
 # cases: backbones, cells of a table, matrices. In each case it has a margin, positive where the claim is true, and the
-# margin has a standard error, which tells how far other images of the same kind would have moved it. The error is that
-# of a bootstrap that draws sources (fonts, scans, tiles), not images, and draws the same ones for all that is compared.
+# margin has a standard error, which tells how far other inputs of the same kind would have moved it. The error is that
+# of a bootstrap that draws sources (notebook 01), not inputs, and draws the same ones for all that is compared.
 # P-values are one-sided, by the normal distribution, and corrected by Holm for the number of cases at 5 %.
 #
 # A claim *holds* if it is significantly true in every case, it *does not hold here* if it is significantly false in at
@@ -24,7 +24,7 @@
 # | Run time | seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose results are judged
+profile = "mini"  # mini, minilm or smoke: whose results are judged
 
 # %%
 from compendium import profiles, provenance, published

@@ -12,7 +12,7 @@
 # | Run time | mini: 15 seconds on 2 CPU cores; smoke: seconds |
 
 # %% tags=["parameters"]
-profile = "mini"  # smoke or mini: whose task matrices are examined
+profile = "mini"  # mini, minilm or smoke: whose task matrices are examined
 
 # %%
 import pandas as pd

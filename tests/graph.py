@@ -2,6 +2,7 @@
 """The Makefile as make itself understands it, and the notebooks' calls that it has to agree with."""
 
 import ast
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,17 +10,18 @@ from pathlib import Path
 from compendium import paths
 
 Rules = Mapping[str, list[str]]
+OF_A_PROFILE = re.compile(r"(data|figures|notebooks)/(?!compare/)")
 ROOTS = {"tsvlib": Path(), "compendium": Path("notebooks")}
 
 
 def rules(profile: str = "mini", folder: Path = paths.ROOT) -> Rules:
-    """Return the prerequisites of every target that a notebook or the training makes, order-only ones left out."""
+    """Return the prerequisites of all that notebooks of one profile or the training make, order-only ones left out."""
     command = ["make", "--print-data-base", "--question", "--no-builtin-rules", f"PROFILE={profile}", "help"]
     database = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
     found = {}
     for line in database.splitlines():
         target, colon, rest = line.partition(": ")
-        if colon and target.startswith(("data/", "figures/", "notebooks/")) and (needs := rest.split("|")[0].split()):
+        if colon and OF_A_PROFILE.match(target) and (needs := rest.split("|")[0].split()):
             found[target] = needs
     return found
 

@@ -125,16 +125,15 @@ def pretrain(profile: str, backbones: tuple[str, ...]) -> None:
 @cli.command()
 @_PROFILE
 def page(profile: str) -> None:
-    """Write all figures, tables and notebooks on one page, as HTML and as PDF."""
-    from compendium import profiles
+    """Write all figures, tables and notebooks on one page, as HTML and as PDF; `compare` is that of all worlds."""
     from compendium.paper import page
 
-    page.build(profiles.load(profile))
+    page.build(profile)
 
 
 @cli.command()
 def readme() -> None:
-    """Write the README's table of notebooks anew."""
+    """Write the README's tables of notebooks and worlds anew."""
     from compendium import paths
     from compendium.paper import readme, results
 

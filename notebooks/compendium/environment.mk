@@ -16,4 +16,17 @@ intact-environment: .venv/complete
 	@.venv/bin/python -m compileall -qq -j 0 .venv/lib || true  # on all CPUs, and whatever Python may write later
 	@touch $@
 	@echo "The environment is complete."
+
+# A profile may need packages of its own, such as pretrained weights: the first of its locks that can be had.
+OWN_PACKAGES := $(sort $(wildcard data/$(PROFILE)/requirements/*.lock))
+ifneq ($(OWN_PACKAGES),)
+intact-environment: .venv/complete-$(PROFILE)
+.venv/complete-$(PROFILE): .venv/complete $(OWN_PACKAGES)
+	@echo "Installing the packages of profile $(PROFILE)."
+	@rm -f $@
+	@for lock in $(OWN_PACKAGES); do \
+	  if .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $$lock; then touch $@; break; fi; \
+	done
+	@[ -e $@ ] || { echo "Not one of $(OWN_PACKAGES) could be installed; look at what pip said, then run make again." >&2; exit 1; }
+endif
 endif

@@ -22,6 +22,9 @@ DEFAULT = "mini"
 TEST = "smoke"
 """The profile whose numbers mean nothing and of which nothing is committed."""
 
+COMPARED = "compare"
+"""In the place of a profile, for what shows several of them."""
+
 
 def output_root(profile: str) -> Path:
     """Return the folder below which a profile's results, figures and executed notebooks lie.

@@ -22,11 +22,12 @@ from tsvlib.files import sha256
 DEVICE = "cpu"
 """Where result tables are computed, whatever else a machine has, so that machines agree."""
 
-STUDIES = (*versions.COMPUTING, "open_clip_torch", "pandas")
-"""The packages that can change a number in a result table."""
+STUDIES = (*versions.COMPUTING, "pandas")
+"""The packages that can change a number in a result table of any world."""
 
 _READ: dict[str, str] = {}
 _NAMED: set[str] = set()
+_PACKAGES: set[str] = set()
 
 
 def read(file: Path) -> bytes:
@@ -58,6 +59,11 @@ def name_code(module: str) -> None:
     _NAMED.add(module)
 
 
+def name_packages(*packages: str) -> None:
+    """Note that the world of a profile computes by packages which can change a number, too."""
+    _PACKAGES.update(packages)
+
+
 def record() -> dict[str, object]:
     """Return all that a result table can tell of where it comes from.
 
@@ -77,7 +83,7 @@ def record() -> dict[str, object]:
         "named": sorted(_NAMED),
         "notebook": _name(source) if source else None,
         "parameters": _parameters(source) if source else None,
-        "versions": versions.of(STUDIES, DEVICE),
+        "versions": versions.of((*STUDIES, *sorted(_PACKAGES)), DEVICE),
     }
 
 
@@ -91,7 +97,7 @@ def changed(inputs: Mapping[str, str]) -> list[str]:
 
 def versions_line() -> str:
     """Return the versions of what computes and draws as one line for the end of a notebook."""
-    found = versions.of((*STUDIES, "matplotlib"))
+    found = versions.of((*STUDIES, *sorted(_PACKAGES), "matplotlib"))
     return " · ".join(f"{name} {version}" for name, version in found.items())
 
 

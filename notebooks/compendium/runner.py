@@ -88,15 +88,16 @@ def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _strict_parameters(source: Path, given: Mapping[str, str]) -> tuple[dict[str, object], str]:
-    """Return the parameters that differ from the defaults, and the profile."""
+    """Return the parameters that differ from the defaults, and the profile, or ``COMPARED`` where none is asked for."""
     defaults = sourcecode.parameters(source)
     if unknown := sorted(given.keys() - defaults.keys()):
         known = ", ".join(defaults)
         raise CommandError(f"{source}: there is no parameter {unknown[0]!r}; the parameters are {known}.")
     values = {name: _parse(source, name, text, defaults[name]) for name, text in given.items()}
-    profile = str({**defaults, **values}["profile"])
+    profile = str({**defaults, **values}.get("profile", paths.COMPARED))
     try:
-        profiles.load(profile)
+        if profile != paths.COMPARED:
+            profiles.load(profile)
     except InputError as error:
         raise CommandError(str(error)) from error
     # A parameter that equals its default would add a cell to the copy that people read.

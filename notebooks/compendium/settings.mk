@@ -17,6 +17,9 @@ ifeq ($(filter $(PROFILE),$(PROFILES)),)
 $(error There is no profile "$(PROFILE)"; choose one of: $(PROFILES))
 endif
 
+# The folder of the module that the profile names, if it is one of ours.
+HOME_OF_WORLD := $(shell sed -n 's|^world = "compendium\.worlds\.\(.*\)\.world"|$(C)/worlds/\1|p' data/$(PROFILE)/profile.toml)
+
 # The checkout holds what its own parameters give. The test profile goes to build, as compendium.paths has it, and so do runs
 # with further seeds, which share the cache.
 OWN := $(if $(filter smoke,$(PROFILE)),build/smoke,.)

@@ -5,6 +5,7 @@ import getpass
 import hashlib
 import json
 import platform
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -33,10 +34,19 @@ def test_versions_line_names_what_can_change_a_number_or_a_figure():
     assert "\n" not in line
 
 
-def test_a_table_names_no_version_that_cannot_change_a_number():
-    assert provenance.record()["versions"].keys() == {
-        "python", "numpy", "scipy", "torch", "open_clip_torch", "pandas",
-    }  # fmt: skip
+def test_a_table_names_the_versions_of_what_computes_in_its_world_and_no_others():
+    code = """
+import sys
+from compendium import profiles, provenance
+from compendium.worlds.protocol import world_of
+print(*sorted(provenance.record()["versions"]))
+world_of(profiles.load(sys.argv[1]))
+print(*sorted(provenance.record()["versions"]))
+"""
+    always = {"python", "numpy", "scipy", "torch", "pandas"}
+    for profile, more in {"smoke": {"open_clip_torch"}, "minilm": {"tokenizers", "transformers"}}.items():
+        told = subprocess.check_output([sys.executable, "-c", code, profile], text=True).splitlines()
+        assert [set(line.split()) for line in told] == [always, always | more]
 
 
 def test_a_merge_names_cuda_only_where_it_computes():

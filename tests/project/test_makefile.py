@@ -25,7 +25,7 @@ echo "$call" >> calls
 echo "$*" >> words
 echo "${TSV_OUTPUT:-}|${TSV_CACHE:-}|${TSV_STAGE:-}" >> redirected
 echo "${TSV_SCHEDULER:-}" >> scheduler
-if grep -qsxF "$call" failing; then echo "the reason"; exit 1; fi
+if grep -qsxF -e "$call" -e "${!#}" failing; then echo "the reason"; exit 1; fi
 case "$call" in
   "compendium train") maker=$([[ "$*" == *--first-suite ]] && echo first || echo experts) ;;
   "compendium page") maker=page ;;
@@ -345,7 +345,8 @@ def test_the_table_of_contents_fits_on_three_pages_with_a_line_per_notebook():
 
 def test_help_lists_every_target(checkout):
     said = make(checkout)[0]
-    makefile = "".join(file.read_text() for file in (checkout / "Makefile", checkout / COMPENDIUM / "cluster.mk"))
+    parts = (checkout / "Makefile", *(checkout / COMPENDIUM / f"{part}.mk" for part in ("cluster", "compare")))
+    makefile = "".join(file.read_text() for file in parts)
     targets = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     for target in [name for line in targets for name in line.split() if not name.startswith("intact-")]:
         assert f"  make {target} " in said
@@ -378,6 +379,32 @@ def test_an_interrupted_installation_starts_again(checkout):
     (checkout / "requirements.lock").touch()
     assert "Installing" in make(checkout, "env", venv=".venv", path=checkout / "system")[0]
     assert (checkout / ".venv" / "kept").exists()
+
+
+def test_a_profile_gets_its_own_packages_from_the_first_lock_that_can_be_had(checkout):
+    executable(checkout / "system" / "python3", PYTHON3)
+    (checkout / "lacking").write_text("nothing")
+    locks = [f"data/smoke/requirements/{number}.lock" for number in (1, 2)]
+    for lock in locks:
+        executable(checkout / lock, "")
+
+    def installed(code=0):
+        (checkout / "words").write_text("")
+        said = make(checkout, "env", "PROFILE=smoke", venv=".venv", path=checkout / "system", code=code)[0]
+        words = (checkout / "words").read_text().splitlines()
+        return said, [line.split()[-1] for line in words if "--require-hashes" in line]
+
+    make(checkout, "env", venv=".venv", path=checkout / "system")
+    (checkout / "failing").write_text("".join(f"{lock}\n" for lock in locks))
+    said, tried = installed(code=2)
+    assert tried == locks
+    assert f"Not one of {' '.join(locks)} could be installed" in said
+    (checkout / "failing").write_text(f"{locks[0]}\n")
+    assert installed()[1] == locks
+    (checkout / "failing").unlink()
+    assert installed()[1] == []
+    (checkout / locks[1]).touch()
+    assert installed()[1] == locks[:1]
 
 
 def test_make_notebooks_carries_prose_into_the_copy_and_keeps_its_outputs(checkout):

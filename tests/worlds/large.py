@@ -62,6 +62,7 @@ class Encoder:
 
 class World:
     inputs = "rows"
+    about = "Numbers."
 
     def __init__(self, profile: Profile) -> None:
         self.tasks = [Task(f"task{number:02}") for number in range(profile.tasks)]
@@ -82,6 +83,9 @@ class World:
     def split(self, task: str, name: SplitName) -> Split:
         seed = int(hashlib.sha256(f"{task} {name}".encode()).hexdigest()[:8], 16)
         return Split(drawn(seed, SAMPLES, COLUMNS), torch.arange(SAMPLES) % CLASSES, f"{task} {name}", [task])
+
+    def examples(self, task: str) -> list[str]:
+        raise NotImplementedError
 
     def base(self, backbone: str) -> Path:  # noqa: ARG002
         return self.folder / "base.safetensors"

@@ -107,6 +107,7 @@ class World:
     """What its tasks, models and experts answer to studies."""
 
     inputs = "rows"
+    about = "Some of the tables have their columns shuffled."
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -120,6 +121,9 @@ class World:
         chosen = slice(start, start + sizes[SPLITS.index(name)])
         digest = hashlib.sha256(inputs[chosen].numpy().tobytes() + labels[chosen].numpy().tobytes()).hexdigest()
         return Split(inputs[chosen], labels[chosen], digest, [f"{about.table} {n}" for n in range(len(labels))[chosen]])
+
+    def examples(self, task: str) -> list[str]:
+        return [" ".join(f"{value:.1f}" for value in row[:8].tolist()) for row in self.split(task, "train").inputs[:2]]
 
     def base(self, backbone: str) -> Path:
         file, recipe = paths.cache(self.profile.name) / "bases" / f"{backbone}.safetensors", {"width": WIDTHS[backbone]}

@@ -68,7 +68,7 @@ RULES = {
     ),
     "alpha": Rule(
         "alpha = 1 at most 0.96 points of normalised accuracy (the paper's largest loss) below the best alpha, chosen "
-        "on one half of the images and compared on the other, in every backbone and subset",
+        "on one half of the inputs and compared on the other, in every backbone and subset",
         evidence.lost_at_one, "at most", 0.96, NORMALISED, 2,
     ),
     "interference_accuracy": Rule(

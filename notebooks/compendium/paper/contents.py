@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The paper's items in its order, and what a profile has to show for each of them.
 
-``items.toml`` beside this file lists the items; figures, tables and executed notebooks are looked up where the
-runner put them. What is not there is told as missing, never an error.
+``items.toml`` beside this file lists the items, ``compared.toml`` those that show several worlds. Figures, tables and
+executed notebooks are looked up where the runner put them. What is not there is told as missing, never an error.
 """
 
 import io
@@ -97,9 +97,10 @@ class Entry(NamedTuple):
     missing: bool
 
 
-def items() -> list[Item]:
-    """Return the paper's items in its order."""
-    sections = tomllib.loads(Path(__file__).with_name("items.toml").read_text(encoding="utf-8"))
+def items(profile: str = paths.DEFAULT) -> list[Item]:
+    """Return the paper's items in its order, or those that show several worlds."""
+    file = Path(__file__).with_name("compared.toml" if profile == paths.COMPARED else "items.toml")
+    sections = tomllib.loads(file.read_text(encoding="utf-8"))
     plain, lists = ("name", "title", "caption", "notebook"), ("stems", "published")
     return [
         Item(section, *(row[key] for key in plain), *(tuple(row.get(key, ())) for key in lists))
@@ -119,7 +120,7 @@ def entries(profile: str) -> list[Entry]:
     headers = {file.stem: header(_first_cell(file, remedy)) for file in copies}
     shown: dict[str, Item] = {}
     found = []
-    for item in items():
+    for item in items(profile):
         folder = paths.figures(profile)
         exhibits = {stem: _exhibit(stem, folder, remedy) for stem in item.stems if stem not in shown}
         elsewhere = next((shown[stem] for stem in item.stems if stem in shown), None)

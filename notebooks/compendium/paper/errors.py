@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Sampling errors: how far a number may lie from what other sources of the same kind would have given.
 
-Inputs that show one source (a font, a scan, a tile) are no independent witnesses, so the bootstrap gives random weights
-to the sources, and an input counts as much as its source (Bayesian bootstrap: exponential weights). A source has one
-weight in each draw, for every method, seed of fine-tuning, suite, backbone and task that shows it, so a difference
-between any two numbers is a paired one. Results are frames whose columns are draws: column 0 is what was measured,
-columns 1 to ``DRAWS`` are resamples. Whatever is computed of a column is computed of all, and its standard error is the
-standard deviation over the resamples.
+Inputs that show one source (a font, a tile, a chapter) are no independent witnesses, so the bootstrap gives random
+weights to the sources, and an input counts as much as its source (Bayesian bootstrap: exponential weights). A source
+has one weight in each draw, for every method, seed of fine-tuning, suite, backbone and task that shows it, so a
+difference between any two numbers is a paired one. Results are frames whose columns are draws: column 0 is what was
+measured, columns 1 to ``DRAWS`` are resamples. Whatever is computed of a column is computed of all, and its standard
+error is the standard deviation over the resamples.
 """
 
 from collections.abc import Sequence

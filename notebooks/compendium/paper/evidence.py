@@ -130,7 +130,7 @@ def over_each_step(evidence: Evidence) -> pd.DataFrame:
 def lost_at_one(evidence: Evidence) -> pd.DataFrame:
     """Measure by subset of tasks how many points of normalised accuracy alpha = 1 loses against the best alpha.
 
-    The best alpha is that of one half of the images, its lead that of the other half, as a maximum of noisy numbers is
+    The best alpha is that of one half of the inputs, its lead that of the other half, as a maximum of noisy numbers is
     too large where it was found. Halves show different sources; both ways round are averaged.
     """
     even, odd = (scores(evidence, half) for half in (0, 1))
@@ -138,7 +138,7 @@ def lost_at_one(evidence: Evidence) -> pd.DataFrame:
 
 
 def scores(evidence: Evidence, half: int | None = None) -> pd.DataFrame:
-    """Return normalised validation accuracies by backbone, seed, subset and alpha, of all images or of a half."""
+    """Return normalised validation accuracies by backbone, seed, subset and alpha, of all inputs or of a half."""
     frame = evidence.tables["alpha"]
     key = ["backbone", "seed", "subset"]
     merged, experts = (frame[frame.method == name] for name in ("tsv_m", "individual"))

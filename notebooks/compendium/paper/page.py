@@ -12,11 +12,10 @@ from pathlib import Path
 
 import jinja2
 
-from compendium import paths
+from compendium import paths, profiles
 from compendium.paper import contents, sheets
 from compendium.paper.contents import Entry
 from compendium.paper.results import write_text
-from compendium.profiles import Profile
 from tsvlib.files import replacing
 
 TITLE = "Task Singular Vectors: an executable paper"
@@ -24,22 +23,25 @@ AUTHORS = "Gargiulo, Crisostomi, Bucarelli, Scardapane, Silvestri and Rodolà"
 PAPER = f"{AUTHORS}, Task Singular Vectors: Reducing Task Interference in Model Merging, CVPR 2025, arXiv 2412.00081"
 
 
-def build(profile: Profile) -> list[Path]:
-    """Write ``paper.html`` and ``paper.pdf`` into the profile's figures folder and return their paths.
+def build(name: str) -> list[Path]:
+    """Write ``paper.html`` and ``paper.pdf`` into the figures folder of a profile, or of all, and return their paths.
 
     Raises:
         InputError: something that there is to show cannot be read, or the files cannot be written.
     """
-    folder = paths.figures(profile.name)
-    entries = contents.entries(profile.name)
-    write_text(folder / "paper.html", html(profile, entries))
+    folder = paths.figures(name)
+    entries = contents.entries(name)
+    write_text(folder / "paper.html", html(name, entries))
     with replacing(folder / "paper.pdf") as temporary:
-        temporary.write_bytes(sheets.pdf(TITLE, preface(profile, entries), entries))
+        temporary.write_bytes(sheets.pdf(TITLE, preface(name, entries), entries))
     return [folder / "paper.html", folder / "paper.pdf"]
 
 
-def preface(profile: Profile, entries: Sequence[Entry]) -> list[str]:
+def preface(name: str, entries: Sequence[Entry]) -> list[str]:
     """Return the paragraphs that say what was computed on what, and how much of it is missing."""
+    if name == paths.COMPARED:
+        return [f"What {PAPER} shows, in several worlds side by side. Each world has a page of its own."]
+    profile = profiles.load(name)
     missing = sum(entry.missing for entry in entries)
     meaning = "not the paper's" if profile.pretrained else "and they mean nothing, because the models are random"
     own = f"The numbers are those of the profile {profile.name} alone, {meaning}."
@@ -50,7 +52,7 @@ def preface(profile: Profile, entries: Sequence[Entry]) -> list[str]:
     ]
 
 
-def html(profile: Profile, entries: Sequence[Entry]) -> str:
+def html(name: str, entries: Sequence[Entry]) -> str:
     """Return the page: one HTML document without scripts that asks for no other file."""
     surroundings = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -60,12 +62,12 @@ def html(profile: Profile, entries: Sequence[Entry]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     surroundings.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
-    folder = paths.figures(profile.name)
+    folder = paths.figures(name)
     return surroundings.get_template("page.html.j2").render(
         title=TITLE,
-        profile=profile,
-        preface=preface(profile, entries),
+        name=name,
+        preface=preface(name, entries),
         sections={name: list(members) for name, members in groupby(entries, lambda entry: entry.item.section)},
-        notebooks=Path(os.path.relpath(paths.notebooks(profile.name), folder)).as_posix(),
+        notebooks=Path(os.path.relpath(paths.notebooks(name), folder)).as_posix(),
         published=Path(os.path.relpath(paths.published(), folder)).as_posix(),
     )

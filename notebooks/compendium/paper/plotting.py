@@ -2,11 +2,15 @@
 """The look of all figures, and the one way to save them."""
 
 import itertools
+import os
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
@@ -17,7 +21,13 @@ from compendium.paper.tables import TITLES
 from compendium.profiles import Profile
 from tsvlib.files import replacing
 
+if TYPE_CHECKING:  # figures are drawn without torch, whose import takes seconds
+    from jaxtyping import UInt8
+    from torch import Tensor
+
 FORMATS = ("pdf", "svg", "png")
+WIDTH = 130
+"""Letters of the smallest print in the width of a page."""
 
 
 class Style(NamedTuple):
@@ -89,6 +99,24 @@ def log_x(axis: Axes) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_locator(NullLocator())
+
+
+def show_inputs(axis: Axes, examples: "UInt8[Tensor, 'n 3 rows cols'] | Sequence[str]") -> None:
+    """Show inputs side by side: images as they are, and texts that do not fit with their beginnings."""
+    if isinstance(examples, Sequence):
+        texts = [textwrap.shorten(text, WIDTH // len(examples), placeholder="…") for text in examples]
+        axis.text(0, 0.5, " | ".join(texts), fontsize=5, va="center", parse_math=False)
+    else:
+        axis.imshow(examples.permute(2, 0, 3, 1).flatten(1, 2).numpy(), interpolation="none")
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    axis.grid(visible=False)
+
+
+def linked(stem: str, profile: str, alt: str) -> Markdown:
+    """Return a link to a figure that was saved, for notebooks which its pixels would make heavy."""
+    file = os.path.relpath(paths.figures(profile) / f"{stem}.png", paths.notebooks(profile))
+    return Markdown(f"![{alt}]({file})")  # type: ignore[no-untyped-call]
 
 
 def save_figure(fig: Figure, stem: str, profile: str, *, alt: str, source: str) -> None:

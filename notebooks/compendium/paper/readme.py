@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The README's table of notebooks, made of the table at the top of each."""
+"""The README's tables: of notebooks, made of the table at the top of each, and of worlds side by side."""
 
 from pathlib import Path
 
@@ -11,19 +11,28 @@ from tsvlib.errors import InputError
 
 PROFILE = "mini"
 BEGIN = "<!-- `make notebooks` writes this table. -->\n"
+WORLDS = "<!-- `make compare` writes this table. -->\n"
 _HEAD = "| Notebook | Shows | Paper item | Writes | Run time |\n|---|---|---|---|---|\n"
 _SHOWN = (".svg", ".md")
 """Of the formats of a figure or a printed table, the one that a browser shows."""
 
 
 def renewed(readme: str) -> str:
-    """Return the README with its table as the notebooks have it now; InputError when it has no place for one."""
-    before, begin, rest = readme.partition(BEGIN)
-    if not begin:
-        raise InputError(f"{paths.ROOT / 'README.md'}: the line {BEGIN.strip()!r} is missing; put it back.")
-    _, blank, after = rest.partition("\n\n")
+    """Return the README with its tables as they are now; InputError when one is missing, or has no place there."""
     rows = [_row(source) for source in sorted((paths.ROOT / "notebooks").glob("*.py"))]
-    return before + begin + _HEAD + "\n".join(rows) + blank + after
+    overview = paths.ROOT / "figures" / paths.COMPARED / "overview.md"
+    if not overview.is_file():
+        raise InputError(f"{overview}: this table of the README is missing; restore it from git or run `make compare`.")
+    worlds = overview.read_text(encoding="utf-8").rpartition("\n\n")[0]
+    return _replaced(_replaced(readme, BEGIN, _HEAD + "\n".join(rows)), WORLDS, worlds)
+
+
+def _replaced(readme: str, begin: str, table: str) -> str:
+    before, found, rest = readme.partition(begin)
+    if not found:
+        raise InputError(f"{paths.ROOT / 'README.md'}: the line {begin.strip()!r} is missing; put it back.")
+    _, blank, after = rest.partition("\n\n")
+    return before + begin + table + blank + after
 
 
 def _row(source: Path) -> str:

@@ -15,7 +15,7 @@ from tsvlib.files import replacing
 
 FLOAT = "%.6g"
 TOLERANCE = 0.0126
-"""Default tolerance of a number: a point of accuracy, five of 400 test images, which machines may differ by."""
+"""Default tolerance of a number: a point of accuracy, five of 400 test inputs, which machines may differ by."""
 
 HITS = "hits"
 """Column of the bits that an accuracy is the mean of, as hexadecimal digits; no key, and compared bit by bit."""

@@ -62,7 +62,7 @@ def sampling(sources: pd.DataFrame, split: str = "test") -> str:
     few = errors.few(sources, split)
     those = f"; fewer than {errors.FEW} sources: {', '.join(few)}" if few else ""
     return (
-        f"Errors are standard errors by {errors.DRAWS:,} bootstrap draws of the sources (fonts, scans, tiles, ...) "
+        f"Errors are standard errors by {errors.DRAWS:,} bootstrap draws of the sources "
         f"that the {split} inputs show: {per_task} inputs of {shown} sources for each of {len(rows)} tasks{those}."
     )
 

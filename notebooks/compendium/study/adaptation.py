@@ -116,9 +116,8 @@ def weighted(base: StateDict, parts: Parts, coefficients: Float[Tensor, "tasks t
 
 def entropy(state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder) -> Float[Tensor, ""]:
     """Return the entropy of predictions in nats: the mean over the inputs of a task, then over tasks."""
-    features = encoder(state, torch.cat([task.inputs[:] for task in tasks]))
-    of_tasks = torch.split(features, [len(task.inputs) for task in tasks])
-    logs = [(mine @ task.head.T).log_softmax(1) for mine, task in zip(of_tasks, tasks, strict=True)]
+    # Task by task, since inputs of different tasks need not be of one shape, as texts of different lengths are not.
+    logs = [(encoder(state, task.inputs[:]) @ task.head.T).log_softmax(1) for task in tasks]
     return torch.stack([-(log.exp() * log).sum(1).mean() for log in logs]).mean()
 
 

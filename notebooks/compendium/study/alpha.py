@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How much the choice of alpha matters on validation images: for subsets of tasks, and over whole grids."""
+"""How much the choice of alpha matters on validation inputs: for subsets of tasks, and over whole grids."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from compendium.worlds import protocol
 from tsvlib.methods import METHODS
 from tsvlib.methods.base import Method
 
-SCORE = "mean over tasks of accuracy / accuracy of the expert, on validation images, equally many of each task"
+SCORE = "mean over tasks of accuracy / accuracy of the expert, on validation inputs, equally many of each task"
 INDIVIDUAL = "individual"
 SUBSET_COLUMNS = {
     "backbone": "model that was fine-tuned",
@@ -23,7 +23,7 @@ SUBSET_COLUMNS = {
     "task": "task that was measured",
     "step": "place of alpha in the grid of the method, from 1; 0 for an expert",
     "alpha": "scaling coefficient of the update; 1 for an expert, whose update is its task vector",
-    "accuracy": "share of correct validation images in [0, 1], of all of the task",
+    "accuracy": "share of correct validation inputs in [0, 1], of all of the task",
     "hits": studies.HITS,
 }
 GRID_COLUMNS = {key: studies.COLUMNS[key] for key in ("backbone", "n_tasks", "method", "seed")} | {

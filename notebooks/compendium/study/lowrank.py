@@ -15,7 +15,7 @@ COLUMNS = {
     "task": "task of the expert, on which it is measured",
     "percent": "share of the singular components of each task matrix that is kept, in percent",
     "components": "how many that are, to the nearest, of how many in task matrices of each size",
-    "accuracy": "share of correct test images in [0, 1]",
+    "accuracy": "share of correct test inputs in [0, 1]",
     "bytes": "what the task vector takes, in float32: as factors (TSV-C), or whole in the row with 100 %",
     "hits": HITS,
 }

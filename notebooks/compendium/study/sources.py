@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How many independent sources stand behind the images of each task: what errors of accuracies rest on."""
+"""How many independent sources stand behind the inputs of each task: what errors of accuracies rest on."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from tsvlib.errors import InputError
 
 MEASURED: tuple[SplitName, ...] = ("validation", "test")
 COLUMNS = {
-    "task": "task of the images",
+    "task": "task of the inputs",
     "split": "which of its splits",
-    "inputs": "how many images",
+    "inputs": "how many inputs",
     "sources": "how many sources these show, such as typefaces, scans or tiles of photographs",
     "order": "number of the source of each image, in the order of the split, from 0 and by first appearance",
     "names": "of each of these sources, the first eight hex digits of its name's SHA-256; tasks can share a source",

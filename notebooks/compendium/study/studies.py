@@ -39,7 +39,7 @@ AT_ONE = "tsv_m_alpha_1"
 TALL_MASK = "tall_mask_ties"
 STARTS = {"adamerging": 0.3, "tsv_m_adapted": 1.0}
 """The two forms of test-time adaptation, with the value at which all of their coefficients start."""
-HITS = "images that were right, in the order of the split: one bit each, eight of them as two hexadecimal digits"
+HITS = "inputs that were right, in the order of the split: one bit each, eight of them as two hexadecimal digits"
 COLUMNS = {
     "backbone": "model that was fine-tuned",
     "n_tasks": "number of tasks that were merged or stored together, the first ones of the fixed order",
@@ -47,21 +47,21 @@ COLUMNS = {
     "seed": "seed of the experts' fine-tuning",
     "task": "task that was measured; 'all' for values of the whole suite",
     "metric": "kind of the value",
-    "value": "accuracy: share of correct test images in [0, 1]; normalised_accuracy: mean over tasks of accuracy / "
-    "accuracy of the expert; alpha: chosen on validation images, equally many of each task; validation_score: its "
+    "value": "accuracy: share of correct test inputs in [0, 1]; normalised_accuracy: mean over tasks of accuracy / "
+    "accuracy of the expert; alpha: chosen on validation inputs, equally many of each task; validation_score: its "
     "normalised accuracy there; evaluations: alphas scored; lambda: of the task's TALL mask, chosen on all of its "
-    "validation images; bytes: values of all task vectors as they are stored",
+    "validation inputs; bytes: values of all task vectors as they are stored",
     "hits": f"{HITS}; empty beside what is no accuracy",
 }
 CONFUSION_COLUMNS = {
-    "task": "task whose test images were shown",
+    "task": "task whose test inputs were shown",
     "true": "number of their class, from 0, in the order of the task's classes",
     "predicted": "number of the class that the merged model saw",
-    "images": "how many images",
+    "inputs": "how many inputs",
 }
 ADAPTED_COLUMNS = COLUMNS | {
     "value": "accuracy and normalised_accuracy as for merging, with the coefficients found; entropy_after: "
-    "mean entropy of predictions on validation images in nats; those with _before: with the coefficients at the start; "
+    "mean entropy of predictions on validation inputs in nats; those with _before: with the coefficients at the start; "
     "coefficient_least, coefficient_mean, coefficient_largest: of those found, over tasks and tensors"
 }
 
@@ -74,9 +74,9 @@ def references(run: Run, n_tasks: int) -> list[Row]:
 
 
 def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Callable[[float], float]:
-    """Return what judges an alpha: the mean normalised accuracy of base + alpha * update on validation images.
+    """Return what judges an alpha: the mean normalised accuracy of base + alpha * update on validation inputs.
 
-    A suite is judged by at most as many images as the profile states, the same number of first ones of each task.
+    A suite is judged by at most as many inputs as the profile states, the same number of first ones of each task.
     """
     most = run.profile.samples.alpha // len(tasks)
     individual = shares(run.individual("validation", tasks, most))
@@ -89,12 +89,12 @@ def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Call
 
 
 def merge(run: Run, n_tasks: int, method: Method) -> list[Row]:
-    """Merge the first ``n_tasks`` experts, choose alpha on validation images, and return the rows of the test."""
+    """Merge the first ``n_tasks`` experts, choose alpha on validation inputs, and return the rows of the test."""
     return _searched(run, n_tasks, method, run.merged(method, n_tasks))
 
 
 def tsv_merge(run: Run, n_tasks: int) -> list[Row]:
-    """Return the rows of TSV-M with the alpha that validation images choose and, as ``AT_ONE``, with alpha = 1."""
+    """Return the rows of TSV-M with the alpha that validation inputs choose and, as ``AT_ONE``, with alpha = 1."""
     method = METHODS["tsv_m"]
     update = run.merged(method, n_tasks)
     whole = run.evaluator.hits(update.apply(run.evaluator.base), run.tasks(n_tasks), "test")
@@ -129,7 +129,7 @@ def masked(run: Run, n_tasks: int) -> list[Row]:
 
 
 def lambdas(run: Run, n_tasks: int, shared: TaskVector) -> dict[str, float]:
-    """Return for each task the lambda whose mask of an update scores best on the task's validation images.
+    """Return for each task the lambda whose mask of an update scores best on the task's validation inputs.
 
     Of several that do, the smallest, as in the code of TALL-masks.
     """
@@ -146,7 +146,7 @@ def lambdas(run: Run, n_tasks: int, shared: TaskVector) -> dict[str, float]:
 
 
 def confusion(run: Run, n_tasks: int, method: Method, alpha: float) -> list[Row]:
-    """Return how often a merged model takes test images of one class for another, for every task of the suite."""
+    """Return how often a merged model takes test inputs of one class for another, for every task of the suite."""
     tasks, base = run.tasks(n_tasks), run.evaluator.base
     state = run.merged(method, n_tasks).apply(base, alpha)
     world = run.evaluator.world
@@ -155,7 +155,7 @@ def confusion(run: Run, n_tasks: int, method: Method, alpha: float) -> list[Row]
     predicted = run.evaluator.predictions(state, tasks, "test")
     counts = {task: Counter(zip(labels[task].tolist(), predicted[task].tolist(), strict=True)) for task in tasks}
     return [
-        {"task": task, "true": true, "predicted": found, "images": float(counts[task][true, found])}
+        {"task": task, "true": true, "predicted": found, "inputs": float(counts[task][true, found])}
         for task in tasks
         for true, found in product(classes[task], repeat=2)
     ]

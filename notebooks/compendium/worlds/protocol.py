@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from compendium import provenance
@@ -100,11 +100,16 @@ class World(Protocol):
 
     inputs: str
     """What its inputs are called, such as images."""
+    about: str
+    """What a reader must know of its tasks and their sources, in a few sentences of Markdown."""
     tasks: Sequence[Task]
     """All tasks of the profile in their fixed order."""
 
     def split(self, task: str, name: SplitName) -> Split:
         """Return one split of a task."""
+
+    def examples(self, task: str) -> "UInt8[Tensor, 'n 3 rows cols'] | Sequence[str]":
+        """Return the first training inputs of a task as people see them: as images, or as texts."""
 
     def base(self, backbone: str) -> Path:
         """Return the checkpoint from which the experts of a backbone start, with just the tensors that experts have."""

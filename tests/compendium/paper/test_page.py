@@ -15,7 +15,7 @@ import pytest
 from graph import calls
 from PIL import Image
 
-from compendium import commands, paths, profiles, published
+from compendium import commands, paths, published
 from compendium.paper import contents, page, plotting, results
 from compendium.paper.contents import Table
 from tsvlib.errors import InputError
@@ -141,7 +141,7 @@ def test_tables_hold_the_cells_of_their_csv_and_pictures_the_figures(mini):
 def test_the_page_in_the_checkout_shows_what_the_checkout_holds(mini, monkeypatch):
     """Text and pixels, because compressed bytes may differ from one processor to another."""
     monkeypatch.setenv("TSV_OUTPUT", str(paths.ROOT))
-    pages = [(MINI / "paper.html").read_text(encoding="utf-8"), page.html(profiles.load("mini"), mini)]
+    pages = [(MINI / "paper.html").read_text(encoding="utf-8"), page.html("mini", mini)]
     assert len({re.sub(r"base64,[^\"]*", "", text) for text in pages}) == 1
     pictures = [[base64.b64decode(data) for data in re.findall(r"base64,([^\"]*)", text)] for text in pages]
     for committed, made in zip(*pictures, strict=True):
@@ -152,7 +152,7 @@ def test_the_page_in_the_checkout_shows_what_the_checkout_holds(mini, monkeypatc
 
 
 def test_what_was_not_run_is_told_and_no_error():
-    page.build(profiles.load("smoke"))
+    page.build("smoke")
     text = (paths.figures("smoke") / "paper.html").read_text(encoding="utf-8")
     n_items = len(contents.items())
     assert f"Not run yet: {n_items} of {n_items} items." in text
@@ -162,7 +162,7 @@ def test_what_was_not_run_is_told_and_no_error():
 
 
 def test_one_file_that_escapes_what_it_shows(made):
-    page.build(profiles.load("smoke"))
+    page.build("smoke")
     text = (paths.figures("smoke") / "paper.html").read_text(encoding="utf-8")
     elements = Elements(text)
     assert not elements.all("script") + elements.all("link") + elements.all("iframe")
@@ -182,12 +182,12 @@ def test_one_file_that_escapes_what_it_shows(made):
 
 
 def test_the_same_contents_give_the_same_bytes(made):
-    first = [file.read_bytes() for file in page.build(profiles.load("smoke"))]
-    assert [file.read_bytes() for file in page.build(profiles.load("smoke"))] == first
+    first = [file.read_bytes() for file in page.build("smoke")]
+    assert [file.read_bytes() for file in page.build("smoke")] == first
 
 
 def test_the_pdf_holds_every_item_and_every_picture_with_its_text(made):
-    _, file = page.build(profiles.load("smoke"))
+    _, file = page.build("smoke")
     content = file.read_bytes()
     assert content.count(b"/Subtype /Image") == 1
     assert "A rising line.".encode("utf-16-be") in content or b"A rising line." in content
@@ -201,7 +201,7 @@ def test_the_pdf_holds_every_item_and_every_picture_with_its_text(made):
 def test_damaged_files_are_one_sentence(made, output, damaged, capsys):
     (output / damaged).write_bytes(b"\xff")
     with pytest.raises(InputError, match="make paper"):
-        page.build(profiles.load("smoke"))
+        page.build("smoke")
     assert commands.main(["page", "--profile", "smoke"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -228,7 +228,7 @@ COLOURS = "[getComputedStyle(document.body).color, getComputedStyle(document.bod
 @pytest.mark.parametrize(("width", "height"), [(320, 600), (360, 740), (1280, 900)])
 @pytest.mark.parametrize("which", ["mini", "awkward"])
 def test_a_browser_shows_it_without_network_and_without_scrolling_sideways(made, browser, which, width, height, dark):
-    file = MINI / "paper.html" if which == "mini" else page.build(profiles.load("smoke"))[0]
+    file = MINI / "paper.html" if which == "mini" else page.build("smoke")[0]
     assert browser.open(file, width, height, dark=dark) == [file.as_uri()]
     assert browser.measure("innerWidth") == width
     assert browser.measure("document.documentElement.scrollWidth") <= width

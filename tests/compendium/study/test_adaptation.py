@@ -96,6 +96,12 @@ def test_tasks_weigh_the_same_however_many_images_they_have() -> None:
     torch.testing.assert_close(adaptation.entropy(base, [one, doubled], encoder), together)
 
 
+def test_inputs_of_different_tasks_may_have_different_shapes() -> None:
+    wide, narrow = (Unlabelled(torch.ones(3, width), torch.zeros(2, 1)) for width in (5, 2))
+    found = adaptation.entropy({}, [wide, narrow], lambda state, x: x.sum(1, keepdim=True))
+    assert float(found) == pytest.approx(math.log(2))
+
+
 @examples(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_the_gradient_is_that_of_finite_differences(seed: int) -> None:

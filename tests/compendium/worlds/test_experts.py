@@ -26,19 +26,17 @@ SMOKE = profiles.load("smoke")
 KILLED = """
 import os, signal
 from compendium import commands
-from compendium.worlds import experts, inventory
-from compendium.worlds.mini import training
-whole = training.schedule
+from compendium.worlds import finetuning
+whole = finetuning.schedule
 steps = []
 def schedule(*arguments):
     steps.append(arguments)
     if len(steps) == 8:  # three steps per expert: in the middle of the third
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(*arguments)
-training.schedule = schedule
+finetuning.schedule = schedule
 commands.main(["train", "--profile", "smoke"])
 """
-
 
 TRAIN = "import sys; from compendium import commands; sys.exit(commands.main(['train', '--profile', 'smoke']))"
 
@@ -106,7 +104,17 @@ def test_a_second_run_changes_nothing(finished: Path, monkeypatch: pytest.Monkey
 
 def test_the_recipe_names_all_that_decides_the_bytes(first: Path) -> None:
     recipe = checkpoints.recipe(first)
-    assert recipe.keys() == {"backbone", "base", "task", "data", "seed", "finetuning", "training.py", "models.py"}
+    assert recipe.keys() == {
+        "backbone",
+        "base",
+        "task",
+        "data",
+        "seed",
+        "finetuning",
+        "training.py",
+        "models.py",
+        "finetuning.py",
+    }
     assert recipe["finetuning"]["learning_rate"] == SMOKE.finetuning.learning_rate
 
 

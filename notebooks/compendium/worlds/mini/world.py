@@ -5,24 +5,35 @@ from collections.abc import Callable
 from functools import cache, cached_property, partial
 from pathlib import Path
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from compendium import paths
+from compendium import provenance
 from compendium.profiles import Profile
-from compendium.worlds import inventory
+from compendium.worlds import finetuning
 from compendium.worlds.inventory import Expert
 from compendium.worlds.mini import datasets, models, training
 from compendium.worlds.protocol import Features, Split, SplitName
+from compendium.worlds.trained import TrainedHere
 from tsvlib import checkpoints, files
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import StateDict
+
+ABOUT = """Every task is seen through its own domain shift: colours mixed, contrast lowered, a coarse pattern laid
+over, and for half of the tasks everything inverted. That is what a zero-shot model stumbles over and an expert
+learns. Test images come from other fonts, scans and sizes than training images, and from other tiles of the same
+photographs; the sources of an image are font faces, tiles, scans and cells of sizes. `data/mini/README.md` has the
+rules."""
+
+SHOWN = 14
+"""Images of a task that are enough to see what it asks."""
 
 
 def build(profile: Profile) -> "Mini":
     """Return the mini world at the size of a profile; InputError when it asks for more tasks than there are."""
     if profile.tasks > len(datasets.TASKS):
         raise InputError(f"profile {profile.name}: there are {len(datasets.TASKS)} tasks; lower 'tasks'.")
+    provenance.name_packages("open_clip_torch")
     return Mini(profile)
 
 
@@ -43,40 +54,30 @@ class Encoder:
         return partial(models.features, models.with_weights(self.model, models.encoder_state(self.model)))
 
 
-class Mini:
+class Mini(TrainedHere):
     """Three small CLIPs that learnt a captioned world here, and twenty tasks of images that are drawn here."""
 
     inputs = "images"
+    about = ABOUT
 
     def __init__(self, profile: Profile) -> None:
-        self.profile = profile
+        super().__init__(profile)
         self.tasks = tuple(datasets.TASKS.values())[: profile.tasks]
         # Small: drawn splits and models of all backbones take some tens of megabytes.
         self._split = cache(partial(datasets.cached, profile))
         self._model = cache(partial(models.load_base, profile.name))
-        self._base = cache(self._written_base)
 
     def split(self, task: str, name: SplitName) -> Split:
         """Return one split of a task: images of 32 x 32 pixels."""
         return self._split(task, name)
 
-    def base(self, backbone: str) -> Path:
-        """Return the checkpoint of the image encoder (``visual.*``, float32), which is written if it is not there."""
-        return self._base(backbone)
+    def examples(self, task: str) -> UInt8[Tensor, "n 3 rows cols"]:
+        """Return the first training images of a task."""
+        return self.split(task, "train").inputs[:SHOWN]
 
-    def _written_base(self, backbone: str) -> Path:
-        file = paths.cache(self.profile.name) / "bases" / f"{backbone}.safetensors"
-        state = models.encoder_state(self._model(backbone))
-        recipe = {"backbone": backbone, "state": checkpoints.state_digest(state)}
-        if not inventory.is_current(file, recipe):
-            checkpoints.save(file, state, recipe)
-        return file
-
-    def expert(self, backbone: str, task: str, seed: int) -> Path:
-        """Return the checkpoint of an expert, which was trained here; InputError where it is missing or damaged."""
-        file = inventory.path(self.profile, Expert(backbone, task, seed))
-        checkpoints.verify(file, inventory.remedy(self.profile, "train it again" if file.exists() else "train it"))
-        return file
+    def start(self, backbone: str) -> dict[str, Tensor]:
+        """Return the image encoder of the base model (``visual.*``)."""
+        return models.encoder_state(self._model(backbone))
 
     def head(self, backbone: str, task: str) -> Float[Tensor, "classes embed"]:
         """Return the zero-shot head that the text tower makes of the names of classes."""
@@ -92,10 +93,6 @@ class Mini:
         _, inside, after = key.partition(".resblocks.")
         number, _, name = after.partition(".")
         return (int(number), name) if inside else (-1, key.removeprefix("visual."))
-
-    def remedy(self) -> str:
-        """Return what to type about a missing or broken expert."""
-        return inventory.remedy(self.profile)
 
     def recipe(self, expert: Expert) -> dict[str, object]:
         """Return all that decides the bytes of an expert here beside the profile: base, data and code."""
@@ -113,4 +110,5 @@ class Mini:
 
     @cached_property
     def _code(self) -> dict[str, str]:
-        return {Path(file).name: files.sha256(Path(file)) for file in (str(models.__file__), str(training.__file__))}
+        modules = (str(models.__file__), str(training.__file__), str(finetuning.__file__))
+        return {Path(file).name: files.sha256(Path(file)) for file in modules}

@@ -6,8 +6,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from compendium.profiles import Finetuning
 from compendium.worlds.mini import models, training
@@ -82,15 +80,6 @@ def test_divergence_is_told(base, head, data) -> None:
     endless = dataclasses.replace(SHORT, learning_rate=math.inf)
     with pytest.raises(InputError, match=r"diverged: .* lower 'learning_rate'"):
         training.finetune(base, head, *data, endless, 0)
-
-
-@given(st.integers(0, 50), st.integers(1, 200))
-def test_schedule_rises_to_one_and_falls_without_ever_reaching_zero(warmup: int, rest: int) -> None:
-    rates = [training.schedule(step, warmup + rest, warmup) for step in range(warmup + rest)]
-    assert rates[: warmup + 1] == sorted(rates[: warmup + 1])
-    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
-    assert rates[warmup] == max(rates) == 1
-    assert min(rates) > 0
 
 
 def test_shifts_stay_within_a_pixel_and_repeat_the_border() -> None:

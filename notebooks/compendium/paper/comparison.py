@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""Worlds side by side, in numbers that depend little on how hard tasks are: shares of gaps, and of experts."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import pandas as pd
+
+from compendium import published
+from compendium.paper import errors, tables
+from compendium.paper.evidence import Evidence, at
+from compendium.profiles import Profile
+
+Tables = Mapping[str, pd.DataFrame]
+Cells = TypeVar("Cells", pd.DataFrame, pd.Series)
+PLACE = ["backbone", "n_tasks"]
+MERGED = ("weight_averaging", "task_arithmetic", "consensus_ta", "tsv_m", "tsv_m_alpha_1")
+
+
+def gaps(found: Tables) -> pd.DataFrame:
+    """Return the share of the gap between zero-shot model and experts that each merged model closes, in percent.
+
+    The index names backbone, number of tasks and method; columns are draws of the bootstrap. ``found`` holds the result
+    tables ``merge`` and ``sources`` of a world.
+    """
+    return _closed(100 * at(tables.drawn(found["merge"], found["sources"]), metric="accuracy"))
+
+
+def published_gaps() -> pd.DataFrame:
+    """Return the same of the paper's models, with one column: nobody drew samples there."""
+    merging, experts = (published.load(name).query("metric == 'accuracy'") for name in ("merging", "compression"))
+    rows = pd.concat([merging, experts[experts.method == "individual"]])
+    return _closed(rows.set_index([*PLACE, "method"])[["percent"]].set_axis([0], axis=1))
+
+
+def curves(found: Tables) -> pd.DataFrame:
+    """Return the share of the experts' mean accuracy that low-rank experts keep, in percent, by backbone and percent.
+
+    ``found`` holds the result tables ``spectra`` and ``sources`` of a world; columns are draws.
+    """
+    rows = Evidence(found).accuracies(found["spectra"], ["backbone", "seed", "percent"])
+    means = errors.over_seeds(errors.over_tasks(rows))
+    whole = at(means, percent=100)
+    return means.mul(100).div(whole.reindex(means.index.get_level_values("backbone")).to_numpy())
+
+
+def overview(found: Mapping[str, Tables], worlds: Sequence[Profile]) -> pd.DataFrame:
+    """Return one row a backbone of every world, and of the paper: what is central, as text, by number of tasks."""
+    rows = {
+        (world.name, backbone.label): _row(found[world.name], backbone.name, world.suites)
+        for world in worlds
+        for backbone in world.backbones
+    }
+    normalised = published.load("merging").query("metric == 'normalised_accuracy'")
+    theirs = pd.concat([normalised, published.load("compression").query("metric == 'normalised_accuracy'")])
+    cells = theirs.drop_duplicates([*PLACE, "method"]).set_index([*PLACE, "method"]).percent
+    gap = published_gaps()[0]
+    for backbone in theirs.backbone.unique():
+        suites = sorted(theirs[theirs.backbone == backbone].n_tasks.unique())
+        rows["paper", backbone] = {
+            title: " / ".join(_number(source.get((backbone, n_tasks, name))) for n_tasks in suites)
+            for title, source, name in _columns(cells, cells, gap)
+        }
+    return pd.DataFrame(rows).T.rename_axis(["World", "Backbone"])
+
+
+def _row(found: Tables, backbone: str, suites: Sequence[int]) -> dict[str, str]:
+    sources = found["sources"]
+    by_table = {
+        name: at(tables.drawn(found[name], sources), backbone=backbone, metric="normalised_accuracy")
+        for name in ("merge", "compress")
+    }
+    gap = at(gaps(found), backbone=backbone)
+    columns = _columns(100 * by_table["merge"], 100 * by_table["compress"], gap)
+    return {
+        title: " / ".join(_with_error(source, n_tasks, name) for n_tasks in suites) for title, source, name in columns
+    }
+
+
+def _columns(merged: Cells, compressed: Cells, gap: Cells) -> list[tuple[str, Cells, str]]:
+    return [
+        ("Zero-shot", merged, "zero_shot"),
+        ("Task arithmetic", merged, "task_arithmetic"),
+        ("TSV-M", merged, "tsv_m"),
+        ("TSV-C", compressed, "tsv_c"),
+        ("TSV-M closes of the gap", gap, "tsv_m"),
+    ]
+
+
+def _with_error(drawn: pd.DataFrame, n_tasks: int, method: str) -> str:
+    row = drawn.loc[[(n_tasks, method)]]
+    return f"{row[0].iloc[0]:.1f} ± {errors.standard_error(row).iloc[0]:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "not published" if value is None else f"{value:.1f}"
+
+
+def _closed(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Return (merged - zero-shot) / (experts - zero-shot) in percent, draw by draw."""
+    before, experts = (at(accuracy, method=name) for name in ("zero_shot", "individual"))
+    merged = accuracy[accuracy.index.get_level_values("method").isin(MERGED)]
+    place = pd.MultiIndex.from_frame(merged.index.to_frame()[PLACE])
+    floor = before.reindex(place).to_numpy()
+    return merged.sub(floor).mul(100).div(experts.reindex(place).to_numpy() - floor)
