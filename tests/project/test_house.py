@@ -28,7 +28,7 @@ COMPENDIUM = (
     {"provenance"},
     {"profiles", "published"},
     {"runner", "worlds"},
-    {"paper", "study"},
+    {"paper", "prose", "study"},
     {"commands"},
 )
 FLOORS = {"tsvlib": TSVLIB, "compendium": COMPENDIUM}
