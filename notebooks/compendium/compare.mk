@@ -9,4 +9,4 @@ $(COMPARED) notebooks/compare/50_carry_over.ipynb &: notebooks/compare/50_carry_
 
 .PHONY: compare
 compare: $(COMPARED)  ## all worlds side by side: a page, and the table in README.md
-	@$(compendium) prose
+	@$(compendium) readme
