@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import pandas as pd
@@ -20,7 +22,7 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import claims, results, tables
 from compendium.study import runs, studies
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 
 # %% [markdown]
 # ## One step at a time
@@ -30,7 +32,7 @@ from tsvlib.methods import METHODS
 # Alpha is chosen as in notebook 13, from the grid of task arithmetic and from that of TSV-M.
 
 # %%
-methods = [METHODS[name] for name in ("low_rank", "interference_reduction")]
+methods = [UPDATES[name] for name in ("low_rank", "interference_reduction")]
 pd.DataFrame(
     [(m.title, min(m.alphas), max(m.alphas), len(m.alphas)) for m in methods],
     columns=["method", "from", "to", "alphas"],
@@ -42,7 +44,7 @@ pd.DataFrame(
 # The first seed only, which was fixed beforehand.
 
 # %%
-settings = profiles.load(profile).first_seeds()
+settings = profiles.load(profile, backbones, suites).first_seeds()
 rows = []
 for run, n_tasks in runs.cells(settings, "merging"):
     for method in methods:
