@@ -2,6 +2,7 @@
 """Files of ``torch.save``, mapped into memory; code in their pickles is never run."""
 
 import hashlib
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tsvlib import exhaustion, files
 from tsvlib.checkpoints.layout import NAMES, TensorInfo, info
 from tsvlib.checkpoints.sources import REMEDY, Source
 from tsvlib.errors import InputError
@@ -61,7 +63,7 @@ def _state(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping):
         raise InputError(f"{path}: the file holds a {type(found).__name__}, not a state dict; {_RESAVE}.")
     for key, value in found.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
+        if not _is_text(key) or not isinstance(value, Tensor):
             raise InputError(f"{path}: `{key}` is a {type(value).__name__}, not a tensor with a name; {_RESAVE}.")
         if value.dtype not in NAMES or value.layout != torch.strided or value.device.type != "cpu":
             kind = f"{value.layout} tensor of type {value.dtype} on device {value.device.type}"
@@ -69,13 +71,25 @@ def _state(path: Path) -> dict[str, Tensor]:
     return {key: value.detach() for key, value in sorted(found.items())}
 
 
+def _is_text(key: object) -> bool:
+    """Tell whether a key is a text that a file of another format can hold, too."""
+    try:
+        return isinstance(key, str) and bool(key.encode() or True)
+    except UnicodeEncodeError:
+        return False
+
+
 def _unpickled(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), files.opened(path) as file:
             # What the warnings tell (archives of TorchScript, sparse tensors) is refused here with a sentence.
             warnings.simplefilter("ignore")
-            return torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+            # PyTorch knows no other names than those in UTF-8.
+            spelt = os.fspath(path) if _is_text(os.fspath(path)) else f"/dev/fd/{file.fileno()}"
+            return torch.load(spelt, weights_only=True, mmap=True, map_location="cpu")
     except Exception as error:  # damaged pickles raise whatever their bytes happen to mean
+        if exhaustion.is_told_by(error):
+            raise
         text = str(error)
         if "TorchScript" in text:
             trouble = f"a TorchScript program, which is never run; {_RESAVE}"
