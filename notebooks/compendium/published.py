@@ -21,7 +21,6 @@ NAMES = (
     "merging",
     "per_dataset",
     "requirements",
-    "successor_requirements",
     "successors",
     "test_time",
 )

@@ -14,22 +14,22 @@ MOST_FLOORS = 8
 # Rooms of a building, from the ground up; a room may import those below it, and of its own floor none.
 TSVLIB = (
     {"errors"},
-    {"devices", "eigen", "exhaustion", "files", "precision", "progress", "versions"},
+    {"devices", "eigen", "files", "precision", "progress", "selection", "versions"},
     {"checkpoints", "linalg", "taskvectors"},
     {"layers", "sti", "store"},
     {"compression", "methods"},
-    {"merging"},
+    {"merging", "search"},
     {"cli"},
 )
 # Beside these, study and paper rest on worlds, and neither knows the other.
 COMPENDIUM = (
-    {"engine", "gpus", "manifests", "paths", "terminal", "views"},
+    {"engine", "gpus", "manifests", "paths", "terminal"},
     {"cluster", "costs", "sourcecode"},
     {"provenance"},
     {"machine", "profiles", "published"},
     {"runner", "worlds"},
-    {"paper", "prose", "study"},
-    {"course", "doctor"},
+    {"course", "paper", "prose", "study"},
+    {"doctor"},
     {"commands"},
 )
 FLOORS = {"tsvlib": TSVLIB, "compendium": COMPENDIUM}

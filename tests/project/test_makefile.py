@@ -92,9 +92,7 @@ def make(checkout, *arguments, code=0, venv="env", path=None):
     return done.stdout + done.stderr, [words[1][10:12] for words in called if words[0] == "run"]
 
 
-EVERY = sorted({found[1] for needs in rules().values() if (found := NOTEBOOK.match(needs[0]))})
-ALL = [name for name in EVERY if name[0] != "6"]
-BEYOND = [name for name in EVERY if name[0] == "6"]
+ALL = sorted({found[1] for needs in rules().values() if (found := NOTEBOOK.match(needs[0]))})
 
 
 def test_a_fresh_clone_recomputes_everything_and_then_nothing(checkout):
@@ -118,7 +116,7 @@ def test_fewer_or_more_jobs_do_the_same(checkout, jobs):
     [
         ("figures/mini/scaling.svg", ["22"]),
         ("figures/mini/merge.tex", ["30"]),
-        ("data/results/mini/compress.json", ["14", "23", "28", "31", "33", "41"]),
+        ("data/results/mini/compress.json", ["14", "23", "28", "31", "41"]),
         ("notebooks/00_tour.ipynb", ["00"]),
         ("notebooks/13_merge.ipynb", ["13", "15", "19", "22", "23", "27", "29", "30", "32", "34", "41"]),
         ("notebooks/20_fig_spectra.ipynb", ["20"]),
@@ -138,7 +136,7 @@ def test_a_changed_module_remakes_what_uses_it(checkout):
     (checkout / "tsvlib" / "merging.py").touch()
     assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "40")]
     (checkout / COMPENDIUM / "study" / "evaluation.py").touch()
-    assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "40")]
+    assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "33", "40")]
 
 
 @pytest.mark.parametrize(
@@ -194,42 +192,6 @@ def test_parts_need_only_their_part(checkout):
     assert sorted(make(checkout, "tables")[1]) == ["17", *printed]
 
 
-def test_all_methods_are_compared_after_the_paper_and_not_with_it(checkout):
-    said, ran = make(checkout, "beyond")
-    assert sorted(ran) == ["10", *BEYOND]
-    assert ran.index("60") < ran.index("61") < ran.index("62")
-    assert "Built: all methods" in said
-    assert (checkout / "calls").read_text().splitlines()[-1] == "compendium page"
-    said, ran = make(checkout, "beyond")
-    assert ran == []
-    assert said.startswith("Nothing to do:")
-    assert "compendium page" not in (checkout / "calls").read_text()
-    assert not set(make(checkout, "paper")[1]) & set(BEYOND)
-    (checkout / COMPENDIUM / "paper" / "leads.py").touch()
-    assert sorted(make(checkout, "beyond")[1]) == ["60", "62", "63"]
-    assert make(checkout, "paper")[1] == []
-
-
-def test_times_are_measured_when_nothing_else_runs(checkout):
-    ran = make(checkout, "-j4", "paper", "beyond")[1]
-    assert sorted(ran) == EVERY
-    assert sorted(ran[:-4]) == ALL
-    assert ran[-4:-2] == ["60", "61"]
-
-
-def test_a_class_is_made_after_the_experts_of_the_tour_and_marked_without_them(checkout):
-    make(checkout, "course", "CLASS=a class", "COURSE_SEED=5")
-    assert (checkout / "calls").read_text().splitlines()[-2:] == ["compendium train", "compendium course"]
-    words = (checkout / "words").read_text()
-    assert "-m compendium train --profile mini --first-suite\n" in words
-    assert words.endswith("-m compendium course --profile mini --class a class --seed 5\n")
-    assert make(checkout, "course")[1] == []
-    assert (checkout / "words").read_text().endswith("-m compendium course --profile mini\n")
-    make(checkout, "grade", "ASSIGNMENT=a0_two_tasks", "CLASS=a class")
-    assert (checkout / "calls").read_text().splitlines() == ["compendium grade"]
-    assert (checkout / "words").read_text().endswith("-m compendium grade a0_two_tasks --class a class\n")
-
-
 def build_in(checkout, folder, profile):
     """Let the stand-in make what it makes in another folder."""
     products = [line.split() for line in (checkout / "products").read_text().splitlines()]
@@ -257,7 +219,7 @@ def test_smoke_writes_into_build_alone(checkout):
     elsewhere(checkout, ("^(notebooks/)?", r"build/smoke/\1"), ("/mini/", "/smoke/"))
     text = (checkout / "products").read_text().replace("build/smoke/notebooks/", "build/smoke/notebooks/smoke/")
     (checkout / "products").write_text(text)
-    assert sorted(make(checkout, "smoke")[1]) == EVERY
+    assert sorted(make(checkout, "smoke")[1]) == ALL
     assert make(checkout, "paper", "PROFILE=smoke")[1] == []
     assert (checkout / "build" / "smoke" / "figures" / "smoke" / "scaling.svg").is_file()
     assert contents(checkout) == before
@@ -348,11 +310,10 @@ def test_the_tour_trains_few_experts_and_opens_jupyterlab(checkout):
     calls = [line for line in (checkout / "words").read_text().splitlines() if "check-experts" not in line]
     assert calls == [
         "-m compendium train --profile mini --first-suite",
-        "-m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb "
-        "--ContentsManager.pre_save_hook=compendium.views.before_saving --no-browser --port=1",
+        "-m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb --no-browser --port=1",
     ]
     make(checkout, "lab")
-    assert (checkout / "words").read_text().endswith("=compendium.views.before_saving\n")
+    assert (checkout / "words").read_text().endswith("/lab/tree/notebooks/00_tour.ipynb\n")
     (checkout / "notebooks" / "00_tour.py").touch()
     assert make(checkout, "notebooks/00_tour.ipynb")[1] == ["00"]
     assert not (checkout / "data" / "cache" / "mini" / "experts.json").exists()
@@ -366,14 +327,6 @@ def test_verify_rebuilds_and_tells_of_other_code_before_numbers_decide(checkout)
     assert calls[-2:] == ["compendium check-tables", "compendium compare"]
     (checkout / "failing").write_text("compendium compare\n")
     make(checkout, "verify", code=2)
-
-
-@pytest.mark.parametrize(("committed", "verified"), [(True, EVERY), (False, ALL)])
-def test_verify_makes_what_is_committed(checkout, committed, verified):
-    build_in(checkout, "build/verify", "mini")
-    if not committed:
-        (checkout / "data" / "results" / "mini" / "beyond.csv").unlink()
-    assert sorted(make(checkout, "verify")[1]) == verified
 
 
 def test_an_unknown_profile_is_one_sentence(checkout):
@@ -431,14 +384,13 @@ def test_the_real_row_is_shown_with_what_is_said_of_checkpoints(checkout):
 def test_the_table_of_contents_fits_on_three_pages_with_a_line_per_notebook():
     lines = (paths.ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150
-    lines += (paths.ROOT / COMPENDIUM / "beyond.mk").read_text(encoding="utf-8").splitlines()
     for notebook in (paths.ROOT / "notebooks").glob("[0-9]*.py"):
         assert sum(f"chapter,{notebook.stem}," in line for line in lines) == 1, notebook.stem
 
 
 def test_help_lists_every_target(checkout):
     said = make(checkout)[0]
-    names = ("beyond", "cluster", "doctor", "compare")
+    names = ("cluster", "doctor", "compare")
     parts = (checkout / "Makefile", *(checkout / COMPENDIUM / f"{name}.mk" for name in names))
     makefile = "".join(file.read_text() for file in parts)
     targets = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)

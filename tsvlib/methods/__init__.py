@@ -4,8 +4,7 @@
 To add one, write a function from a :class:`tsvlib.layers.Layer` to its update, and a row below. One that must see the
 whole suite before it can merge a layer, say to find a threshold, is a function from the suite to such a function; its
 row goes without ``layerwise``. A process is a function from a suite and what merges its layers to what merges them and
-changes the result. What is measured on inputs comes from whoever has these; its row makes a method of it.
-A row declares what its method requires: whoever has an alpha or a lambda to choose needs labelled inputs.
+changes the result.
 """
 
 from tsvlib.errors import InputError
@@ -19,32 +18,18 @@ from tsvlib.methods import (
     dare,
     dc,
     emr,
-    esm,
-    fisher,
     isotropic,
     isotropic_cts,
     knots,
     lines,
     masks,
     ranks,
-    regmean,
     star,
     ties,
     tsv,
     wudi,
 )
-from tsvlib.methods.base import (
-    TENTHS,
-    THIRTIETHS,
-    VALIDATION,
-    Measured,
-    Method,
-    Needs,
-    PerTask,
-    Process,
-    Row,
-    layerwise,
-)
+from tsvlib.methods.base import TENTHS, THIRTIETHS, VALIDATION, Method, Needs, PerTask, Process, Row, layerwise
 
 ONE = (1.0,)
 _ROWS: tuple[Row, ...] = (
@@ -53,9 +38,8 @@ _ROWS: tuple[Row, ...] = (
     Method("ties", "TIES", ties.ties, TENTHS, VALIDATION),
     Method("iso_c", "Iso-C", layerwise(isotropic.iso_c), TENTHS, VALIDATION),
     Method("consensus_ta", "Consensus TA", layerwise(masks.consensus_ta), THIRTIETHS, VALIDATION),
-    Method("tsv_m", "TSV-M", layerwise(tsv.tsv_m), TENTHS, VALIDATION),
-    Method("tsv_m_alpha_1", "TSV-M, alpha = 1", layerwise(tsv.tsv_m), ONE),
-    Method("tsv_m_eigen", "TSV-M, eigen form", layerwise(tsv.tsv_m_eigen), TENTHS, VALIDATION),
+    Method("tsv_m", "TSV-M", layerwise(tsv.tsv_m), TENTHS),
+    Method("tsv_m_eigen", "TSV-M, eigen form", layerwise(tsv.tsv_m_eigen), TENTHS),
     Method("low_rank", "Low rank only", layerwise(tsv.low_rank), THIRTIETHS, VALIDATION),
     Method(
         "interference_reduction",
@@ -64,10 +48,10 @@ _ROWS: tuple[Row, ...] = (
         TENTHS,
         VALIDATION,
     ),
-    Method("tsv_m_exchanged", "TSV-M, steps exchanged", layerwise(ranks.orthogonalised_first), ONE),
-    Method("tsv_m_gavish_donoho", "TSV-M, Gavish-Donoho", layerwise(ranks.gavish_donoho), ONE),
-    Method("tsv_m_marchenko_pastur", "TSV-M, Marchenko-Pastur", layerwise(ranks.marchenko_pastur), ONE),
-    Method("tsv_m_energy", "TSV-M, energy", ranks.energy, ONE),
+    Method("tsv_m_exchanged", "TSV-M, steps exchanged", layerwise(ranks.orthogonalised_first), TENTHS),
+    Method("tsv_m_gavish_donoho", "TSV-M, Gavish-Donoho", layerwise(ranks.gavish_donoho), TENTHS),
+    Method("tsv_m_marchenko_pastur", "TSV-M, Marchenko-Pastur", layerwise(ranks.marchenko_pastur), TENTHS),
+    Method("tsv_m_energy", "TSV-M, energy", ranks.energy, TENTHS),
     Method("dc_merge", "DC-Merge", layerwise(dc.dc_merge), TENTHS, VALIDATION),
     Method("iso_cts", "Iso-CTS", layerwise(isotropic_cts.iso_cts), TENTHS, VALIDATION),
     Method(
@@ -81,12 +65,7 @@ _ROWS: tuple[Row, ...] = (
     Method("knots_ties", "KnOTS-TIES", knots.knots_ties, TENTHS, VALIDATION),
     Method("dare", "DARE", dare.dare, THIRTIETHS, VALIDATION),
     Method("breadcrumbs", "Model Breadcrumbs", layerwise(breadcrumbs.breadcrumbs), THIRTIETHS, VALIDATION),
-    Measured("fisher", "Fisher merging", "fisher", fisher.fisher_merging),
-    Measured("regmean", "RegMean", "gram", regmean.regmean),
-    Measured("esm", "ESM", "inputs", esm.esm),
     PerTask("emr", "EMR-Merging", emr.pack, Needs(storage=True)),
-    PerTask("tall_mask_ties", "TALL-Mask + TIES", masks.pack_ties, VALIDATION.beside(Needs(storage=True))),
-    PerTask("tall_mask_ta", "TALL-Mask + TA", masks.pack_arithmetic, VALIDATION.beside(Needs(storage=True))),
     Process("svc", "SVC", calibration.svc, ONE),
     Process("svc_shrinking", "SVC, shrinking only", calibration.svc_bounded(1.0), ONE),
     Process("boosting", "Subspace Boosting", boosting.boosting),
@@ -94,14 +73,7 @@ _ROWS: tuple[Row, ...] = (
 )
 METHODS: dict[str, Row] = {row.name: row for row in _ROWS}
 UPDATES: dict[str, Method] = {row.name: row for row in _ROWS if isinstance(row, Method)}
-MEASURED: dict[str, Measured] = {row.name: row for row in _ROWS if isinstance(row, Measured)}
-PER_TASK: dict[str, PerTask] = {row.name: row for row in _ROWS if isinstance(row, PerTask)}
 PROCESSES: dict[str, Process] = {row.name: row for row in _ROWS if isinstance(row, Process)}
-_OTHERWISE = {
-    "measured": "merges by what is measured on inputs, which only whoever has these can give it",
-    "experts": "keeps a model for each task, and merges nothing by itself",
-    "process": "changes what another method merges, and merges nothing by itself",
-}
 
 
 def named(name: str) -> Method:
@@ -118,7 +90,8 @@ def named(name: str) -> Method:
     first, *following = name.replace("-", "_").split("+")
     found = METHODS.get(first)
     if found is not None and not isinstance(found, Method):
-        raise InputError(f"`{first}` {_OTHERWISE[found.kind]}; choose one of {_listed(UPDATES)}.")
+        what = "changes what another method merges" if found.kind == "process" else "keeps a model for each task"
+        raise InputError(f"`{first}` {what}, and merges nothing by itself; choose one of {_listed(UPDATES)}.")
     if found is None:
         raise InputError(f"there is no merging method `{name}`; choose one of {_listed(UPDATES)}.")
     for each in following:

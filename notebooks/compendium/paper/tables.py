@@ -7,7 +7,6 @@ from compendium import profiles
 from compendium.paper import errors
 from compendium.paper.evidence import CELL, at
 from compendium.profiles import Profile
-from tsvlib.errors import InputError
 
 TITLES = {
     "zero_shot": "Zero-shot",
@@ -15,54 +14,19 @@ TITLES = {
     "weight_averaging": "Weight averaging",
     "task_arithmetic": "Task arithmetic",
     "ties": "TIES",
+    "iso_c": "Iso-C",
     "consensus_ta": "Consensus TA",
-    "fisher": "Fisher merging",
-    "regmean": "RegMean",
-    "adamerging_task": "AdaMerging, task-wise",
-    "adamerging": "AdaMerging, layer-wise",
-    "tsv_m_adapted": "TSV-M + adaptation",
-    "tsv_m_alpha_1": "TSV-M, alpha = 1",
     "tsv_m": "TSV-M",
+    "tsv_m_alpha_1": "TSV-M, alpha = 1",
     "tsv_m_eigen": "TSV-M, eigen form",
     "low_rank": "Low rank only",
     "interference_reduction": "Interference reduction only",
-    "tsv_m_split": "TSV-M, q, k, v apart",
-    "tsv_m_exchanged": "TSV-M, steps exchanged",
-    "tsv_m_gavish_donoho": "TSV-M, Gavish-Donoho",
-    "tsv_m_marchenko_pastur": "TSV-M, Marchenko-Pastur",
-    "tsv_m_energy": "TSV-M, energy",
-    "dc_merge_alpha_1": "DC-Merge, alpha = 1",
-    "dc_merge": "DC-Merge",
-    "iso_c_alpha_1": "Iso-C, alpha = 1",
-    "iso_c": "Iso-C",
-    "iso_cts_alpha_1": "Iso-CTS, alpha = 1",
-    "iso_cts": "Iso-CTS",
-    "regmean_from_differences": "RegMean from differences",
-    "swudi": "SWUDI",
-    "aswudi": "ASWUDI",
-    "wudi": "WUDI",
-    "star": "STAR",
-    "cart": "CART",
-    "dare": "DARE",
-    "breadcrumbs": "Model Breadcrumbs",
-    "knots_ties": "KnOTS-TIES",
-    "esm": "ESM",
-    "svc": "SVC",
-    "svc_shrinking": "SVC, shrinking only",
-    "boosting": "Subspace Boosting",
-    "lines": "LiNeS",
-    "task_arithmetic+svc": "Task arithmetic + SVC",
-    "tsv_m+svc_shrinking": "TSV-M + SVC, shrinking only",
-    "task_arithmetic+boosting": "Task arithmetic + Subspace Boosting",
-    "tsv_m_alpha_1+boosting": "TSV-M, alpha = 1 + Subspace Boosting",
-    "task_arithmetic+lines": "Task arithmetic + LiNeS",
+    "adamerging": "AdaMerging",
+    "tsv_m_adapted": "TSV-M + adaptation",
     "tsv_c": "TSV-C",
     "tall_mask_ties": "TALL-Mask + TIES",
-    "tall_mask_ta": "TALL-Mask + TA",
-    "emr": "EMR-Merging",
 }
-"""What readers know methods by, in the order in which tables show them: those of ``METHODS``, whose titles these are,
-and what stands beside them.
+"""What readers know methods by: those of ``UPDATES``, whose titles these are, and what stands beside them.
 
 Written down, because drawing and printing need no torch."""
 
@@ -113,15 +77,6 @@ def means(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     per_run = rows.groupby(["backbone", "n_tasks", "method", "seed"], as_index=False).value.mean()
     found: pd.DataFrame = per_run.pivot_table(index=["backbone", "n_tasks"], columns="method", values="value")
     return found
-
-
-def chosen_alpha(rows: pd.DataFrame, method: str) -> float:
-    """Return the alpha that validation inputs chose for a method, in rows of one run; InputError where they did not."""
-    found = rows[(rows.method == method) & (rows.metric == "alpha")].value
-    if len(found) != 1:
-        known = ", ".join(rows[rows.metric == "alpha"].method.unique())
-        raise InputError(f"no alpha was chosen for {method!r}; take one of {known}, or say which alpha.")
-    return float(found.iloc[0])
 
 
 def cell(rows: pd.DataFrame, setting: tuple[str, int, str]) -> str:

@@ -56,7 +56,7 @@ def chapters(profile: Profile) -> Iterator[None]:
         is_first = run.seed == run.evaluator.backbone.seeds[0]
         studies.references(run, profile.tasks)
         run.individual("validation", run.tasks(profile.tasks))
-        yield from (lowrank.curve(run, task, profile.fractions) for task in run.tasks(profile.tasks))
+        yield from (lowrank.curve(run, task) for task in run.tasks(profile.tasks))
         for n_tasks in profile.suites:
             yield studies.consensus(run, n_tasks), studies.tsv_merge(run, n_tasks), studies.compressed(run, n_tasks)
             yield (
@@ -79,9 +79,8 @@ def test_the_count_is_an_upper_bound_and_not_far_off(profile: Profile) -> None:
         pass
     told = forwards.forwards(profile, world)
     tasks, settings = profile.suites[0], adaptation.PROTOCOL
-    forms = len(studies.STARTS)
-    unkept = forms * forwards.BACKWARD * settings.steps * settings.batch * tasks
-    unkept += (2 * forms + forwards.TOUR) * sum(world.count(task.name, "validation") for task in world.tasks[:tasks])
+    unkept = 2 * forwards.BACKWARD * settings.steps * settings.batch * tasks
+    unkept += (4 + forwards.TOUR) * sum(world.count(task.name, "validation") for task in world.tasks[:tasks])
     told[profile.backbones[0].name] -= unkept
     for backbone, most in told.items():
         found = kept(paths.cache("tables") / "evaluations" / backbone)

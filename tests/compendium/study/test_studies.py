@@ -17,7 +17,6 @@ from compendium.worlds.mini import datasets, models
 from compendium.worlds.protocol import suite
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compress
-from tsvlib.errors import InputError
 from tsvlib.layers import MemorySuite
 from tsvlib.methods import UPDATES, masks, named
 from tsvlib.store import Spectra
@@ -116,11 +115,9 @@ def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
     monkeypatch.setattr(evaluation.Evaluator, "folder", lambda self, weights: tmp_path / weights)
     update = run.merged(named("task_arithmetic"), n_tasks)
     score = studies.validation_score(brief, update, tasks)
-    assert seen == []
+    assert sum(seen) == n_tasks * most
     found = score(0.5)
     assert sum(seen) == 2 * n_tasks * most
-    score(0.6)
-    assert sum(seen) == 3 * n_tasks * most
 
     def right(weights: Mapping[str, Tensor], task: str) -> int:
         """Return how many of the first images of a task are recognised."""
@@ -163,22 +160,6 @@ def test_compression_tells_its_size(run: runs.Run) -> None:
     whole = sum(run.task_vector(task).stored_bytes for task in suite(SMOKE, 3))
     assert pick(rows, "bytes", "individual") == {"all": whole}
     assert 0 < pick(rows, "bytes", "tsv_c")["all"] < whole
-
-
-@pytest.mark.parametrize("text", ["1/4", "2"])
-def test_compression_takes_another_rank(run: runs.Run, text: str) -> None:
-    rank = Rank.parse(text)
-    (task,) = suite(SMOKE, 1)
-    direct = [compress(run.task_vector(each), rank) for each in suite(SMOKE, 3)]
-    rows = studies.compressed(run, 3, rank)
-    assert pick(rows, "bytes", "tsv_c") == {"all": sum(each.stored_bytes for each in direct)}
-    state = direct[0].expand().apply(run.evaluator.base)
-    assert pick(rows, "accuracy", "tsv_c")[task] == run.evaluator.accuracy(state, task, "test")
-
-
-def test_compression_by_energy_is_refused(run: runs.Run) -> None:
-    with pytest.raises(InputError, match=r"shares or numbers of components; choose one of these, not energy=0\.5"):
-        studies.compressed(run, 3, Rank.parse("energy=0.5"))
 
 
 def test_lambdas_are_the_smallest_of_the_best_on_each_tasks_own_validation_images(run: runs.Run) -> None:
@@ -276,20 +257,19 @@ def test_confusion_counts_every_input_and_has_the_accuracies_on_its_diagonal(run
         assert sum(counts[i, i] for i in range(n_classes)) / len(labels) == pytest.approx(accuracy)
 
 
-def test_adaptation_covers_all_forms(run: runs.Run) -> None:
+def test_adaptation_covers_both_forms(run: runs.Run) -> None:
     frame = pd.DataFrame([row for rows in studies.adapted(run, 2, BRIEF) for row in rows])
     assert set(frame.columns) == studies.ADAPTED_COLUMNS.keys()
     assert not frame.drop(columns=["value", "hits"]).duplicated().any()
     groups = frame.groupby(["backbone", "n_tasks", "method", "seed"]).size()
-    assert list(groups.index) == [("smoke-b32", 2, name, 0) for name in sorted(studies.STARTS)]
+    assert list(groups.index) == [("smoke-b32", 2, name, 0) for name in studies.STARTS]
     assert groups.unique() == [2 * 3 + 5]
 
 
 def test_adaptation_starts_from_task_arithmetic_and_from_tsv_m(run: runs.Run) -> None:
     rows = [row for rows in studies.adapted(run, 2, BRIEF) for row in rows if row["seed"] == 0]
     tasks = suite(SMOKE, 2)
-    starts = {"adamerging_task": ("task_arithmetic", 0.3), "adamerging": ("task_arithmetic", 0.3)}
-    for name, (method, alpha) in (starts | {"tsv_m_adapted": ("tsv_m", 1.0)}).items():
+    for name, (method, alpha) in {"adamerging": ("task_arithmetic", 0.3), "tsv_m_adapted": ("tsv_m", 1.0)}.items():
         start = run.merged(UPDATES[method], 2).apply(run.evaluator.base, alpha)
         assert pick(rows, "accuracy_before", name) == run.evaluator.accuracies(start, tasks, "test")
 
@@ -306,7 +286,7 @@ def test_adaptation_is_that_of_the_validation_images_alone(run: runs.Run) -> Non
         return torch.stack([vector[key] for vector in vectors])
 
     found = adaptation.adapt(run.evaluator.base, parts, tasks, encoder, start=0.3, seed=0, settings=BRIEF)
-    rows = next(studies.adapted(run, 2, BRIEF, ["adamerging"]))
+    rows = next(studies.adapted(run, 2, BRIEF))
     assert pick(rows, "accuracy", "adamerging") == run.evaluator.accuracies(found.state, suite(SMOKE, 2), "test")
     assert pick(rows, "entropy_after", "adamerging")["all"] == pytest.approx(found.after, rel=1e-6)
 
