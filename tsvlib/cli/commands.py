@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import click
 
@@ -19,9 +19,6 @@ from tsvlib import files
 from tsvlib.cli import exits, frontdoor, options
 from tsvlib.cli.frontdoor import Options
 from tsvlib.errors import LostUpdate
-
-if TYPE_CHECKING:
-    from tsvlib.cli.sums import Alphas
 
 PROGRAM = "tsvlib"
 _AFTER_A_STOP = "nothing was written, and the same command starts again."
@@ -46,14 +43,12 @@ def _command(function: Callable[..., Any], example: str, *own: options.Decorator
     return cli.command(name, epilog=f"Example: {PROGRAM} {name} {example}")(function)
 
 
-def _plan(base: Path, experts: tuple[Path, ...], out: Path | None, **how: Any) -> int:
-    """Check from the headers alone whether experts fit, what is merged, and what that takes.
+def _plan(base: Path, experts: tuple[Path, ...], **how: Unpack[Options]) -> None:
+    """Check from the headers alone whether experts fit, and estimate time and memory.
 
-    Give it the options of `merge`. Nothing is written; the exit status is 0 if all fits.
+    That is what merging them takes. Nothing is written.
     """
-    found = frontdoor.plan(base, experts, out, **how)
-    _say(str(found))
-    return 1 if found.troubles else 0
+    _say(str(frontdoor.plan(base, experts, **how)))
 
 
 def _merge(
@@ -63,21 +58,24 @@ def _merge(
     recipe: Path | None,
     method: str,
     then: tuple[str, ...],
-    alpha: "Alphas",
+    alpha: float,
     dtype: str,
-    leave_out: tuple[str, ...],
-    weights: tuple[float, ...],
+    as_adapter: int | None,
     **how: Unpack[Options],
 ) -> None:
     """Merge experts, which were fine-tuned from one base, into one model.
 
-    That is base + alpha * update. The whole models are never in memory.
+    That is base + alpha * update. The whole models are never in memory, and what LoRA adapters change is never
+    multiplied out by methods that can do without.
     """
-    from tsvlib.cli import workflows
+    from tsvlib.cli import adapting, workflows
 
-    with _telling(recipe) as done:
-        inputs = frontdoor.inputs_of(base, experts, recipe, leave_out=leave_out, weights=weights)
-        done(workflows.merge(inputs, out, method, alpha, frontdoor.session_of(**how), dtype, then))
+    with _telling(out, recipe) as done:
+        inputs, session = frontdoor.inputs_of(base, experts, recipe), frontdoor.session_of(**how)
+        if as_adapter is not None:
+            done(adapting.merge(inputs, out, as_adapter, method, alpha, session, dtype, then))
+        else:
+            done(workflows.merge(inputs, out, method, alpha, session, dtype, then))
 
 
 def _compress(
@@ -87,7 +85,6 @@ def _compress(
     recipe: Path | None,
     rank: str,
     dtype: str,
-    leave_out: tuple[str, ...],
     **how: Unpack[Options],
 ) -> None:
     """Store one expert as the leading singular components of what fine-tuning changed (TSV-C).
@@ -98,13 +95,13 @@ def _compress(
         raise click.UsageError(f"compress takes one expert, and {len(expert)} are named; run it once for each.")
     from tsvlib.cli import workflows
 
-    with _telling(recipe) as done:
-        inputs = frontdoor.inputs_of(base, expert, recipe, leave_out=leave_out)
-        done({out: workflows.compress(inputs, out, rank, dtype, frontdoor.session_of(**how))})
+    with _telling(out, recipe) as done:
+        inputs = frontdoor.inputs_of(base, expert, recipe)
+        done(workflows.compress(inputs, out, rank, dtype, frontdoor.session_of(**how)))
 
 
 def _expand(
-    base: Path, factors: Path, out: Path, recipe: Path | None, alpha: "Alphas", dtype: str, **how: Unpack[Options]
+    base: Path, factors: Path, out: Path, recipe: Path | None, alpha: float, dtype: str, **how: Unpack[Options]
 ) -> None:
     """Turn a file that `compress` made back into a checkpoint.
 
@@ -112,24 +109,17 @@ def _expand(
     """
     from tsvlib.cli import workflows
 
-    with _telling(recipe) as done:
+    with _telling(out, recipe) as done:
         inputs = frontdoor.inputs_of(base, [], recipe)
         done(workflows.expand(inputs, factors, out, alpha, frontdoor.session_of(**how), dtype))
 
 
-def _interference(
-    base: Path,
-    experts: tuple[Path, ...],
-    out: Path,
-    rank: str,
-    leave_out: tuple[str, ...],
-    **how: Unpack[Options],
-) -> None:
+def _interference(base: Path, experts: tuple[Path, ...], out: Path, rank: str, **how: Unpack[Options]) -> None:
     """Measure singular task interference (equation 6 of the paper) of every task matrix and write it as CSV.
 
     It is zero when tasks use directions of their own, and grows the more they share.
     """
-    frame = frontdoor.interference(base, experts, out, rank=rank, leave_out=leave_out, **how)
+    frame = frontdoor.interference(base, experts, out, rank=rank, **how)
     _say(f"Interference of {len(frame)} task matrices in {_table(out)}")
 
 
@@ -137,7 +127,6 @@ def _spectra(
     base: Path | None,
     experts: tuple[Path, ...],
     out: Path | None,
-    leave_out: tuple[str, ...],
     listed: bool,
     clear: bool,
     **how: Unpack[Options],
@@ -151,7 +140,7 @@ def _spectra(
     if base is None or out is None or not experts:
         lacking = "--base" if base is None else "--expert" if not experts else "--out"
         raise click.UsageError(f"Missing option '{lacking}'.")
-    frame = frontdoor.spectra(base, experts, out, leave_out=leave_out, **how)
+    frame = frontdoor.spectra(base, experts, out, **how)
     return _say(f"Spectra of {len(frame)} task matrices in {_table(out)}")
 
 
@@ -162,17 +151,12 @@ _METHOD = click.option(
 _THEN = click.option(
     "--then", multiple=True, help=f"What changes the update, one after the other: {options.PROCESSES}."
 )
-_command(
-    _plan,
-    _TWO,
-    options.BASE, options.EXPERTS, options.PLACE,
-    _METHOD, _THEN, options.ALPHA, options.TYPE, options.LEAVE_OUT, options.WEIGHT,
-)  # fmt: skip
+_command(_plan, _TWO, options.BASE, options.EXPERTS)
 _command(
     _merge,
     f"{_TWO} --method tsv-m --alpha 1.0 --out merged.safetensors",
-    options.BASE, options.EXPERTS, options.WEIGHTS, options.RECIPE,
-    _METHOD, _THEN, options.ALPHA, options.TYPE, options.LEAVE_OUT, options.WEIGHT,
+    options.BASE, options.EXPERTS, options.WEIGHTS, options.RECIPE, _METHOD, _THEN, options.ALPHA, options.TYPE,
+    options.AS_ADAPTER,
 )  # fmt: skip
 _command(
     _compress,
@@ -187,7 +171,6 @@ _command(
         default=options.default(frontdoor.compress, "dtype"),
         help="Type of singular vectors: float32, float64, float16 or bfloat16.",
     ),
-    options.LEAVE_OUT,
 )
 _command(
     _expand,
@@ -201,37 +184,39 @@ _command(
     options.EXPERTS,
     options.TABLE,
     click.option("--rank", default=options.default(frontdoor.interference, "rank"), help=f"{options.RANK} 1.0 is all."),
-    options.LEAVE_OUT,
 )
 _command(
     _spectra,
     "--base base.safetensors --expert cars.safetensors --out spectra.csv",
     click.option("--base", type=options.PATH, help=f"The model before fine-tuning: {options.CHECKPOINT}."),
     click.option(
-        "--expert", "experts", type=options.PATH, multiple=True, help="A fine-tuned model; repeat it for every expert."
+        "--expert",
+        "experts",
+        type=options.PATH,
+        multiple=True,
+        help=f"{options.FINE_TUNED}; repeat it for every expert.",
     ),
     click.option("--out", type=options.PATH, help=f"The file to write, *.csv; {options.REPLACED}."),
-    options.LEAVE_OUT,
     click.option("--list", "listed", is_flag=True, help="List what the folder of --store holds."),
     click.option("--clear", is_flag=True, help="Empty the folder of --store."),
 )
 
 
 @contextmanager
-def _telling(recipe: Path | None) -> Iterator[Callable[[dict[Path, str]], None]]:
-    """Tell about files of weights what is to be known: size, digest, what types lost, whether a recipe was met."""
-    digests: dict[Path, str] = {}
+def _telling(out: Path, recipe: Path | None) -> Iterator[Callable[[str], None]]:
+    """Tell about a file of weights what is to be known: size, digest, what its type lost, whether a recipe was met."""
+    digests: list[str] = []
     _spare_the_collector()
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always", UserWarning)
-        yield digests.update
+        yield digests.append
     lost = "".join(f" But {each.message}" for each in found if issubclass(each.category, LostUpdate))
     for each in found:
         if not issubclass(each.category, LostUpdate):
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    for number, (out, digest) in enumerate(digests.items(), start=1):
-        losses = lost if number == len(digests) else ""
-        _say(f"{out}: {out.stat().st_size:,} bytes, digest {digest[:12]}.{losses}{_compared(digest, recipe)}")
+    from tsvlib.cli import outputs
+
+    _say(f"{out}: {outputs.described(out)}, digest {digests[0][:12]}.{lost}{_compared(digests[0], recipe)}")
 
 
 def _compared(digest: str, recipe: Path | None) -> str:
