@@ -1,5 +1,5 @@
 # The paper's table of contents: which notebook makes which file from which.
-# PROFILE chooses the world (mini, minilm, clip, smoke), OUT another folder for everything that is written, JOBS how many notebooks run
+# PROFILE chooses the world (mini, minilm, smoke), OUT another folder for everything that is written, JOBS how many notebooks run
 # side by side: most of them wait for one CPU at times; ENGINE=dask is a cluster; LAB are options of JupyterLab's own.
 PROFILE ?= mini
 VENV ?= .venv
@@ -17,7 +17,7 @@ figure = $(foreach name,$(1),$(addprefix $(F)/$(name).,pdf svg png txt))
 printed = $(foreach name,$(1),$(addprefix $(F)/$(name).,csv md tex))
 compendium = $(PYTHON) -m compendium
 working = @$(eval WORKED := yes)$(compendium)
-train = $(working) train $(ASKED)
+train = $(working) train --profile $(PROFILE)
 train_all = $(train)$(if $(FURTHER), --further-seeds $(FURTHER_SEEDS))
 # From the root, so that links between folders work and tsvlib can be read beside the notebooks.
 open_lab = $(PYTHON) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB)
@@ -27,11 +27,11 @@ define chapter
 COPIES += $(N)/$(1).ipynb
 MADE += $(2)
 $(2) $(N)/$(1).ipynb &: notebooks/$(1).py $(3) $(4) $(if $(5),| $(5))
-	$$(working) run $$< -p profile=$(PROFILE) $(call given,notebooks/$(1).py)
+	$$(working) run $$< -p profile=$(PROFILE)$(if $(and $(FURTHER),$(filter notebooks/$(1).py,$(SEEDED))), -p further_seeds=$(FURTHER_SEEDS))
 endef
 
 # The code, by what it is for.
-WORLD := $(wildcard $(C)/worlds/*.py $(addprefix $(HOME_OF_WORLD)/,*.py datasets/*.py local/*.py sources/*.py))
+WORLD := $(wildcard $(C)/worlds/*.py $(addprefix $(HOME_OF_WORLD)/,*.py datasets/*.py))
 METHOD := $(wildcard tsvlib/*.py tsvlib/methods/*.py)
 STUDY := $(METHOD) $(wildcard $(C)/study/*.py)
 TABLES_OF := $(addprefix $(C)/paper/,tables.py errors.py evidence.py)
@@ -43,7 +43,7 @@ BASES := $(wildcard $(addprefix data/$(PROFILE)/,*.toml *.txt models/*.json weig
 
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
 $(FIRST_SUITE): $(WORLD) $(BASES)
-	$(train) --first-suite$(if $(TOUR),, --then-all)
+	$(train) --first-suite
 	@touch $@
 $(EXPERTS): $(FIRST_SUITE)
 	$(train_all)
@@ -87,7 +87,7 @@ $(eval $(call chapter,42_theory,$(call printed,theory),$(EXPERTS),$(STUDY),$(AFT
 # Last of all, what the figures folder holds, on one page in the paper's order.
 PAGE := $(addprefix $(F)/paper.,html pdf)
 $(PAGE) &: $(addprefix $(C)/paper/,items.toml contents.py page.py page.html.j2 sheets.py) data/$(PROFILE)/profile.toml $(COPIES) $(MADE)
-	$(working) page $(ASKED)
+	$(working) page --profile $(PROFILE)
 
 ##@ The paper
 
@@ -128,8 +128,8 @@ verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(MAKE) --no-print-directory paper OUT=build/verify
 	@$(compendium) check-tables $(R) || true  # told; whether numbers agree is what decides
 	@$(compendium) compare $(R) build/verify/data/results/$(PROFILE)
-bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (50 GB of disk)
-	$(PYTHON) -m bench.run merge paper memory storage models figure --device cpu && $(PYTHON) -m bench.summary
+bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (40 GB of disk)
+	$(PYTHON) -m bench.run merge paper memory storage figure && $(PYTHON) -m bench.summary
 
 ##@ Workshop
 
@@ -147,4 +147,4 @@ clean:  ## delete build: drafts, logs, tool caches, smoke, runs with other param
 distclean: clean  ## delete also .venv and the cache with the experts, never what is committed
 	rm -rf .venv data/cache
 
-include $(C)/environment.mk $(C)/doctor.mk $(C)/compare.mk
+include $(C)/environment.mk $(C)/compare.mk

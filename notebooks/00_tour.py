@@ -14,8 +14,6 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
-backbones = ""  # only these of its backbones, with commas between them; empty: all
-suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 layer = ""  # the task matrix that the first half looks at, such as visual.proj; empty: the first one
 
 # %%
@@ -28,7 +26,7 @@ from compendium import profiles, provenance
 from compendium.paper import plotting
 from compendium.study import runs
 from tsvlib import linalg, sti
-from tsvlib.methods import UPDATES
+from tsvlib.methods import METHODS
 
 plotting.use_style()
 
@@ -47,7 +45,7 @@ plotting.use_style()
 # | `alpha` | α | how much of the merged update is added to the base |
 
 # %%
-settings = profiles.load(profile, backbones, suites).first_suite()
+settings = profiles.load(profile).first_suite()
 run = next(runs.of(settings))
 n_tasks = settings.tasks
 tasks = run.tasks(n_tasks)
@@ -116,11 +114,11 @@ print(f"interference of the kept components: {before:.3g} before, {after:.1g} af
 
 # %%
 for name, alphas in {"task_arithmetic": (0.1, 0.2, 0.4), "tsv_m": (0.5, 1.0, 1.5)}.items():
-    update = run.merged(UPDATES[name], n_tasks)
+    update = run.merged(METHODS[name], n_tasks)
     for alpha in alphas:
         state = update.apply(run.evaluator.base, alpha)
         accuracies = run.evaluator.accuracies(state, tasks, "validation").values()
-        print(f"{UPDATES[name].title:16} alpha {alpha:.1f}: {100 * sum(accuracies) / n_tasks:.1f} % on average")
+        print(f"{METHODS[name].title:16} alpha {alpha:.1f}: {100 * sum(accuracies) / n_tasks:.1f} % on average")
 
 # %% [markdown]
 # What must hold whatever the data: orthogonal vectors do not interfere.

@@ -13,8 +13,6 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
-backbones = ""  # only these of its backbones, with commas between them; empty: all
-suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import pandas as pd
@@ -22,7 +20,7 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import claims, results, tables
 from compendium.study import runs, studies
-from tsvlib.methods import UPDATES
+from tsvlib.methods import METHODS
 
 # %% [markdown]
 # ## One step at a time
@@ -32,7 +30,7 @@ from tsvlib.methods import UPDATES
 # Alpha is chosen as in notebook 13, from the grid of task arithmetic and from that of TSV-M.
 
 # %%
-methods = [UPDATES[name] for name in ("low_rank", "interference_reduction")]
+methods = [METHODS[name] for name in ("low_rank", "interference_reduction")]
 pd.DataFrame(
     [(m.title, min(m.alphas), max(m.alphas), len(m.alphas)) for m in methods],
     columns=["method", "from", "to", "alphas"],
@@ -44,7 +42,7 @@ pd.DataFrame(
 # The first seed only, which was fixed beforehand.
 
 # %%
-settings = profiles.load(profile, backbones, suites).first_seeds()
+settings = profiles.load(profile).first_seeds()
 rows = []
 for run, n_tasks in runs.cells(settings, "merging"):
     for method in methods:

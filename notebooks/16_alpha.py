@@ -14,8 +14,6 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
-backbones = ""  # only these of its backbones, with commas between them; empty: all
-suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import pandas as pd
@@ -24,7 +22,7 @@ from compendium import profiles, provenance
 from compendium.paper import claims, results
 from compendium.study import alpha, runs
 from tsvlib import progress
-from tsvlib.methods import UPDATES
+from tsvlib.methods import METHODS
 
 # %% [markdown]
 # ## The subsets
@@ -33,7 +31,7 @@ from tsvlib.methods import UPDATES
 # fixed order; a profile with fewer tasks takes those that it has.
 
 # %%
-settings = profiles.load(profile, backbones, suites).first_seeds()
+settings = profiles.load(profile).first_seeds()
 subsets = {backbone.name: alpha.subsets(settings, backbone.name) for backbone in settings.backbones}
 first = settings.backbones[0].name
 pd.Series({subset: " ".join(tasks) for subset, tasks in subsets[first].items()}, name="tasks").to_frame()
@@ -46,7 +44,7 @@ pd.Series({subset: " ".join(tasks) for subset, tasks in subsets[first].items()},
 # task.
 
 # %%
-methods = [UPDATES[name] for name in ("task_arithmetic", "tsv_m")]
+methods = [METHODS[name] for name in ("task_arithmetic", "tsv_m")]
 rows, grids = [], []
 with progress.track(sum(map(len, subsets.values())) + len(methods), "scoring alphas") as bar:
     for run in runs.of(settings):

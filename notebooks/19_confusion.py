@@ -12,8 +12,6 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
-backbones = ""  # only these of its backbones, with commas between them; empty: all
-suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import pandas as pd
@@ -22,7 +20,7 @@ from compendium import profiles, provenance
 from compendium.paper import results
 from compendium.study import runs, studies
 from tsvlib import progress
-from tsvlib.methods import named
+from tsvlib.methods import METHODS
 
 # %% [markdown]
 # ## The model
@@ -31,8 +29,8 @@ from tsvlib.methods import named
 # Its predictions were kept there, so nothing is evaluated again.
 
 # %%
-settings = profiles.load(profile, backbones, suites).first_seeds()
-n_tasks, method = settings.suites[-1], named("tsv_m")
+settings = profiles.load(profile).first_seeds()
+n_tasks, method = settings.suites[-1], METHODS["tsv_m"]
 merged = results.load("merge", profile).query("n_tasks == @n_tasks and method == 'tsv_m'")
 with progress.track(1, "confusion") as bar:
     *_, run = runs.of(settings)

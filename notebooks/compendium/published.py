@@ -16,7 +16,6 @@ NAMES = (
     "compression",
     "data_sets",
     "experts",
-    "fusion_bench",
     "low_rank",
     "merging",
     "per_dataset",

@@ -16,7 +16,6 @@ TSVLIB = (
     {"errors"},
     {"devices", "eigen", "files", "precision", "progress", "versions"},
     {"checkpoints", "linalg", "taskvectors"},
-    {"adapters"},
     {"layers", "sti", "store"},
     {"compression", "methods"},
     {"merging"},
@@ -24,13 +23,12 @@ TSVLIB = (
 )
 # Beside these, study and paper rest on worlds, and neither knows the other.
 COMPENDIUM = (
-    {"engine", "gpus", "manifests", "paths", "terminal"},
-    {"cluster", "costs", "sourcecode"},
+    {"engine", "manifests", "paths", "terminal"},
+    {"cluster", "sourcecode"},
     {"provenance"},
-    {"machine", "profiles", "published"},
+    {"profiles", "published"},
     {"runner", "worlds"},
-    {"course", "paper", "prose", "study"},
-    {"doctor"},
+    {"paper", "prose", "study"},
     {"commands"},
 )
 FLOORS = {"tsvlib": TSVLIB, "compendium": COMPENDIUM}

@@ -34,8 +34,6 @@ _HUB = (
     "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
 )
-ADAPTER = "adapter_config.json"
-"""The file that makes a folder one of an adapter."""
 
 
 class Checkpoint:
@@ -84,14 +82,6 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, [_file(file)])
 
 
-def is_adapter(path: Path) -> bool:
-    """Tell whether a path is a folder of an adapter, with no model beside it; InputError when it cannot be read."""
-    try:
-        return path.is_dir() and (path / ADAPTER).exists() and not _models(path)
-    except OSError as error:
-        raise files.unreadable(path, error) from error
-
-
 def neighbour(file: Path, read: Iterable[Path]) -> Path | None:
     """Return what ``file``, written anew, would be taken for a part of, or be read in place of.
 
@@ -123,20 +113,12 @@ def _chosen(path: Path) -> Path:
     try:
         if not path.is_dir():
             return path
-        found = _models(path)
+        found = [path / name for name in _HUB if (path / name).exists()]
     except OSError as error:
         raise files.unreadable(path, error) from error
-    if not found and is_adapter(path):
-        raise InputError(
-            f"{path}: the folder holds an adapter, which changes a model and is none; name it as an expert."
-        )
     if not found:
         raise InputError(f"{path}: the folder holds no checkpoint; put one there, named {' or '.join(_HUB)}.")
     return found[0]
-
-
-def _models(folder: Path) -> list[Path]:
-    return [folder / name for name in _HUB if (folder / name).exists()]
 
 
 def _file(path: Path) -> _Shard:

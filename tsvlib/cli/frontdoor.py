@@ -61,26 +61,20 @@ def merge(
     out: PathLike,
     *,
     method: str = "tsv-m",
-    then: Iterable[str] = (),
     alpha: SupportsFloat = 1.0,
     dtype: str = "base",
-    as_adapter: int | None = None,
     **options: Unpack[Options],
 ) -> str:
     """Write base + alpha * update of a merging method to a safetensors file and return its digest.
 
-    Processes of ``then`` change the update, one after the other. ``dtype`` is that of all weights in the file, by
-    default those of the base; ``UserWarning`` where it cannot hold much of the update. Checkpoints are files, indexes
-    or folders of a model hub, and experts may be LoRA adapters of the base, as PEFT writes them. With ``as_adapter``, a
-    rank, all of them are, and ``out`` becomes a folder with one adapter of that rank. InputError for anything that
-    cannot be done, before heavy work.
+    ``dtype`` is that of all weights in the file, by default those of the base; ``UserWarning`` where it cannot hold
+    much of the update. Checkpoints are files, indexes or folders of a model hub. InputError for anything that cannot be
+    done, before heavy work.
     """
-    from tsvlib.cli import adapting, workflows
+    from tsvlib.cli import workflows
 
-    inputs, how = inputs_of(base, experts), (method, alpha, session_of(**options), dtype, tuple(then))
-    if as_adapter is not None:
-        return adapting.merge(inputs, Path(out), as_adapter, *how)
-    return workflows.merge(inputs, Path(out), *how)
+    inputs = inputs_of(base, experts)
+    return workflows.merge(inputs, Path(out), method, alpha, session_of(**options), dtype)
 
 
 def compress(
@@ -134,7 +128,7 @@ def interference(
 
     Columns: ``key``, ``part`` (of a tensor that holds several matrices), ``rows``, ``columns``, ``tasks`` (that
     changed it), ``components`` (of all tasks), ``entrywise`` and ``induced`` (norms of Eq. 6, see ``tsvlib.sti``).
-    ``rank`` as in ``compress``; an adapter has no more components than its own rank. InputError as of ``merge``.
+    ``rank`` as in ``compress``. InputError as of ``merge``.
     """
     from tsvlib.cli import measurements
 

@@ -12,13 +12,10 @@ from tsvlib.cli import frontdoor
 from tsvlib.errors import InputError
 
 CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
-FINE_TUNED = "A fine-tuned model, or a LoRA adapter of the base in a folder of PEFT"
 METHODS = (
-    "tsv-m, tsv-m-eigen, tsv-m-exchanged, tsv-m-gavish-donoho, tsv-m-marchenko-pastur, tsv-m-energy, low-rank, "
-    "interference-reduction, dc-merge, iso-c, iso-cts, regmean-from-differences, swudi, aswudi, wudi, star, cart, "
-    "knots-ties, ties, dare, breadcrumbs, consensus-ta, task-arithmetic or weight-averaging"
+    "tsv-m, tsv-m-eigen, low-rank, interference-reduction, task-arithmetic, weight-averaging, consensus-ta, ties or "
+    "iso-c"
 )
-PROCESSES = "svc, svc-shrinking, boosting or lines"
 REPLACED = "an older one is replaced when all is done"
 RANK = "Components to keep of each matrix: a share (1/8 or 0.1), a number (64) or energy=0.99."
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -53,9 +50,9 @@ EXPERTS = click.option(
     type=PATH,
     multiple=True,
     required=True,
-    help=f"{FINE_TUNED}; repeat it for every expert.",
+    help="A fine-tuned model; repeat it for every expert.",
 )
-EXPERT = click.option("--expert", type=PATH, multiple=True, required=True, help=f"{FINE_TUNED}; once.")
+EXPERT = click.option("--expert", type=PATH, multiple=True, required=True, help="A fine-tuned model; once.")
 FACTORS = click.option("--factors", type=PATH, required=True, help="A file that `compress` made.")
 WEIGHTS = click.option("--out", type=PATH, required=True, help=f"The file to write, *.safetensors; {REPLACED}.")
 TABLE = click.option("--out", type=PATH, required=True, help=f"The file to write, *.csv; {REPLACED}.")
@@ -73,12 +70,6 @@ TYPE = click.option(
     "--dtype",
     default=default(frontdoor.merge, "dtype"),
     help="Type of all weights in the file: float64, float32, float16, bfloat16, or base for those of the base.",
-)
-AS_ADAPTER = click.option(
-    "--as-adapter",
-    type=click.IntRange(min=1),
-    metavar="RANK",
-    help="Write one LoRA adapter of this rank, in a new folder that PEFT loads, in place of a model.",
 )
 COMPUTING = (
     click.option(

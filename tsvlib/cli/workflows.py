@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from tsvlib import checkpoints, compression, devices, linalg, merging, progress, versions
-from tsvlib.adapters import open_expert
 from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.cli import outputs, planning
 from tsvlib.errors import InputError, LostUpdate
@@ -70,7 +69,7 @@ class Inputs:
 
     def __init__(self, base: Path, experts: Sequence[Path], recipe: Path | None = None) -> None:
         self.base = checkpoints.open_checkpoint(base)
-        self.experts = tuple(open_expert(path, self.base) for path in experts)
+        self.experts = tuple(checkpoints.open_checkpoint(path) for path in experts)
         planning.check(self.base, self.experts)
         self.suite = CheckpointSuite(self.base, self.experts)
         self._recipe = recipe
@@ -91,7 +90,7 @@ class Inputs:
         """
         every = (self.base, *self.experts, *others)
         if fresh := [checkpoint for checkpoint in every if str(checkpoint.path) not in self._digests]:
-            with session.over(lambda each: each.inspect(), fresh, "checking inputs") as digests:
+            with session.over(Checkpoint.inspect, fresh, "checking inputs") as digests:
                 self._digests |= {str(each.path): digest for each, digest in zip(fresh, digests, strict=True)}
         shared = self._expected.keys() & self._digests.keys()
         if changed := sorted(path for path in shared if self._digests[path] != self._expected[path]):
@@ -99,25 +98,15 @@ class Inputs:
         return dict(self._digests)
 
 
-def merge(
-    inputs: Inputs,
-    out: Path,
-    method: str,
-    alpha: SupportsFloat,
-    session: Session,
-    dtype: str = AS_BASE,
-    then: Sequence[str] = (),
-) -> str:
+def merge(inputs: Inputs, out: Path, method: str, alpha: SupportsFloat, session: Session, dtype: str = AS_BASE) -> str:
     """Write base + alpha * update of a merging method to ``out``, in the base's types or all in ``dtype``.
 
-    Processes of ``then`` change the update, one after the other. Tensors are read, merged and written one by one.
-
-    Raises:
-        InputError: there are fewer than two experts, no such method, an alpha that is not finite, unsuitable inputs,
-            values that their type cannot hold, too little space, or a place that cannot be written.
+    Tensors are read, merged and written one by one. InputError for fewer than two experts, an unknown method, an
+    alpha that is not finite, unsuitable inputs, values that their type cannot hold, too little space or a place that
+    cannot be written.
     """
     check_enough(len(inputs.experts))
-    chosen, factor = named("+".join((method, *then))), finite(alpha)
+    chosen, factor = named(method), _finite(alpha)
     layout = _layout(inputs.base, dtype)
     check_place(out, outputs.WEIGHTS, inputs, session, sum(info.nbytes for info in layout.values()))
     progress.say(planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers).brief)
@@ -128,14 +117,14 @@ def merge(
         return merging.update(function, inputs.suite, key, session)
 
     name = chosen.name.replace("_", "-")
-    recipe = recipe_of("merge", inputs, hashes, session, method=name, alpha=factor, dtype=dtype)
+    recipe = _recipe("merge", inputs, hashes, session, method=name, alpha=factor, dtype=dtype)
     return _write(out, inputs.base, layout, update, factor, recipe, session, "merging")
 
 
 def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session) -> str:
     """Write the only expert of ``inputs`` as a TSV-C file (see ``tsvlib.compression``) and return its digest."""
     kept = compression.Rank.parse(rank)
-    factors = type_of(dtype)
+    factors = _type(dtype)
     check_place(out, outputs.WEIGHTS, inputs, session)
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     hashes = inputs.inspect(session)
@@ -146,7 +135,7 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     with session.over(compressed, list(inputs.suite.shapes), "compressing") as parts:
         tensors = {name: tensor for part in parts for name, tensor in part.items()}
     notes = {"version": 1, "base": hashes[str(inputs.base.path)], "shapes": inputs.suite.shapes}
-    recipe = recipe_of("compress", inputs, hashes, session, rank=rank, dtype=dtype)
+    recipe = _recipe("compress", inputs, hashes, session, rank=rank, dtype=dtype)
     return checkpoints.save(out, tensors, recipe, metadata={compression.FORMAT: json.dumps(notes, sort_keys=True)})
 
 
@@ -157,7 +146,7 @@ def expand(
 
     InputError when the factors are damaged, are no TSV-C file or belong to another base.
     """
-    factor = finite(alpha)
+    factor = _finite(alpha)
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     packed = checkpoints.open_checkpoint(factors)
     notes = _notes(packed)
@@ -174,12 +163,11 @@ def expand(
     def update(key: str) -> Tensor:
         return compression.expanded(key, inputs.suite.shapes[key], tensors, tensors.__getitem__)
 
-    recipe = recipe_of("expand", inputs, hashes, session, factors=str(factors), alpha=factor, dtype=dtype)
+    recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), alpha=factor, dtype=dtype)
     return _write(out, inputs.base, layout, update, factor, recipe, session, "expanding")
 
 
-def type_of(dtype: str) -> torch.dtype:
-    """Return the type of that name; InputError for one that weights are not written in."""
+def _type(dtype: str) -> torch.dtype:
     if dtype not in TYPES:
         raise InputError(f"`{dtype}` is no type to write numbers in; choose one of {', '.join(TYPES)}.")
     return TYPES[dtype]
@@ -189,7 +177,7 @@ def _layout(base: Checkpoint, dtype: str) -> dict[str, TensorInfo]:
     """Return the layout of a file with the tensors of the base: as they are, or all floating-point ones in one type."""
     if dtype == AS_BASE:
         return base.layout
-    chosen, every = type_of(dtype), base.layout.items()
+    chosen, every = _type(dtype), base.layout.items()
     return {key: info._replace(dtype=chosen) if info.dtype.is_floating_point else info for key, info in every}
 
 
@@ -221,10 +209,9 @@ def _write(
     return digest
 
 
-def recipe_of(
+def _recipe(
     command: str, inputs: Inputs, hashes: Mapping[str, str], session: Session, **arguments: object
 ) -> dict[str, object]:
-    """Return what a file records of how it was made, from which the same command makes it again."""
     experts = {"expert": [str(expert.path) for expert in inputs.experts]} if inputs.experts else {}
     named = {"base": str(inputs.base.path)} | experts | arguments | asdict(session.rule)
     return {
@@ -247,7 +234,7 @@ def _notes(packed: Checkpoint) -> dict[str, Any]:
     raise InputError(f"{packed.path}: this is no TSV-C file of a version that is known here; make it with `compress`.")
 
 
-def finite(alpha: SupportsFloat) -> float:
+def _finite(alpha: SupportsFloat) -> float:
     """Return alpha as the one number that recipes record, however it was given."""
     number = float(alpha)
     if not math.isfinite(number):
