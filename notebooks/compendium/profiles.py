@@ -8,7 +8,7 @@ a value of the wrong type is an error, so that a typing mistake can never pass a
 import dataclasses
 import tomllib
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from compendium import paths, provenance
 from tsvlib.errors import InputError
@@ -122,13 +122,17 @@ def load(name: str) -> Profile:
         raise InputError(f"{file}: not valid TOML ({error}); correct the file.") from error
     if "name" in content:
         raise InputError(f"{file}: unknown key 'name' (the folder names the profile); delete it.")
-    profile: Profile = _build(Profile, content | {"name": name}, file, "")
+    profile: Profile = built(Profile, content | {"name": name}, file)
     _check(profile, file)
     return profile
 
 
-def _build(kind: Any, value: Any, file: Path, where: str) -> Any:
-    """Convert ``value`` to a dataclass, tuple or plain type, recursively; ``where`` is the key's dotted name."""
+def built(kind: Any, value: Any, file: Path, where: str = "") -> Any:
+    """Return a dataclass, tuple or plain value made of what a TOML file holds at the dotted key ``where``.
+
+    Raises:
+        InputError: a key is unknown or missing, or a value is not of its type, with file and key.
+    """
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise InputError(f"{file}: {where!r} must be a table.")
@@ -137,11 +141,16 @@ def _build(kind: Any, value: Any, file: Path, where: str) -> Any:
             if keys:
                 key = _join(where, min(keys))
                 raise InputError(f"{file}: {problem} key {key!r}; the keys are {', '.join(fields)}.")
-        return kind(**{key: _build(fields[key], value[key], file, _join(where, key)) for key in fields})  # type: ignore[operator]
+        return kind(**{key: built(fields[key], value[key], file, _join(where, key)) for key in fields})  # type: ignore[operator]
     if get_origin(kind) is tuple:
         if not isinstance(value, list) or not value:
             raise InputError(f"{file}: {where!r} must be a list with at least one entry.")
-        return tuple(_build(get_args(kind)[0], item, file, f"{where}[{i}]") for i, item in enumerate(value))
+        return tuple(built(get_args(kind)[0], item, file, f"{where}[{i}]") for i, item in enumerate(value))
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            known = ", ".join(map(repr, get_args(kind)))
+            raise InputError(f"{file}: {where!r} must be one of {known}, not {value!r}.")
+        return value
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
