@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
-from compendium.worlds.clip import hub, images, registry
+from compendium.worlds.clip import hub, images, local, registry
 from compendium.worlds.clip.images import Decoded, Request
 from compendium.worlds.clip.options import Options
 from compendium.worlds.protocol import Inputs
 from tsvlib.errors import InputError
 
-from . import real_snapshots
+from . import real_layouts, real_snapshots
 
 SIZES = [(224, 224), (1, 1), (7, 300), (300, 7), (28, 28), (32, 32), (225, 224), (223, 500), (640, 427), (333, 501)]
 FIRST = Options()
@@ -83,6 +83,14 @@ def test_what_is_decoded_is_read_by_range_and_by_number(tmp_path: Path) -> None:
         assert torch.equal(found[chosen], whole[chosen])
     with pytest.raises(IndexError):
         found[torch.tensor([9])]
+
+
+def test_original_files_are_decoded_as_well(tmp_path: Path) -> None:
+    task = real_layouts.write(registry.tasks()["STL10"], tmp_path)
+    request = Request(task, "local", tmp_path, "test", FIRST, 16)
+    found = images.decoded(request, torch.arange(task.test), tmp_path / "decoded")
+    pictures = local.open_part(task, tmp_path, "test", FIRST)
+    assert torch.equal(found[:], torch.stack([images.preprocess(pictures.image(n), 16) for n in range(task.test)]))
 
 
 def test_what_is_read_can_be_written_to(tmp_path: Path) -> None:
