@@ -31,7 +31,7 @@ $(2) $(N)/$(1).ipynb &: notebooks/$(1).py $(3) $(4) $(if $(5),| $(5))
 endef
 
 # The code, by what it is for.
-WORLD := $(wildcard $(C)/worlds/*.py $(addprefix $(HOME_OF_WORLD)/,*.py datasets/*.py))
+WORLD := $(wildcard $(C)/worlds/*.py $(addprefix $(HOME_OF_WORLD)/,*.py datasets/*.py local/*.py sources/*.py))
 METHOD := $(wildcard tsvlib/*.py tsvlib/methods/*.py)
 STUDY := $(METHOD) $(wildcard $(C)/study/*.py)
 TABLES_OF := $(addprefix $(C)/paper/,tables.py errors.py evidence.py)
@@ -43,7 +43,7 @@ BASES := $(wildcard $(addprefix data/$(PROFILE)/,*.toml *.txt models/*.json weig
 
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
 $(FIRST_SUITE): $(WORLD) $(BASES)
-	$(train) --first-suite
+	$(train) --first-suite$(if $(TOUR),, --then-all)
 	@touch $@
 $(EXPERTS): $(FIRST_SUITE)
 	$(train_all)
@@ -147,4 +147,4 @@ clean:  ## delete build: drafts, logs, tool caches, smoke, runs with other param
 distclean: clean  ## delete also .venv and the cache with the experts, never what is committed
 	rm -rf .venv data/cache
 
-include $(C)/environment.mk $(C)/compare.mk
+include $(C)/environment.mk $(C)/doctor.mk $(C)/compare.mk

@@ -6,10 +6,12 @@ Each command imports what it needs when it is called, because make starts many o
 
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -17,6 +19,9 @@ from compendium.terminal import tell
 from tsvlib.cli import exits
 
 PROGRAM = "python -m compendium"
+WIDEST = 120
+"""Columns of a table, however wide the terminal is."""
+
 _PATH = click.Path(path_type=Path)
 _PROFILE = click.option("--profile", default="mini", help="Which world at which size.")
 
@@ -66,17 +71,42 @@ def run(notebook: Path, parameters: tuple[str, ...]) -> int:
 @_PROFILE
 @click.option("--further-seeds", type=click.IntRange(min=0), default=0, help="So many seeds more for every backbone.")
 @click.option("--first-suite", is_flag=True, help="Only what the tour needs.")
-def train(profile: str, further_seeds: int, first_suite: bool) -> None:
-    """Train the experts that are missing or damaged."""
-    from compendium import profiles
+@click.option("--then-all", is_flag=True, help="With --first-suite: not even these unless the others can follow.")
+def train(profile: str, further_seeds: int, first_suite: bool, then_all: bool) -> None:
+    """Train the experts that are missing or damaged, unless something is in the way of that, as `doctor` tells."""
+    from compendium import doctor, profiles
     from compendium.worlds import experts
 
     wanted = profiles.load(profile).with_further_seeds(further_seeds)
+    doctor.check(wanted.first_suite() if first_suite and not then_all else wanted)
     few, every = len(experts.all_of(wanted.first_suite())), len(experts.all_of(wanted))
     tell(f"{profile}: the tour needs {few} of {every} experts, which come first.")
     experts.train_first_suite(wanted)
     if not first_suite:
         experts.train_all(wanted)
+
+
+@cli.command()
+@_PROFILE
+def doctor(profile: str) -> int:
+    """Tell in seconds what a whole run needs and whether it is there; the last line says what to do first."""
+    from compendium import doctor, profiles
+
+    report = doctor.examine(profiles.load(profile))
+    _say(report.table(min(shutil.get_terminal_size().columns, WIDEST)))
+    _say(f"\n{report.advice()}")
+    return 1 if report.in_the_way else 0
+
+
+@cli.command()
+@_PROFILE
+@click.option("--what", type=click.Choice(["checkpoints", "images", "all"]), default="all", help="Only these.")
+def fetch(profile: str, what: Literal["checkpoints", "images", "all"]) -> None:
+    """Download what a run needs, is missing and can be had, after saying how much that is and where it goes."""
+    from compendium import profiles
+    from compendium.worlds import fetching
+
+    fetching.fetch(profiles.load(profile), what)
 
 
 @cli.command("check-experts")

@@ -53,15 +53,17 @@ class Finetuning:
 class Profile:
     """Everything that distinguishes one size of the paper from another.
 
-    ``world`` is the module that answers for tasks, models and experts (see ``worlds.protocol``). ``suites`` lists how
-    many of the first tasks are merged together, ``fractions`` the shares of the singular components in the low-rank
-    curve, ``lambdas`` the choices for a TALL mask. ``pretrained`` says whether weights ship with the backbones
-    (otherwise they are random), ``assert_claims`` whether a notebook fails when the paper's claim does.
+    ``world`` is the module that answers for tasks, models and experts (see ``worlds.protocol``). ``device`` is where
+    its encoders run if they can: "cpu", or "auto" for a GPU where there is one. ``suites`` lists how many of the first
+    tasks are merged together, ``fractions`` the shares of the singular components in the low-rank curve, ``lambdas``
+    the choices for a TALL mask. ``pretrained`` says whether weights ship with the backbones (otherwise they are
+    random), ``assert_claims`` whether a notebook fails when the paper's claim does.
     """
 
     name: str
     title: str
     world: str
+    device: Literal["cpu", "auto"]
     tasks: int
     suites: tuple[int, ...]
     samples: Samples

@@ -58,6 +58,7 @@ def test_unknown_backbone_names_the_known_ones() -> None:
         ("tasks = 3", "", "missing key 'tasks'"),
         ("tasks = 3", "tasks = true", "'tasks' must be of type int"),
         ("tasks = 3", "tasks = 3.5", "'tasks' must be of type int"),
+        ('device = "cpu"', 'device = "gpu"', "'device' must be one of 'cpu', 'auto', not 'gpu'"),
         ("suites = [2, 3]", "suites = []", "'suites' must be a list with at least one entry"),
         ("suites = [2, 3]", 'suites = [2, "3"]', r"'suites\[1\]' must be of type int"),
         ("suites = [2, 3]", "suites = [1, 3]", "every suite needs 2 or more tasks"),

@@ -69,6 +69,17 @@ def test_the_environment_names_processor_and_memory():
         assert environment["processor"].strip()
 
 
+def test_a_gpu_is_named_where_one_computed(monkeypatch):
+    monkeypatch.setattr(provenance, "_DEVICES", set())
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    provenance.name_device("cpu")
+    assert "accelerator" not in provenance.record()["environment"]
+    provenance.name_device("cuda")
+    found = provenance.record()
+    assert (found["environment"]["device"], found["environment"]["accelerator"]) == ("cuda", "a GPU")
+    assert "cuda" in found["versions"]
+
+
 def test_inputs_are_contents_under_relative_names(output):
     output.mkdir()
     for file in (output / "a.csv", output.parent / "b.csv"):

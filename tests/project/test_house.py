@@ -23,12 +23,13 @@ TSVLIB = (
 )
 # Beside these, study and paper rest on worlds, and neither knows the other.
 COMPENDIUM = (
-    {"engine", "manifests", "paths", "terminal"},
-    {"cluster", "sourcecode"},
+    {"engine", "gpus", "manifests", "paths", "terminal"},
+    {"cluster", "costs", "sourcecode"},
     {"provenance"},
-    {"profiles", "published"},
+    {"machine", "profiles", "published"},
     {"runner", "worlds"},
     {"paper", "study"},
+    {"doctor"},
     {"commands"},
 )
 FLOORS = {"tsvlib": TSVLIB, "compendium": COMPENDIUM}

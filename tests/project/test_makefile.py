@@ -27,7 +27,7 @@ echo "${TSV_OUTPUT:-}|${TSV_CACHE:-}|${TSV_STAGE:-}" >> redirected
 echo "${TSV_SCHEDULER:-}" >> scheduler
 if grep -qsxF -e "$call" -e "${!#}" failing; then echo "the reason"; exit 1; fi
 case "$call" in
-  "compendium train") maker=$([[ "$*" == *--first-suite ]] && echo first || echo experts) ;;
+  "compendium train") maker=$([[ "$*" == *--first-suite* ]] && echo first || echo experts) ;;
   "compendium page") maker=page ;;
   "run "*) maker=$4 ;;
   *) exit ;;
@@ -345,7 +345,8 @@ def test_the_table_of_contents_fits_on_three_pages_with_a_line_per_notebook():
 
 def test_help_lists_every_target(checkout):
     said = make(checkout)[0]
-    parts = (checkout / "Makefile", *(checkout / COMPENDIUM / f"{part}.mk" for part in ("cluster", "compare")))
+    names = ("cluster", "doctor", "compare")
+    parts = (checkout / "Makefile", *(checkout / COMPENDIUM / f"{name}.mk" for name in names))
     makefile = "".join(file.read_text() for file in parts)
     targets = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     for target in [name for line in targets for name in line.split() if not name.startswith("intact-")]:

@@ -2,12 +2,14 @@
 """How much the choice of alpha matters on validation inputs: for subsets of tasks, and over whole grids."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from compendium import published
 from compendium.profiles import Profile
 from compendium.study import studies
-from compendium.study.evaluation import Hits, packed, search_alpha, shares
+from compendium.study.evaluation import Candidate, Hits, packed, shares
 from compendium.study.runs import Row, Run
+from compendium.study.search import search_alpha
 from compendium.worlds import protocol
 from tsvlib.methods import METHODS
 from tsvlib.methods.base import Method
@@ -65,19 +67,20 @@ def over_subset(run: Run, subset: int) -> list[Row]:
             for task, accuracy in shares(hits).items()
         ]
 
+    steps = {step: alpha for step, alpha in enumerate(method.alphas, start=1) if alpha in alphas}
+    scaled = [Candidate(partial(update.apply, run.evaluator.base, alpha), tasks) for alpha in steps.values()]
+    measured = run.measured_with_experts(scaled, "validation", tasks)
     found = rows(INDIVIDUAL, 0, 1.0, run.individual("validation", tasks))
-    for step, alpha in enumerate(method.alphas, start=1):
-        if alpha in alphas:
-            state = update.apply(run.evaluator.base, alpha)
-            found += rows(method.name, step, alpha, run.evaluator.hits(state, tasks, "validation"))
+    for (step, alpha), hits in zip(steps.items(), measured, strict=True):
+        found += rows(method.name, step, alpha, hits)
     return found
 
 
 def over_grid(run: Run, n_tasks: int, method: Method) -> list[Row]:
     """Return the score of every alpha of a method for the first ``n_tasks`` tasks, and when the search asks for it."""
     tasks = run.tasks(n_tasks)
-    score = studies.validation_score(run, run.merged(method, n_tasks), tasks)
-    scores = {alpha: score(alpha) for alpha in method.alphas}
+    judged = studies.validation_scores(run, run.merged(method, n_tasks), tasks)(method.alphas)
+    scores = dict(zip(method.alphas, judged, strict=True))
     asked: list[float] = []
 
     def noted(alpha: float) -> float:

@@ -9,7 +9,7 @@ together are read once.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from compendium import engine, paths, provenance
 from compendium.engine import Unit
 from compendium.profiles import Profile
-from compendium.study.evaluation import Evaluator, Hits, evaluator_of, workers
+from compendium.study.evaluation import Candidate, Evaluator, Hits, evaluator_of, workers
 from compendium.worlds import protocol
 from compendium.worlds.protocol import SplitName
 from tsvlib import checkpoints, compression, devices, files, linalg, merging, progress, taskvectors
@@ -26,7 +26,7 @@ from tsvlib.devices import Item, Result
 from tsvlib.layers import CheckpointSuite, Computing, Layer, MemorySuite, Suite, task_matrices
 from tsvlib.methods.base import Method
 from tsvlib.store import Spectra
-from tsvlib.taskvectors import TaskVector
+from tsvlib.taskvectors import StateDict, TaskVector
 
 HELD = 2**29
 """Bytes up to which all task vectors of a run stay in memory."""
@@ -131,11 +131,19 @@ class Run:
 
     def individual(self, split: SplitName, tasks: Sequence[str], most: int | None = None) -> dict[str, Hits]:
         """Return what each expert has right of its own task, of all or at most the first ``most`` inputs."""
-        keys = {task: (task, split, most) for task in tasks}
-        missing = [task for task, key in keys.items() if key not in self._individual]
-        measured = each(lambda task: self.evaluator.hits(self.expert(task), [task], split, most)[task], missing)
-        self._individual.update(zip([keys[task] for task in missing], measured, strict=True))
-        return {task: self._individual[key] for task, key in keys.items()}
+        self.measured_with_experts([], split, tasks, most)
+        return {task: self._individual[task, split, most] for task in tasks}
+
+    def measured_with_experts(
+        self, candidates: Sequence[Candidate], split: SplitName, tasks: Sequence[str], most: int | None = None
+    ) -> list[dict[str, Hits]]:
+        """Return what some models have right, measured together with those experts of tasks that are not yet."""
+        missing = [task for task in tasks if (task, split, most) not in self._individual]
+        experts = [Candidate(partial(self.expert, task), (task,)) for task in missing]
+        found = self.evaluator.hits_of([*candidates, *experts], split, most)
+        for task, hits in zip(missing, found[len(candidates) :], strict=True):
+            self._individual[task, split, most] = hits[task]
+        return found[: len(candidates)]
 
     @cached_property
     def _individual(self) -> dict[tuple[str, SplitName, int | None], Hits]:
@@ -148,13 +156,15 @@ class Run:
         """
         most, vector = max(ranks, key=lambda rank: rank.fraction or 0), self.task_vector(task)
         factors = compression.compress(vector, most, workers=workers(), spectra=self.computing.spectra)
+        sizes: dict[Rank, int] = {}
 
-        def measured(rank: Rank) -> tuple[Hits, int]:
+        def state(rank: Rank) -> StateDict:
             kept = factors.shorten(rank)
-            state = kept.expand().apply(self.evaluator.base)
-            return self.evaluator.hits(state, [task], "test")[task], kept.stored_bytes
+            sizes[rank] = kept.stored_bytes
+            return kept.expand().apply(self.evaluator.base)
 
-        return each(measured, ranks)
+        found = self.evaluator.hits_of([Candidate(partial(state, rank), (task,)) for rank in ranks], "test")
+        return [(hits[task], sizes[rank]) for hits, rank in zip(found, ranks, strict=True)]
 
     @property
     def _base(self) -> Path:

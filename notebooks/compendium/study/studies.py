@@ -18,14 +18,15 @@ from torch import Tensor
 from compendium import paths
 from compendium.study import adaptation
 from compendium.study.adaptation import PROTOCOL, Adapted, Parts, Settings, Unlabelled
-from compendium.study.evaluation import Hits, normalised_accuracy, packed, search_alpha, shares, workers
+from compendium.study.evaluation import Candidate, Hits, normalised_accuracy, packed, shares, workers
 from compendium.study.runs import Row, Run, each
+from compendium.study.search import search_alpha
 from tsvlib import checkpoints, devices
 from tsvlib.checkpoints import TensorInfo
 from tsvlib.compression import Rank
 from tsvlib.methods import METHODS, masks, tsv
 from tsvlib.methods.base import Method
-from tsvlib.taskvectors import TaskVector
+from tsvlib.taskvectors import StateDict, TaskVector
 
 ALL_TASKS = "all"
 SEARCH = {"alpha": 0.3, "evaluations": 4, "hits": 0.1}
@@ -68,24 +69,31 @@ ADAPTED_COLUMNS = COLUMNS | {
 
 def references(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows between which a merged model lies: the zero-shot model and the individual experts."""
-    zero_shot = run.evaluator.hits(run.evaluator.base, run.tasks(n_tasks), "test")
-    individual = run.individual("test", run.tasks(n_tasks))
-    return [*_measured(run, "zero_shot", zero_shot), *_measured(run, "individual", individual)]
+    tasks = run.tasks(n_tasks)
+    (zero_shot,) = run.measured_with_experts([Candidate(lambda: run.evaluator.base, tasks)], "test", tasks)
+    return [*_measured(run, "zero_shot", zero_shot), *_measured(run, "individual", run.individual("test", tasks))]
 
 
 def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Callable[[float], float]:
-    """Return what judges an alpha: the mean normalised accuracy of base + alpha * update on validation inputs.
+    """Return what judges an alpha, as :func:`validation_scores` does it."""
+    scores = validation_scores(run, update, tasks)
+    return lambda alpha: scores([alpha])[0]
+
+
+def validation_scores(run: Run, update: TaskVector, tasks: Sequence[str]) -> Callable[[Sequence[float]], list[float]]:
+    """Return what judges alphas: the mean normalised accuracy of base + alpha * update on validation inputs.
 
     A suite is judged by at most as many inputs as the profile states, the same number of first ones of each task.
     """
-    most = run.profile.samples.alpha // len(tasks)
+    most, base = run.profile.samples.alpha // len(tasks), run.evaluator.base
     individual = shares(run.individual("validation", tasks, most))
 
-    def score(alpha: float) -> float:
-        state = update.apply(run.evaluator.base, alpha)
-        return normalised_accuracy(run.evaluator.accuracies(state, tasks, "validation", most), individual)
+    def scores(alphas: Sequence[float]) -> list[float]:
+        scaled = [Candidate(partial(update.apply, base, alpha), tasks) for alpha in alphas]
+        measured = run.evaluator.hits_of(scaled, "validation", most)
+        return [normalised_accuracy(shares(hits), individual) for hits in measured]
 
-    return score
+    return scores
 
 
 def merge(run: Run, n_tasks: int, method: Method) -> list[Row]:
@@ -133,16 +141,16 @@ def lambdas(run: Run, n_tasks: int, shared: TaskVector) -> dict[str, float]:
 
     Of several that do, the smallest, as in the code of TALL-masks.
     """
-    tasks = run.tasks(n_tasks)
+    tasks, choices = run.tasks(n_tasks), run.profile.lambdas
 
-    def best(task: str) -> float:
-        vector, scores = run.task_vector(task), {}
-        for value in run.profile.lambdas:
-            state = masks.masked(shared, vector, value).apply(run.evaluator.base)
-            scores[value] = run.evaluator.accuracy(state, task, "validation")
-        return max(scores, key=scores.__getitem__)
+    def state(task: str, value: float) -> StateDict:
+        return masks.masked(shared, run.task_vector(task), value).apply(run.evaluator.base)
 
-    return dict(zip(tasks, each(best, tasks), strict=True))
+    pairs = list(product(tasks, choices))
+    candidates = [Candidate(partial(state, *pair), pair[:1]) for pair in pairs]
+    found = zip(pairs, run.evaluator.hits_of(candidates, "validation"), strict=True)
+    scores = {pair: shares(hits)[pair[0]] for pair, hits in found}
+    return {task: max(choices, key=lambda value: scores[task, value]) for task in tasks}
 
 
 def confusion(run: Run, n_tasks: int, method: Method, alpha: float) -> list[Row]:
@@ -194,8 +202,8 @@ def adapted(run: Run, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[l
             )
 
     for name, found in zip(STARTS, devices.ordered(adapt, STARTS, workers()), strict=True):
-        rows = _measured(run, name, evaluator.hits(found.state, tasks, "test"))
-        initial = _measured(run, name, evaluator.hits(found.initial, tasks, "test"))
+        models = [Candidate(partial(dict, state), tasks) for state in (found.state, found.initial)]
+        rows, initial = (_measured(run, name, hits) for hits in evaluator.hits_of(models, "test"))
         rows += [row | {"metric": f"{row['metric']}_before"} for row in initial]
         learnt = found.coefficients
         values = {

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from compendium import engine, manifests
+from compendium import engine, gpus, manifests
 from compendium.engine import Unit
 from compendium.profiles import Profile
 from compendium.worlds import inventory
@@ -58,6 +58,7 @@ def train_first_suite(profile: Profile) -> tuple[Expert, ...]:
 def train(profile: Profile, expert: Expert, recipe: Recipe) -> None:
     """Train one expert and write its file: a unit of work."""
     checkpoints.save(inventory.path(profile, expert), _world(profile).train(expert), recipe)
+    inventory.unfinished(profile, expert).unlink(missing_ok=True)
 
 
 def _train_listed(profile: Profile, manifest: Path) -> tuple[Expert, ...]:
@@ -69,27 +70,36 @@ def _train_listed(profile: Profile, manifest: Path) -> tuple[Expert, ...]:
     wanted = all_of(profile)
     recipes = _recipes(profile, wanted)
     pending = [each for each in wanted if not inventory.is_current(inventory.path(profile, each), recipes[each])]
+    for expert in set(wanted) - set(pending):
+        # Left behind by a run that was killed just after the expert's file was written.
+        inventory.unfinished(profile, expert).unlink(missing_ok=True)
     if pending:
         manifest.unlink(missing_ok=True)
         manifests.withdraw(inventory.manifest_files(profile), {expert.name for expert in pending})
         units = [Unit(train, (profile, expert, recipes[expert])) for expert in pending]
         work = len(pending) * profile.samples.train * profile.finetuning.epochs
+        # One process for each GPU; where there is one, that is this process.
+        accelerators = gpus.count(profile.device)
+        processes = work > WORTH_A_POOL and accelerators != 1
         with progress.track(len(units), f"fine-tuning {profile.name} experts") as bar:
-            for _ in engine.complete(units, processes=work > WORTH_A_POOL):
+            for _ in engine.complete(units, processes=processes, most=accelerators or None):
                 bar.update()
     manifests.write(manifest, [inventory.path(profile, expert) for expert in wanted])
     return wanted
 
 
 def _recipes(profile: Profile, wanted: Sequence[Expert]) -> dict[Expert, Recipe]:
-    """Return the whole recipe of each expert; making the data of the tasks may take a while."""
+    """Return the whole recipe of each expert; a world may have to make the data of a task for that."""
     world, settings = _world(profile), dataclasses.asdict(profile.finetuning)
+    found: dict[Expert, Recipe] = {}
     tasks = sorted({expert.task for expert in wanted})
     with progress.track(len(tasks), f"preparing {profile.name} tasks") as bar:
         for task in tasks:
-            world.split(task, "train")
+            for expert in wanted:
+                if expert.task == task:
+                    found[expert] = dataclasses.asdict(expert) | {"finetuning": settings} | world.recipe(expert)
             bar.update()
-    return {expert: dataclasses.asdict(expert) | {"finetuning": settings} | world.recipe(expert) for expert in wanted}
+    return found
 
 
 def _world(profile: Profile) -> TrainingWorld:

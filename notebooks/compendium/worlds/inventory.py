@@ -37,6 +37,11 @@ def path(profile: Profile, expert: Expert) -> Path:
     return folder(profile) / f"{expert.name}.safetensors"
 
 
+def unfinished(profile: Profile, expert: Expert) -> Path:
+    """Return the file in which a long training may keep how far it is, until the expert is finished."""
+    return folder(profile) / f"{expert.name}.unfinished"
+
+
 def manifest_file(profile: Profile) -> Path:
     """Return the file that lists every expert of the profile with the sha256 of its file, once all are finished."""
     further = _further_seeds(profile)

@@ -8,7 +8,8 @@ import pytest
 
 from compendium import paths, profiles, published
 from compendium.study import alpha, runs, studies
-from compendium.study.evaluation import packed, search_alpha, shares
+from compendium.study.evaluation import packed, shares
+from compendium.study.search import search_alpha
 from compendium.worlds.mini import datasets
 from compendium.worlds.protocol import suite
 from tsvlib import merging

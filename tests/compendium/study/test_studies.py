@@ -131,16 +131,16 @@ def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
 
 def test_alpha_never_sees_test_images(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    whole = evaluation.Evaluator.hits
+    whole = evaluation.Evaluator.hits_of
 
-    def noted(self, state, tasks, split, most=None):
+    def noted(self, candidates, split, most=None):
         asked.append(split)
-        return whole(self, state, tasks, split, most)
+        return whole(self, candidates, split, most)
 
-    monkeypatch.setattr(evaluation.Evaluator, "hits", noted)
+    monkeypatch.setattr(evaluation.Evaluator, "hits_of", noted)
     rows = studies.merge(run, 2, METHODS["task_arithmetic"])
     searched = int(pick(rows, "evaluations", "task_arithmetic")["all"])
-    experts_validated = 2
+    experts_validated = 1  # both in one pass
     assert asked[: experts_validated + searched] == ["validation"] * (experts_validated + searched)
     assert set(asked[experts_validated + searched :]) == {"test"}
 
@@ -201,18 +201,19 @@ def test_no_choice_sees_test_images_and_nothing_is_predicted_twice(
     run: runs.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     splits, predicted = [], []
-    predictions, predict = evaluation.Evaluator.predictions, evaluation.Evaluator.predict
+    predictions_of, predict = evaluation.Evaluator.predictions_of, evaluation.Evaluator.predict
 
-    def asked(self, state, tasks, split, most=None):
+    def asked(self, candidates, split, most=None):
         splits.append(split)
-        return predictions(self, state, tasks, split, most)
+        return predictions_of(self, candidates, split, most)
 
-    def noted(self, state, split, wanted, folder):
-        weights = checkpoints.state_digest(state)
-        predicted.extend((weights, split, task, n) for task, x in wanted.items() for n in range(x.start, x.stop))
-        return predict(self, state, split, wanted, folder)
+    def noted(self, states, split, wanted):
+        for place, tasks in wanted.items():
+            weights = checkpoints.state_digest(states[place])
+            predicted.extend((weights, split, task, n) for task, x in tasks.items() for n in range(x.start, x.stop))
+        return predict(self, states, split, wanted)
 
-    monkeypatch.setattr(evaluation.Evaluator, "predictions", asked)
+    monkeypatch.setattr(evaluation.Evaluator, "predictions_of", asked)
     monkeypatch.setattr(evaluation.Evaluator, "predict", noted)
     monkeypatch.setattr(evaluation.Evaluator, "folder", lambda self, weights: tmp_path / weights)
     for study in (studies.consensus, studies.masked):
@@ -300,14 +301,14 @@ def test_adaptation_reads_no_test_image_and_no_label(run: runs.Run, monkeypatch:
         # With other labels, whoever read them would adapt in another way.
         return dataclasses.replace(found, labels=found.labels.flip(0)) if split == "validation" else found
 
-    hits, before_measuring = evaluation.Evaluator.hits, []
+    hits_of, before_measuring = evaluation.Evaluator.hits_of, []
 
-    def measured(self, state, tasks, split, most=None):
+    def measured(self, candidates, split, most=None):
         before_measuring.append(set(asked))
-        return hits(self, state, tasks, split, most)
+        return hits_of(self, candidates, split, most)
 
     monkeypatch.setattr(world, "split", noted)
-    monkeypatch.setattr(evaluation.Evaluator, "hits", measured)
+    monkeypatch.setattr(evaluation.Evaluator, "hits_of", measured)
     found = next(studies.adapted(run, 2, BRIEF))
     assert before_measuring[0] == {"validation"}
     assert found == expected

@@ -20,10 +20,10 @@ from PIL import Image, UnidentifiedImageError
 
 from compendium import paths, terminal
 from compendium.worlds.clip import classnames, copies
-from compendium.worlds.clip.findings import Finding
 from compendium.worlds.clip.options import Options
 from compendium.worlds.clip.pictures import Part, Pictures
 from compendium.worlds.clip.registry import Task
+from compendium.worlds.findings import Finding
 from tsvlib.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,10 +5,9 @@ OpenAI trained them with QuickGELU, x sigmoid(1.702 x), while the names that ope
 wrong one raises no error and costs points, so the right one is no option here.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -30,9 +29,15 @@ def image_encoder(backbone: str, state: Mapping[str, Tensor]) -> VisionTransform
 
     RuntimeError when ``state`` does not name exactly the encoder's tensors.
     """
-    with torch.device("meta"):
-        visual = _described(backbone).visual.eval().requires_grad_(False)
+    visual = empty_encoder(backbone)
     visual.load_state_dict({key.removeprefix("visual."): tensor for key, tensor in state.items()}, assign=True)
+    return visual
+
+
+def empty_encoder(backbone: str) -> VisionTransformer:
+    """Return an image encoder in evaluation mode whose tensors have shapes and no content."""
+    with torch.device("meta"):
+        visual: VisionTransformer = _described(backbone).visual.eval().requires_grad_(False)
     return visual
 
 
@@ -64,7 +69,7 @@ def zero_shot_head(
     )
     with torch.inference_mode():
         embedded = torch.cat([model.encode_text(part, normalize=True) for part in torch.split(tokens, TOGETHER)])
-        mean = embedded.unflatten(0, (len(classes), len(templates))).mean(1)
+        mean = embedded.view(len(classes), len(templates), -1).mean(1)
         head: Tensor = torch.nn.functional.normalize(mean, dim=-1) * model.logit_scale.exp()
     return head.clone()
 
@@ -91,10 +96,10 @@ def _described(backbone: str) -> CLIP:
     return CLIP(**{**_config(backbone), "quick_gelu": True})
 
 
-def _config(backbone: str) -> dict[str, dict[str, int]]:
+def _config(backbone: str) -> dict[str, Any]:
     import open_clip
 
-    config = open_clip.get_model_config(backbone)
+    config: dict[str, dict[str, int]] | None = open_clip.get_model_config(backbone)
     if config is None:
         raise InputError(
             f"backbone {backbone}: open_clip describes no model of that name; choose ViT-B-32, ViT-B-16 or ViT-L-14."

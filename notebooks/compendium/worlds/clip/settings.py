@@ -25,7 +25,7 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class Images:
-    """Where images come from: data sets as torchvision has them, or from the hub, and their folder (empty: the cache)."""
+    """Where images come from: torchvision's layouts or copies of the hub, and their folder (empty: in the cache)."""
 
     reader: Literal["local", "hub"]
     folder: str

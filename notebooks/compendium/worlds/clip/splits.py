@@ -57,6 +57,18 @@ def chosen(task: Task, split: SplitName, options: Options) -> tuple[Part, Int64[
     return "pool", validation if split == "validation" else train
 
 
+def spread(count: int, most: int) -> Int64[Tensor, " n"]:
+    """Return which of ``count`` images to take when ``most`` are wanted: all of them, or some at even distances.
+
+    Many data sets have their images class by class, so that the first ones would be of few classes.
+
+    >>> spread(10, 4).tolist()
+    [0, 2, 5, 7]
+    """
+    wanted = min(count, most)
+    return torch.arange(wanted) * count // wanted
+
+
 def digest(indices: Int64[Tensor, " n"]) -> str:
     """Return the SHA-256 of a list of images, as decimal numbers with a line for each."""
     return _of_lines(indices.tolist())

@@ -3,7 +3,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from compendium import provenance
 from compendium.profiles import Profile
 from compendium.worlds import finetuning
 from compendium.worlds.inventory import Expert
-from compendium.worlds.minilm import encoder, texts
-from compendium.worlds.protocol import Features, Split, SplitName
+from compendium.worlds.minilm import encoder, texts, weights
+from compendium.worlds.protocol import Features, Need, Split, SplitName
 from compendium.worlds.trained import TrainedHere
 from tsvlib import checkpoints, files
 from tsvlib.errors import InputError
@@ -119,6 +119,15 @@ class MiniLM(TrainedHere):
 
         finetuning.finetune(model, loss, len(data.labels), self.profile.finetuning, expert.seed)
         return encoder.encoder_state(model)
+
+    def needs(self) -> Iterator[Need]:
+        """Yield pretrained weights and texts, and what is made and kept: experts above all."""
+        for backbone in self.profile.backbones:
+            yield Need("base model", backbone.name, weights.look(backbone.name))
+        for task in self.tasks:
+            yield Need("data set", task.name, texts.look(task.name))
+        yield from self.kept_experts()
+        yield from self.kept_rest()
 
     def _tokenized(self, task: str, name: SplitName) -> Split:
         found = texts.load(task, name, getattr(self.profile.samples, name))

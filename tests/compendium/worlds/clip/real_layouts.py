@@ -10,8 +10,10 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from scipy.io import savemat
 
@@ -23,7 +25,7 @@ EUROSAT = (
 )  # fmt: skip
 WITHOUT_HDF5 = importlib.util.find_spec("h5py") is None
 
-Bytes = "np.ndarray[Any, np.dtype[np.uint8]]"
+Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
 def small(task: Task, classes: int = 3) -> Task:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 from torchvision import datasets
 
 from compendium.worlds.clip import local
@@ -277,6 +278,17 @@ def test_the_files_of_fer2013_are_those_of_torchvision(tmp_path: Path) -> None:
     assert len(both(papers, tmp_path / "one")[1].labels) == 7 * 3
 
 
+@pytest.mark.parametrize(
+    ("first", "told"), [("256", "a pixel is not in 0 to 255"), ("x", "cannot be read"), ("", "cannot")]
+)
+def test_damaged_pixels_of_fer2013_are_told(first: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "fer2013").mkdir()
+    row = " ".join(["7"] * (48 * 48 - 1))
+    (tmp_path / "fer2013/fer2013.csv").write_text(f"emotion,pixels,Usage\n3,{first} {row},Training\n")
+    with pytest.raises(InputError, match=told):
+        local.open_part(tasks()["FER2013"], tmp_path, "pool", Options())
+
+
 def test_fer2013_without_labels_of_the_test_is_told(tmp_path: Path) -> None:
     base = tmp_path / "fer2013"
     base.mkdir()
@@ -392,6 +404,20 @@ def test_damaged_and_missing_files_are_told_in_one_sentence(name: str, file: str
     assert Path(file).name.removesuffix(".csv") in finding.told or name == "SVHN"
 
 
+def test_cars_without_labels_of_the_test_are_told(tmp_path: Path) -> None:
+    task = real_layouts.write(task_of("Cars"), tmp_path)
+    rows = np.array([[(1, "00001.jpg"), (1, "00002.jpg")]], dtype=[("bbox_x1", object), ("fname", object)])
+    savemat(tmp_path / "stanford_cars/cars_test_annos_withlabels.mat", {"annotations": rows})
+    assert "no classes are in there, as in a test without labels" in local.look(task, tmp_path).told
+
+
+def test_folders_without_classes_are_told(tmp_path: Path) -> None:
+    task = real_layouts.write(task_of("EuroSAT"), tmp_path)
+    shutil.rmtree(tmp_path / "EuroSAT_splits/val")
+    told = f"{tmp_path / 'EuroSAT_splits/val'}: no folders of classes are here; complete the data set"
+    assert told in local.look(task, tmp_path).told
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".ppm"])
 def test_an_incomplete_image_is_named_when_it_is_decoded(suffix: str, tmp_path: Path) -> None:
     name = {".jpg": "DTD", ".png": "RenderedSST2", ".ppm": "GTSRB"}[suffix]
@@ -486,6 +512,24 @@ class TestDownload:
     def test_what_comes_with_another_number_of_images_is_told(self, task: Task, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="3 images in the test instead of 10,000"):
             local.download(dataclasses.replace(task, test=10_000), tmp_path / "images")
+
+    @pytest.mark.usefixtures("address")
+    def test_what_is_in_the_way_is_told(self, task: Task, tmp_path: Path) -> None:
+        (tmp_path / "images/MNIST").mkdir(parents=True)
+        with pytest.raises(InputError, match=r"images/MNIST: this is in the way of what was fetched; move it away\."):
+            local.download(task, tmp_path / "images")
+        assert [file.name for file in (tmp_path / "images").iterdir()] == ["MNIST"]
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(InputError, match="MNIST cannot be written"):
+            local.download(task, tmp_path / "file")
+
+    @pytest.mark.usefixtures("address")
+    def test_nothing_is_fetched_where_there_is_no_room(
+        self, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(downloads.WAYS, "MNIST", downloads.Way(10**18, ({},)))
+        with pytest.raises(InputError, match=r"2,200,000,000\.0 GB are needed and .* are free"):
+            local.download(task, tmp_path / "images")
 
     @pytest.mark.usefixtures("address")
     def test_offline_nothing_is_asked(self, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,16 @@ def test_letters_are_another_data_set() -> None:
     assert letters.templates == registry.tasks()["EMNIST"].templates
 
 
+def test_faces_can_have_the_names_of_others() -> None:
+    plain = registry.tasks()["FER2013"]
+    shifted = registry.with_options(plain, Options(fer2013_names="shifted"))
+    for face, words in (("sad", "surprised"), ("surprise", "neutral"), ("neutral", "sad"), ("happy", "happy")):
+        (place,) = [number for number, name in enumerate(plain.classes) if dict(plain.also)[face] == name]
+        assert words in shifted.classes[place]
+        assert dict(shifted.also)[face] == shifted.classes[place]
+    assert sorted(plain.classes) == sorted(shifted.classes)
+
+
 def test_faces_can_have_words_in_the_place_of_lists() -> None:
     options = Options(fer2013_names="words")
     assert changed("FER2013", options) == {"classes", "also"}

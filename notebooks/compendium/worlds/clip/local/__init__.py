@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from compendium.worlds.clip.findings import Finding
 from compendium.worlds.clip.local import arrays, downloads, folders, lists
 from compendium.worlds.clip.local.kinds import REMEDY, Layout, Tally
 from compendium.worlds.clip.options import Options
 from compendium.worlds.clip.pictures import Part, Pictures
 from compendium.worlds.clip.registry import Task
+from compendium.worlds.findings import Finding
 from tsvlib.errors import InputError
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {**folders.LAYOUTS, **lists.LAYOUTS, **arrays.LAYOUTS}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from compendium.worlds.clip.local.kinds import REMEDY
 from tsvlib import files
@@ -15,8 +16,8 @@ ARRAY = {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy.core.multiarray", "_r
 """What the pickles name as they were published, by Python 2."""
 
 
-def read_batch(file: Path) -> "tuple[np.ndarray[Any, np.dtype[np.uint8]], list[int]]":
-    """Return the images of a batch, uint8 ``[n, 32, 32, 3]``, and their labels, of CIFAR-100 the fine ones.
+def read_batch(file: Path) -> tuple[UInt8[np.ndarray, "n 32 32 3"], list[int]]:
+    """Return the images of a batch, and their labels, of CIFAR-100 the fine ones.
 
     Raises:
         InputError: the file is missing, damaged, or names anything but an array.

@@ -55,7 +55,7 @@ class Arrays(NamedTuple):
     """All images of a part, each as ``[height, width]`` or ``[height, width, 3]`` of uint8, and their labels."""
 
     images: Any
-    labels: "np.ndarray[Any, np.dtype[Any]]"
+    labels: Int64[np.ndarray, " n"]
     names: Sequence[str]
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from compendium.worlds.clip.findings import Finding
 from compendium.worlds.clip.sources import backbones, looking
 from compendium.worlds.clip.sources.protocol import Layout, Offer, Opened
+from compendium.worlds.findings import Finding
 from tsvlib.checkpoints import open_checkpoint
 
 BASES: Mapping[str, str] = {

@@ -4,8 +4,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from compendium.worlds.clip.findings import Finding
 from compendium.worlds.clip.sources.protocol import Source
+from compendium.worlds.findings import Finding
 from tsvlib.errors import InputError
 
 MEGABYTE = 10**6

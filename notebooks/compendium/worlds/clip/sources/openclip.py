@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from compendium.worlds.clip.findings import Finding
 from compendium.worlds.clip.modules import Module
 from compendium.worlds.clip.sources import backbones, looking
 from compendium.worlds.clip.sources.protocol import Layout, Offer, Opened
+from compendium.worlds.findings import Finding
 from tsvlib.checkpoints import open_checkpoint
 from tsvlib.errors import InputError
 
@@ -132,6 +132,9 @@ TASK_ARITHMETIC = OpenClip(
     drives={"": "1u_Tva6x0p6oxu5Eo0ZZsf-520Cc_3MKw"},
     begins_pickled=True,
 )
+
+BASE = OpenClip(name="own", expert="", base=f"{OPENAI}/{OPENAI_NAMES[0]}", classifier="", drives={})
+"""What has the base alone, from which one's own experts begin."""
 
 
 def openai_file(folder: Path, backbone: str) -> Path:

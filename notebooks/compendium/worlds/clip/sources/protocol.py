@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from compendium.worlds.clip.findings import Finding
+from compendium.worlds.findings import Finding
 from tsvlib.checkpoints.layout import TensorInfo
 
 Layout = Literal["open_clip", "transformers"]
