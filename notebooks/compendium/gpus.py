@@ -13,6 +13,7 @@ from typing import TextIO
 import torch
 
 from tsvlib import devices
+from tsvlib.errors import InputError
 
 LOOK = 1
 """Seconds after which it is looked again for a GPU that is free."""
@@ -46,6 +47,17 @@ def held(locks: list[Path]) -> Iterator[int]:
                     yield place
                     return
         time.sleep(LOOK)
+
+
+@contextmanager
+def memory() -> Iterator[None]:
+    """Say in one sentence, as an InputError, that what the block does takes more memory than a GPU has left."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "the memory of the GPU is full; stop what else runs there, or set 'device' in the profile to \"cpu\"."
+        ) from error
 
 
 def _is_taken(file: TextIO) -> bool:

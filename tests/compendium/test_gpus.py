@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from compendium import gpus
+from tsvlib.errors import InputError
 
 HOLD = """
 import fcntl, sys, time
@@ -49,6 +50,11 @@ def test_each_unit_has_one_of_its_own_and_waits_for_it(tmp_path: Path, monkeypat
         thread.join()
     assert len(most) == 6
     assert max(most) == 2
+
+
+def test_too_little_memory_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="the memory of the GPU is full; stop what else runs there"), gpus.memory():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
 
 
 def test_an_error_frees_it(tmp_path: Path) -> None:

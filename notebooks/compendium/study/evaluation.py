@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from compendium import engine, paths, provenance
+from compendium import engine, gpus, paths, provenance
 from compendium.engine import Unit
 from compendium.profiles import Profile
 from compendium.study import predictions
@@ -120,7 +120,7 @@ class Evaluator:
 
     def predict(self, states: Mapping[Path, StateDict], split: SplitName, wanted: Mapping[Path, Tasks]) -> None:
         """Predict what is wanted of the weights that each folder is for, and keep it there."""
-        with self._turn:
+        with self._turn, gpus.memory():
             models = [Model(self.encoder.features(states[place]), wanted[place], place) for place in wanted]
             threads = workers() if self.device.type == "cpu" else predictions.READERS
             predictions.predict(

@@ -60,7 +60,7 @@ class Own:
         about = dataclasses.asdict(expert) | {"finetuning": dataclasses.asdict(self.profile.finetuning)}
         unfinished = Unfinished(inventory.unfinished(self.profile, expert), about | self.recipe(expert))
         plan = Plan(expert.backbone, self._epochs(expert.task), self.profile.finetuning, expert.seed)
-        with gpus.one(self.profile.device) as device:
+        with gpus.one(self.profile.device) as device, gpus.memory():
             # On a CPU the threads that decode would take time from the one that trains.
             workers = 1 if device.type == "cpu" else devices.default_workers(devices.choose("cpu"))
             return training.finetune(
