@@ -17,7 +17,7 @@ figure = $(foreach name,$(1),$(addprefix $(F)/$(name).,pdf svg png txt))
 printed = $(foreach name,$(1),$(addprefix $(F)/$(name).,csv md tex))
 compendium = $(PYTHON) -m compendium
 working = @$(eval WORKED := yes)$(compendium)
-train = $(working) train --profile $(PROFILE)
+train = $(working) train $(ASKED)
 train_all = $(train)$(if $(FURTHER), --further-seeds $(FURTHER_SEEDS))
 # From the root, so that links between folders work and tsvlib can be read beside the notebooks.
 open_lab = $(PYTHON) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB)
@@ -27,7 +27,7 @@ define chapter
 COPIES += $(N)/$(1).ipynb
 MADE += $(2)
 $(2) $(N)/$(1).ipynb &: notebooks/$(1).py $(3) $(4) $(if $(5),| $(5))
-	$$(working) run $$< -p profile=$(PROFILE)$(if $(and $(FURTHER),$(filter notebooks/$(1).py,$(SEEDED))), -p further_seeds=$(FURTHER_SEEDS))
+	$$(working) run $$< -p profile=$(PROFILE) $(call given,notebooks/$(1).py)
 endef
 
 # The code, by what it is for.

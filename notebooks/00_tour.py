@@ -14,6 +14,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 layer = ""  # the task matrix that the first half looks at, such as visual.proj; empty: the first one
 
 # %%
@@ -45,7 +47,7 @@ plotting.use_style()
 # | `alpha` | α | how much of the merged update is added to the base |
 
 # %%
-settings = profiles.load(profile).first_suite()
+settings = profiles.load(profile, backbones, suites).first_suite()
 run = next(runs.of(settings))
 n_tasks = settings.tasks
 tasks = run.tasks(n_tasks)

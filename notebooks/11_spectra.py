@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
@@ -31,7 +33,7 @@ from tsvlib import progress
 # of components, which the table states, and at least one is always kept. The row with 100 % is the expert itself.
 
 # %%
-settings = profiles.load(profile).with_further_seeds(further_seeds)
+settings = profiles.load(profile, backbones, suites).with_further_seeds(further_seeds)
 rows = []
 with progress.track(settings.tasks * sum(len(b.seeds) for b in settings.backbones), "low-rank experts") as bar:
     for run in runs.of(settings):

@@ -14,6 +14,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
@@ -51,7 +53,7 @@ from tsvlib import progress
 # orthogonal to each other tasks are that have nothing to do with each other.
 
 # %%
-settings = profiles.load(profile).with_further_seeds(further_seeds)
+settings = profiles.load(profile, backbones, suites).with_further_seeds(further_seeds)
 scores, errors = [], []
 with progress.track(2 * sum(len(b.seeds) for b in settings.backbones), "measuring interference") as bar:
     for run in runs.of(settings):

@@ -14,6 +14,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
@@ -50,7 +52,7 @@ pd.DataFrame(
 # Between two references: the zero-shot model (nothing learnt) and the individual experts (one model per task).
 
 # %%
-settings = profiles.load(profile).with_further_seeds(further_seeds)
+settings = profiles.load(profile, backbones, suites).with_further_seeds(further_seeds)
 rows = []
 for run, n_tasks in runs.cells(settings, "merging"):
     rows += studies.references(run, n_tasks) + studies.consensus(run, n_tasks) + studies.tsv_merge(run, n_tasks)

@@ -14,6 +14,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
@@ -30,7 +32,7 @@ from compendium.study import runs, studies
 # TIES takes alpha = 1 too, and for each task the lambda of a few whose mask is best on the task's validation inputs.
 
 # %%
-settings = profiles.load(profile).with_further_seeds(further_seeds)
+settings = profiles.load(profile, backbones, suites).with_further_seeds(further_seeds)
 rows = []
 for run, n_tasks in runs.cells(settings, "compressing"):
     rows += studies.compressed(run, n_tasks) + studies.masked(run, n_tasks)

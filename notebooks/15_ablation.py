@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import pandas as pd
@@ -42,7 +44,7 @@ pd.DataFrame(
 # The first seed only, which was fixed beforehand.
 
 # %%
-settings = profiles.load(profile).first_seeds()
+settings = profiles.load(profile, backbones, suites).first_seeds()
 rows = []
 for run, n_tasks in runs.cells(settings, "merging"):
     for method in methods:

@@ -14,6 +14,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import pandas as pd
@@ -31,7 +33,7 @@ from tsvlib.methods import METHODS
 # fixed order; a profile with fewer tasks takes those that it has.
 
 # %%
-settings = profiles.load(profile).first_seeds()
+settings = profiles.load(profile, backbones, suites).first_seeds()
 subsets = {backbone.name: alpha.subsets(settings, backbone.name) for backbone in settings.backbones}
 first = settings.backbones[0].name
 pd.Series({subset: " ".join(tasks) for subset, tasks in subsets[first].items()}, name="tasks").to_frame()

@@ -14,6 +14,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import math
@@ -49,7 +51,7 @@ pd.Series(starts, name="start").to_frame()
 # Each of the two has one thread of its own, so that the number of CPUs changes nothing but the time.
 
 # %%
-settings = profiles.load(profile).first_seeds()
+settings = profiles.load(profile, backbones, suites).first_seeds()
 n_tasks = settings.suites[0]
 rows = []
 with progress.track(len(starts), "adapting") as bar:

@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
@@ -30,7 +32,7 @@ from tsvlib import progress
 # suite. Sixteen components of each task are enough for a picture that can still be read.
 
 # %%
-settings = profiles.load(profile).with_further_seeds(further_seeds)
+settings = profiles.load(profile, backbones, suites).with_further_seeds(further_seeds)
 components = 16
 with progress.track(1, "comparing singular vectors") as bar:
     run = next(runs.of(settings))

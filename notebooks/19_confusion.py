@@ -12,6 +12,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import pandas as pd
@@ -29,7 +31,7 @@ from tsvlib.methods import METHODS
 # Its predictions were kept there, so nothing is evaluated again.
 
 # %%
-settings = profiles.load(profile).first_seeds()
+settings = profiles.load(profile, backbones, suites).first_seeds()
 n_tasks, method = settings.suites[-1], METHODS["tsv_m"]
 merged = results.load("merge", profile).query("n_tasks == @n_tasks and method == 'tsv_m'")
 with progress.track(1, "confusion") as bar:

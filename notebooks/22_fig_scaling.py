@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are drawn
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import matplotlib.pyplot as plt
@@ -27,7 +29,7 @@ plotting.use_style()
 # themselves are the bars' ceiling.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 largest = settings.backbones[-1]
 frame = results.load("merge", profile)
 sources = results.load("sources", profile)
@@ -85,7 +87,7 @@ alt = f"Bars of mean accuracy for {largest.label}, by number of tasks. " + " ".j
 alt += f" Open marks show the paper's {theirs}, TSV-M: {', '.join(f'{value:.1f} %' for value in paper.tsv_m)}."
 alt += " Of the gap between zero-shot and experts, TSV-M closes " + ", ".join(f"{x:.0f} %" for x in closed.tsv_m)
 alt += f" and task arithmetic {', '.join(f'{x:.0f} %' for x in closed.task_arithmetic)}. {tables.sampling(sources)}"
-plotting.save_figure(fig, "scaling", profile, alt=alt, source="22_fig_scaling")
+plotting.save_figure(fig, "scaling", profile, alt=f"{alt}{profiles.left_out(settings)}", source="22_fig_scaling")
 
 # %% [markdown]
 # Read the bars from left to right within a group for the methods. From group to group the tasks change as well, so the

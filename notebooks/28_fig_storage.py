@@ -12,6 +12,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are drawn
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import matplotlib.pyplot as plt
@@ -28,7 +30,7 @@ plotting.use_style()
 # together, accuracy is relative to the experts' own, averaged over tasks, with its standard error.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 backbone, n_tasks = settings.backbones[-1], settings.suites[len(settings.suites) // 2]
 where = f"backbone == '{backbone.name}' and seed == {backbone.seeds[0]}"
 compressed = results.load("compress", profile).query(f"{where} and n_tasks == {n_tasks}")
@@ -85,7 +87,7 @@ alt = (
     f"goes from {first} to {last}; with 1/{n_tasks} of the components it is {at['tsv_c']}. Whole experts: "
     f"{at['individual']}; the masks: {at['tall_mask_ties']}. {tables.sampling(sources)}"
 )
-plotting.save_figure(fig, "storage", profile, alt=alt, source="28_fig_storage")
+plotting.save_figure(fig, "storage", profile, alt=f"{alt}{profiles.left_out(settings)}", source="28_fig_storage")
 
 # %% [markdown]
 # TSV-C and the masks take different room, so they are compared where the curve has the bytes of the masks: what the

@@ -25,6 +25,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are judged
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 from compendium import profiles, provenance, published
@@ -34,7 +36,7 @@ from compendium.paper import claims, results, tables
 # Nothing is computed anew: the numbers are those of the result tables.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 found = {
     "spectra": results.load("spectra", profile),
     "interference": results.load("interference", profile),
@@ -53,13 +55,13 @@ found = {
 # fine-tuning where there are several; of exact cases, the smallest and the largest. What nobody ran says so.
 
 # %%
-labels = {backbone.name: backbone.label for backbone in settings.backbones}
+labels = {backbone.name: backbone.label for backbone in profiles.whole(settings).backbones}
 ledger = claims.ledger(published.load("claims"), found, labels)
 caption = (
     f"The paper's claims on {settings.title}: mean over the cases of each backbone ± its standard error, or the range "
     "of cases that are exact; in how many cases a claim is true; the smallest effect that could have been seen in "
     "every case; the verdict; and the rule, with the number of cases that Holm corrects for. "
-    f"{tables.sampling(found['sources'])}"
+    f"{tables.sampling(found['sources'])}{results.stated('merge', profile)}{profiles.left_out(settings)}"
 )
 results.save_table("claims", ledger, profile, caption)
 ledger

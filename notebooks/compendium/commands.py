@@ -24,6 +24,8 @@ WIDEST = 120
 
 _PATH = click.Path(path_type=Path)
 _PROFILE = click.option("--profile", default="mini", help="Which world at which size.")
+_BACKBONES = click.option("--backbones", default="", help="Only these of its backbones, with commas between them.")
+_SUITES = click.option("--suites", default="", help="Only suites of so many tasks, with commas between the numbers.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,15 +71,17 @@ def run(notebook: Path, parameters: tuple[str, ...]) -> int:
 
 @cli.command()
 @_PROFILE
+@_BACKBONES
+@_SUITES
 @click.option("--further-seeds", type=click.IntRange(min=0), default=0, help="So many seeds more for every backbone.")
 @click.option("--first-suite", is_flag=True, help="Only what the tour needs.")
 @click.option("--then-all", is_flag=True, help="With --first-suite: not even these unless the others can follow.")
-def train(profile: str, further_seeds: int, first_suite: bool, then_all: bool) -> None:
+def train(profile: str, backbones: str, suites: str, further_seeds: int, first_suite: bool, then_all: bool) -> None:
     """Train the experts that are missing or damaged, unless something is in the way of that, as `doctor` tells."""
     from compendium import doctor, profiles
     from compendium.worlds import experts
 
-    wanted = profiles.load(profile).with_further_seeds(further_seeds)
+    wanted = profiles.load(profile, backbones, suites).with_further_seeds(further_seeds)
     doctor.check(wanted.first_suite() if first_suite and not then_all else wanted)
     few, every = len(experts.all_of(wanted.first_suite())), len(experts.all_of(wanted))
     tell(f"{profile}: the tour needs {few} of {every} experts, which come first.")
@@ -88,11 +92,13 @@ def train(profile: str, further_seeds: int, first_suite: bool, then_all: bool) -
 
 @cli.command()
 @_PROFILE
-def doctor(profile: str) -> int:
+@_BACKBONES
+@_SUITES
+def doctor(profile: str, backbones: str, suites: str) -> int:
     """Tell in seconds what a whole run needs and whether it is there; the last line says what to do first."""
     from compendium import doctor, profiles
 
-    report = doctor.examine(profiles.load(profile))
+    report = doctor.examine(profiles.load(profile, backbones, suites))
     _say(report.table(min(shutil.get_terminal_size().columns, WIDEST)))
     _say(f"\n{report.advice()}")
     return 1 if report.in_the_way else 0
@@ -100,13 +106,15 @@ def doctor(profile: str) -> int:
 
 @cli.command()
 @_PROFILE
+@_BACKBONES
+@_SUITES
 @click.option("--what", type=click.Choice(["checkpoints", "images", "all"]), default="all", help="Only these.")
-def fetch(profile: str, what: Literal["checkpoints", "images", "all"]) -> None:
+def fetch(profile: str, backbones: str, suites: str, what: Literal["checkpoints", "images", "all"]) -> None:
     """Download what a run needs, is missing and can be had, after saying how much that is and where it goes."""
     from compendium import profiles
     from compendium.worlds import fetching
 
-    fetching.fetch(profiles.load(profile), what)
+    fetching.fetch(profiles.load(profile, backbones, suites), what)
 
 
 @cli.command("check-experts")

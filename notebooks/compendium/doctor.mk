@@ -7,6 +7,6 @@ tour: TOUR := yes
 
 .PHONY: doctor fetch
 doctor: | intact-environment  ## tell in seconds what a run needs, whether it is there, and how long it takes
-	@$(compendium) doctor --profile $(PROFILE)
+	@$(compendium) doctor $(ASKED)
 fetch: | intact-environment  ## download what the doctor says is missing, where that is possible (WHAT=checkpoints or images)
-	@$(compendium) fetch --profile $(PROFILE)$(if $(WHAT), --what $(WHAT))
+	@$(compendium) fetch $(ASKED)$(if $(WHAT), --what $(WHAT))

@@ -25,6 +25,7 @@ class Report:
 
     profile: str
     needs: Sequence[Need]
+    part: str = ""
 
     @property
     def in_the_way(self) -> list[Need]:
@@ -39,13 +40,16 @@ class Report:
     def advice(self) -> str:
         """Return what to do first."""
         if not self.in_the_way:
-            return f"Nothing is in the way: run `{paths.command('paper', self.profile)}`."
+            return f"Nothing is in the way: run `{self._command('paper')}`."
         first, count = self.in_the_way[0], len(self.in_the_way)
         things = "One thing is" if count == 1 else f"{count} things are"
         if first.can_fetch and first.finding.state == "missing":
             fetched = sum(need.can_fetch and need.finding.state == "missing" for need in self.in_the_way)
-            return f"{things} in the way: run `{paths.command('fetch', self.profile)}`, which gets {fetched} of them."
+            return f"{things} in the way: run `{self._command('fetch')}`, which gets {fetched} of them."
         return f"{things} in the way; first, {_name(first)}: {_short(first.finding.told)}"
+
+    def _command(self, target: str) -> str:
+        return paths.command(target, self.profile, part=self.part)
 
 
 def examine(profile: Profile) -> Report:
@@ -57,14 +61,14 @@ def examine(profile: Profile) -> Report:
     world = world_of(profile)
     needs, here = list(world.needs()), machine.found(profile.device)
     about_here = (_disk(profile, needs), _memory(profile, here), _device(here), _time(profile, world, here))
-    return Report(profile.name, [*needs, *about_here])
+    return Report(profile.name, [*needs, *about_here], profile.part)
 
 
 def check(profile: Profile) -> None:
     """Raise InputError, with the first of them, when something is in the way of a run of a profile."""
     report = examine(profile)
     if report.in_the_way:
-        listing = f"`{paths.command('doctor', profile.name)}` lists all that is in the way"
+        listing = f"`{paths.command('doctor', profile.name, part=profile.part)}` lists all that is in the way"
         first = report.in_the_way[0]
         raise InputError(f"profile {profile.name}, {_name(first)}: {first.finding.told.rstrip('.')}; {listing}.")
 
@@ -106,7 +110,7 @@ def _device(here: Machine) -> Need:
 def _time(profile: Profile, world: World, here: Machine) -> Need:
     """Tell how long a whole run was seen to take, or is thought to take by what passes through encoders."""
     known = costs.of(profile.name)
-    if known.minutes:
+    if known.minutes and not profile.part:
         least, most = known.minutes
         span = f"about {most}" if least == most else f"{least} to {most}"
         told = f"a whole run takes {span} minutes on {known.on}, as measured."

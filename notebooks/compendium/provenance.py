@@ -26,6 +26,7 @@ _READ: dict[str, str] = {}
 _NAMED: set[str] = set()
 _PACKAGES: set[str] = set()
 _DEVICES: set[str] = set()
+_STATED: set[str] = set()
 
 
 def read(file: Path) -> bytes:
@@ -67,17 +68,23 @@ def name_device(kind: str) -> None:
     _DEVICES.add(kind)
 
 
+def state(sentence: str) -> None:
+    """Note what a world says of the versions of its experts and inputs; an empty sentence says nothing."""
+    _STATED.update([sentence] if sentence else [])
+
+
 def record() -> dict[str, object]:
     """Return all that a result table can tell of where it comes from.
 
     ``inputs`` are the SHA-256 of all that was read so far, by path relative to the output root or the checkout;
     ``notebook`` is the source of the one that runs, ``parameters`` are its parameters now, ``code`` is the digest of
     what it executes, with the modules that profiles ``named``; ``environment`` and ``versions`` are what it runs on.
+    ``stated`` is what captions repeat of a world's words on its versions, where there are any.
     What cannot be known is None: ``notebook``, ``parameters`` and ``code`` where no notebook runs, and ``code`` that is
     being edited and not Python.
     """
     source, device = _source(), "cuda" if "cuda" in _DEVICES else "cpu"
-    return {
+    found: dict[str, object] = {
         "code": _code(source) if source else None,
         "environment": _environment(device),
         "inputs": dict(sorted(_READ.items())),
@@ -86,6 +93,7 @@ def record() -> dict[str, object]:
         "parameters": _parameters(source) if source else None,
         "versions": versions.of((*STUDIES, *sorted(_PACKAGES)), device),
     }
+    return found | ({"stated": " ".join(sorted(_STATED))} if _STATED else {})
 
 
 def changed(inputs: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ NAMES = (
     "compression",
     "data_sets",
     "experts",
+    "fusion_bench",
     "low_rank",
     "merging",
     "per_dataset",

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from compendium import paths, terminal
+from compendium import paths, profiles, terminal
 from tsvlib import progress
 
 
@@ -41,6 +41,27 @@ def test_a_run_with_other_parameters_has_a_root_of_its_own_in_build(monkeypatch,
     assert paths.destination("mini", {"layer": "visual.proj"}) == paths.ROOT / "build" / "mini-layer-visual.proj"
     assert paths.destination("mini", {"b": 1, "a": "../../x"}).name == "mini-a-.._.._x-b-1"
     assert len(paths.destination("mini", {"a": "x" * 1000}).name) < 255
+
+
+def test_a_part_has_a_root_of_its_own_and_the_cache_of_the_whole(monkeypatch, tmp_path):
+    part = profiles.load("smoke", "smoke-l14, smoke-b32", "2").part
+    assert paths.surroundings("smoke", part) == {}
+    monkeypatch.delenv("TSV_OUTPUT")
+    root, cache = paths.build() / "smoke-backbones-smoke-l14_smoke-b32-suites-2", paths.cache("smoke")
+    assert paths.destination("smoke", {}, part) == root
+    assert paths.destination("smoke", {"layer": "x"}, part) == root.with_name(f"{root.name}-layer-x")
+    assert paths.surroundings("smoke", "") == {}
+    for name, value in paths.surroundings("smoke", part).items():
+        monkeypatch.setenv(name, value)
+    assert paths.results("smoke") == root / "data" / "results" / "smoke"
+    assert paths.cache("smoke") == cache
+    chosen = "make paper PROFILE=smoke BACKBONES=smoke-l14,smoke-b32 SUITES=2"
+    assert paths.command("paper", "smoke") == chosen
+    monkeypatch.setenv("TSV_OUTPUT", f"{root}-further_seeds-3")
+    assert paths.command("paper", "smoke") == f"{chosen} FURTHER_SEEDS=3"
+    monkeypatch.delenv("TSV_OUTPUT")
+    assert paths.command("paper", "smoke", 2, part) == f"{chosen} FURTHER_SEEDS=2"
+    assert paths.command("paper", "mini", part=profiles.load("mini", suites="8").part) == "make paper SUITES=8"
 
 
 def test_without_a_runner_what_would_change_the_checkout_becomes_a_draft(monkeypatch, tmp_path, capsys):

@@ -169,6 +169,20 @@ def test_a_run_with_other_parameters_goes_where_it_can_replace_nothing(
     assert not (tmp_path / "build" / "smoke" / "data").exists()
 
 
+def test_a_part_reads_and_writes_in_a_folder_of_its_own_and_shares_the_cache(notebook, monkeypatch, tmp_path):
+    source = Path(notebook("print(paths.results(profile), paths.cache(profile))"))
+    chosen = 'backbones = ""  # which\nsuites = ""  # how large\nsteps = 3'
+    source.write_text(source.read_text().replace("steps = 3", chosen))
+    monkeypatch.delenv("TSV_OUTPUT")
+    assert commands.main(["run", str(source), "-p", "backbones=smoke-l14", "-p", "suites=2"]) == 0
+    root = tmp_path / "build" / "smoke-backbones-smoke-l14-suites-2"
+    results = root / "data" / "results" / "smoke"
+    assert f"{results} {paths.cache('smoke')}" in (root / "notebooks" / "smoke" / "90_small.ipynb").read_text()
+    assert json.loads((results / "small.json").read_text())["parameters"]["suites"] == "2"
+    assert not (tmp_path / "build" / "smoke" / "data").exists()
+    assert commands.main(["run", str(source), "-p", "suites=4"]) == 2
+
+
 def test_a_users_mistake_inside_the_notebook_is_one_sentence(notebook, earlier, capsys):
     assert (
         commands.main(["run", notebook('raise InputError("expert.safetensors: it is missing; run make experts.")')])

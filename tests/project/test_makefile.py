@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The graph of the paper in motion, with a stand-in for Python that makes files in no time."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -239,16 +240,50 @@ def test_further_seeds_write_into_build_and_share_the_cache(checkout):
     assert {file: text for file, text in contents(checkout).items() if file in before} == before
 
 
+def test_a_part_writes_into_build_and_shares_the_cache(checkout):
+    before = contents(checkout)
+    part = "-backbones-mini-b32_mini-l14-suites-8"
+    elsewhere(checkout, ("^(?!data/cache)", f"build/mini{part}/"), ("experts.json", f"experts{part}.json"))
+    elsewhere(checkout, ("^$", ""), ("experts-first_suite.json", f"experts-first_suite{part}.json"))
+    chosen = ("BACKBONES=mini-b32, mini-l14", "SUITES=8")
+    assert sorted(make(checkout, "paper", *chosen)[1]) == ALL
+    assert make(checkout, "paper", *chosen)[1] == []
+    make(checkout, "doctor", *chosen)
+    words = (checkout / "words").read_text()
+    options = "--profile mini --backbones=mini-b32,mini-l14 --suites=8\n"
+    assert f"-m compendium train {options}" in words
+    assert f"-m compendium doctor {options}" in words
+    for name in ("13_merge", "22_fig_scaling", "41_claims"):
+        given = "-p profile=mini -p backbones=mini-b32,mini-l14 -p suites=8"
+        assert f"-m compendium run notebooks/{name}.py {given}\n" in words
+    new = {file.name for file in contents(checkout).keys() - before.keys()}
+    assert new == {f"experts-first_suite{part}.json", f"experts{part}.json"}
+    assert {file: text for file, text in contents(checkout).items() if file in before} == before
+
+
+OPTIONS = (
+    [],
+    ["FURTHER_SEEDS=2"],
+    ["OUT=build/other"],
+    ["SUITES=2 8,3"],
+    ["BACKBONES=a b", "SUITES=2", "FURTHER_SEEDS=2"],
+)
+
+
 @pytest.mark.parametrize("profile", ["mini", "smoke"])
-@pytest.mark.parametrize("option", ["", "FURTHER_SEEDS=2", "OUT=build/other"])
-def test_make_and_the_library_mean_the_same_places(monkeypatch, profile, option):
-    command = ["make", "--print-data-base", "--question", f"PROFILE={profile}", *option.split(), "help"]
+@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+def test_make_and_the_library_mean_the_same_places(monkeypatch, profile, options):
+    command = ["make", "--print-data-base", "--question", f"PROFILE={profile}", *options, "help"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     said = subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, text=True, check=False).stdout
     for name in ("TSV_OUTPUT", "TSV_CACHE"):
         place = re.search(rf"^{name} := (.+)$", said, re.MULTILINE)
         monkeypatch.setenv(name, place[1] if place else "")
-    settings = profiles.load(profile).with_further_seeds(2 if "SEEDS" in option else 0)
+    given = dict(option.split("=") for option in options)
+    settings = profiles.load(profile).with_further_seeds(int(given.get("FURTHER_SEEDS", 0)))
+    chosen = ((kind, re.findall(r"[^ ,]+", given.get(kind.upper(), ""))) for kind in ("backbones", "suites"))
+    part = "".join(f"-{kind}-{'_'.join(names)}" for kind, names in chosen if names)
+    settings = dataclasses.replace(settings, part=part)
     expected = {
         "R": paths.results(profile),
         "F": paths.figures(profile),

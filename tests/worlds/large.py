@@ -74,6 +74,7 @@ class Encoder:
 
 class World:
     inputs = "rows"
+    stated = ""
     about = "Numbers."
 
     def __init__(self, profile: Profile) -> None:

@@ -107,6 +107,7 @@ class World:
     """What its tasks, models and experts answer to studies."""
 
     inputs = "rows"
+    stated = ""
     about = "Some of the tables have their columns shuffled."
 
     def __init__(self, profile: Profile) -> None:

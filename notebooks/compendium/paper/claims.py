@@ -199,7 +199,8 @@ def _row(claim: Mapping[Hashable, str], judged: Judgement | None, labels: Mappin
     row = {"Claim": f"{claim['words']} ({claim['item']})", "Paper": claim["number"]}
     if not judged:
         return row | dict.fromkeys(("Here", "True in", "Smallest visible", "Verdict", "Rule"), NOT_RUN)
-    cells = [f"{label} {_cell(judged, name)}" for name, label in labels.items() if name in judged.backbones.index]
+    there = judged.backbones.index
+    cells = [f"{label} {_cell(judged, name) if name in there else NOT_RUN}" for name, label in labels.items()]
     return row | {
         "Here": _with_unit("; ".join(cells), judged.rule),
         "True in": _count(judged),

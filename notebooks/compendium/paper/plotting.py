@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
-from compendium import paths
+from compendium import paths, profiles
 from compendium.paper.results import write_text
 from compendium.paper.tables import TITLES
 from compendium.profiles import Profile
@@ -75,7 +75,7 @@ def use_style() -> None:
 
 def backbone_style(profile: Profile, backbone: str) -> Style:
     """Return the style of a backbone by its place in the profile."""
-    looks = zip(profile.backbones, itertools.cycle(BACKBONE_LOOKS), strict=False)
+    looks = zip(profiles.whole(profile).backbones, itertools.cycle(BACKBONE_LOOKS), strict=False)
     return next(Style(each.label, *look) for each, look in looks if each.name == backbone)
 
 

@@ -3,6 +3,7 @@
 
 import pandas as pd
 
+from compendium import profiles
 from compendium.paper import errors
 from compendium.paper.evidence import CELL, at
 from compendium.profiles import Profile
@@ -28,6 +29,9 @@ TITLES = {
 """What readers know methods by: those of ``METHODS``, whose titles these are, and what stands beside them.
 
 Written down, because drawing and printing need no torch."""
+
+NOT_RUN = "not run"
+"""What a cell reads that was not measured."""
 
 SETTING = ["backbone", "n_tasks", "method", "metric"]
 
@@ -79,11 +83,11 @@ def cell(rows: pd.DataFrame, setting: tuple[str, int, str]) -> str:
     """Return one table cell: accuracy in percent, in parentheses normalised accuracy, each ± its sampling error.
 
     The spread of accuracy over seeds follows in brackets. ``rows`` is a :func:`summary`, ``setting`` a backbone, a
-    number of tasks and a method. What was not measured reads "not run"; what no seed can change, as the zero-shot
+    number of tasks and a method. What was not measured reads ``NOT_RUN``; what no seed can change, as the zero-shot
     model, shows no spread, and what no sample can, as the normalised accuracy of experts, no error.
     """
     if (*setting, "accuracy") not in rows.index:
-        return "not run"
+        return NOT_RUN
     accuracy, normalised = (rows.xs((*setting, metric)).to_dict() for metric in ("accuracy", "normalised_accuracy"))
     shares = (_percent(found["mean"], found["error"]) for found in (accuracy, normalised))
     several = accuracy["seeds"] > 1 and accuracy["spread"] > errors.ROUNDING
@@ -109,13 +113,16 @@ def pair(accuracy: float, normalised: float, decimals: int = 2) -> str:
 def accuracy_table(
     frame: pd.DataFrame, sources: pd.DataFrame, profile: Profile, methods: dict[str, str]
 ) -> pd.DataFrame:
-    """Return the cells of all backbones and suites: one row per method, by title, one column per setting."""
-    rows = summary(frame, sources)
+    """Return the cells of all backbones and suites: one row per method, by title, one column per setting.
+
+    Where ``profile`` is a part of one, there are columns for all of that.
+    """
+    rows, whole = summary(frame, sources), profiles.whole(profile)
     return pd.DataFrame(
         {
             column(backbone.label, n_tasks): [cell(rows, (backbone.name, n_tasks, name)) for name in methods]
-            for backbone in profile.backbones
-            for n_tasks in profile.suites
+            for backbone in whole.backbones
+            for n_tasks in whole.suites
         },
         index=pd.Index(methods.values(), name="Method"),
     )
@@ -129,6 +136,7 @@ def published_table(
     A column shows the published backbone that the profile's stands for, with as many tasks, and ``frame`` is a
     published table with accuracies as printed, with as many decimals. Where it has none, cells read "not published".
     """
+    whole = profiles.whole(profile)
     percent = frame.pivot_table(index=["backbone", "n_tasks", "method"], columns="metric", values="percent")
     cells = {
         place: pair(accuracy, normalised, decimals)
@@ -139,8 +147,8 @@ def published_table(
             column(backbone.label, n_tasks): [
                 cells.get((backbone.counterpart, n_tasks, name), "not published") for name in methods
             ]
-            for backbone in profile.backbones
-            for n_tasks in profile.suites
+            for backbone in whole.backbones
+            for n_tasks in whole.suites
         },
         index=pd.Index([f"{title}, {source}" for title in methods.values()], name="Method"),
     )
@@ -148,7 +156,8 @@ def published_table(
 
 def best(frame: pd.DataFrame, profile: Profile, methods: dict[str, str]) -> list[tuple[str, str]]:
     """Return (row, column) of the most accurate of ``methods`` in every setting that was run."""
-    winners = means(frame, "accuracy")[list(methods)].idxmax(axis=1).to_dict()
+    measured = means(frame, "accuracy").reindex(columns=list(methods)).dropna(how="all")
+    winners = measured.idxmax(axis=1).to_dict()
     return [
         (methods[str(winners[backbone.name, n_tasks])], column(backbone.label, n_tasks))
         for backbone in profile.backbones
@@ -190,6 +199,11 @@ def unsure(found: pd.DataFrame, profile: Profile) -> str:
 def column(label: str, n_tasks: int) -> str:
     """Return the heading of a setting."""
     return f"{label}, {n_tasks} tasks"
+
+
+def columns(profile: Profile) -> list[str]:
+    """Return the headings of all settings of a profile, or of a part of it."""
+    return [column(backbone.label, n_tasks) for backbone in profile.backbones for n_tasks in profile.suites]
 
 
 def _percent(mean: float, error: float) -> str:

@@ -46,7 +46,7 @@ def fetch(profile: Profile, what: What) -> None:
     if able and os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise InputError(
             f"{profile.name}: HF_HUB_OFFLINE is set, so none of {len(able)} things that are missing is fetched; unset "
-            f"it, or put them where `{paths.command('doctor', profile.name)}` says."
+            f"it, or put them where `{paths.command('doctor', profile.name, part=profile.part)}` says."
         )
     if able:
         total = sum(each.need.finding.bytes or 0 for each in able)
@@ -55,7 +55,7 @@ def fetch(profile: Profile, what: What) -> None:
     if done < len(left):
         raise InputError(
             f"{profile.name}: not all is there yet ({len(left) - done} of {len(left)} left); "
-            f"`{paths.command('doctor', profile.name)}` tells how to get the rest."
+            f"`{paths.command('doctor', profile.name, part=profile.part)}` tells how to get the rest."
         )
     terminal.tell(f"{profile.name}: all is there.")
 

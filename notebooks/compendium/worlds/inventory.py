@@ -45,12 +45,13 @@ def unfinished(profile: Profile, expert: Expert) -> Path:
 def manifest_file(profile: Profile) -> Path:
     """Return the file that lists every expert of the profile with the sha256 of its file, once all are finished."""
     further = _further_seeds(profile)
-    return paths.cache(profile.name) / (f"experts-further_seeds-{further}.json" if further else "experts.json")
+    seeds = f"-further_seeds-{further}" if further else ""
+    return paths.cache(profile.name) / f"experts{profile.part}{seeds}.json"
 
 
 def first_suite_file(profile: Profile) -> Path:
     """Return the file that does so for the experts of the first suite, which are all that the tour needs."""
-    return paths.cache(profile.name) / "experts-first_suite.json"
+    return paths.cache(profile.name) / f"experts-first_suite{profile.part}.json"
 
 
 def manifest_files(profile: Profile) -> list[Path]:
@@ -68,7 +69,7 @@ def check(profile: Profile) -> None:
 
 def remedy(profile: Profile, end: str = "train it") -> str:
     """Return what to type about an expert that is missing or broken, and to what ``end``."""
-    return f"run `{paths.command('experts', profile.name, _further_seeds(profile))}` to {end}"
+    return f"run `{paths.command('experts', profile.name, _further_seeds(profile), profile.part)}` to {end}"
 
 
 def is_current(file: Path, recipe: Mapping[str, object]) -> bool:

@@ -120,6 +120,8 @@ class World(Protocol):
     """What a reader must know of its tasks and their sources, in a few sentences of Markdown."""
     tasks: Sequence[Task]
     """All tasks of the profile in their fixed order."""
+    stated: str
+    """What tables must say of experts and inputs whose versions differ, in a sentence; empty where there is but one."""
 
     def split(self, task: str, name: SplitName) -> Split:
         """Return one split of a task."""
@@ -167,6 +169,7 @@ def world_of(profile: Profile) -> World:
         raise InputError(f"profile {profile.name}: {profile.world} has no function 'build' that makes a world; add it.")
     provenance.name_code(profile.world)
     world: World = module.build(profile)
+    provenance.state(world.stated)
     return world
 
 

@@ -248,3 +248,9 @@ def test_rank_correlation_is_spearmans_and_0_of_a_constant():
 def test_the_paper_loses_at_most_its_own_limit_at_alpha_of_one():
     shown = published.load("alpha").pivot_table(index=["backbone", "subset"], columns="alpha", values="percent")
     assert round((shown.max(axis=1) - shown[1.0]).max(), 6) == claims.RULES["alpha"].limit
+
+
+def test_a_backbone_of_the_whole_that_was_not_run_says_so():
+    listed = published.load("claims").query("name == 'task_arithmetic'")
+    row = claims.ledger(listed, GOOD, LABELS | {"other": "Other"}).iloc[0]
+    assert row.Here.endswith("; Other not run points of normalised accuracy")

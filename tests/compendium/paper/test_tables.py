@@ -133,3 +133,15 @@ def test_what_only_draws_and_prints_needs_no_torch() -> None:
     environment = os.environ | {"PYTHONPATH": checkout.roots()}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_part_has_the_columns_of_the_whole_and_says_where_nothing_was_run() -> None:
+    part = profiles.load("smoke", "smoke-b32", "2")
+    rows = frame("smoke-b32", 2, 1, 0.1)
+    table = tables.accuracy_table(rows, SOURCES, part, NAMES | {"ties": "TIES"})
+    assert list(table) == tables.columns(SMOKE)
+    (run,) = tables.columns(part)
+    assert (table.drop(columns=run) == tables.NOT_RUN).all(axis=None)
+    assert (table[run] == tables.NOT_RUN).tolist() == [False, False, True]
+    assert list(tables.published_table(published.load("merging"), part, NAMES, "paper")) == tables.columns(SMOKE)
+    assert tables.best(rows, part, NAMES | {"ties": "TIES"}) == [("TSV-M", run)]

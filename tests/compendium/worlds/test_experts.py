@@ -237,6 +237,20 @@ def test_further_seeds_have_a_list_of_their_own(finished: Path) -> None:
     assert inventory.manifest_file(SMOKE).read_bytes() == before
 
 
+def test_the_list_of_a_part_is_not_that_of_the_whole(finished: Path) -> None:
+    part, whole = profiles.load("smoke", "smoke-b32", "2"), inventory.manifest_file(SMOKE)
+    before = whole.read_bytes()
+    chosen = ["train", "--profile", "smoke", "--backbones", "smoke-b32", "--suites", "2"]
+    assert commands.main(chosen) == 0
+    listed = json.loads((whole.parent / "experts-backbones-smoke-b32-suites-2.json").read_text())
+    assert listed.keys() == {expert.name for expert in experts.all_of(part)}
+    assert inventory.first_suite_file(part).name == "experts-first_suite-backbones-smoke-b32-suites-2.json"
+    assert whole.read_bytes() == before
+    whole.unlink()
+    assert commands.main(chosen) == 0
+    assert not whole.exists()
+
+
 def test_a_broken_manifest_is_named(finished: Path) -> None:
     inventory.manifest_file(SMOKE).write_text("[]")
     with pytest.raises(InputError, match=r"experts\.json: not a list of experts"):

@@ -16,6 +16,7 @@ from compendium.profiles import Profile
 from compendium.worlds import finetuning, inventory
 from compendium.worlds.clip import crops, images, models, precision, splits, training
 from compendium.worlds.clip.images import Request
+from compendium.worlds.clip.sources import digests
 from compendium.worlds.clip.training import Data, Plan, Unfinished
 from compendium.worlds.inventory import Expert
 from tsvlib import devices, files
@@ -38,7 +39,7 @@ class Own:
         weights: Callable[[str], Path],
     ) -> None:
         self.profile, self._training_images = profile, training_images
-        self._weights = cache(lambda backbone: files.sha256(weights(backbone)))
+        self._weights = cache(lambda backbone: digests.sha256(weights(backbone)))
         self._data = cache(self._manifest)
 
     def recipe(self, expert: Expert) -> dict[str, object]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What ``data/clip/local.toml`` says: whose checkpoints and which images are meant, and where they lie here."""
 
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from tsvlib.errors import InputError
 
 OWN = "own"
 """The source of experts that are trained here."""
+
+INSTEAD = {"source": "TSV_CLIP_SOURCE", "folder": "TSV_CLIP_CHECKPOINTS"}
+"""Variables of the environment that say something else than the file does, by key of its checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,21 @@ def load(profile: str) -> Settings:
         raise InputError(f"{file}: cannot be read ({error.strerror}); restore it from git.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not valid TOML ({error}); correct the file.") from error
+    given = {key: os.environ[name] for key, name in INSTEAD.items() if os.environ.get(name)}
+    if given and isinstance(content.get("checkpoints"), dict):
+        content["checkpoints"] |= given
     found: Settings = profiles.built(Settings, content, file)
     return found
+
+
+def read_instead(source: str, folder: str) -> None:
+    """Let this process, and those that it starts, read checkpoints of another source or folder; empty: as in the file.
+
+    This is for what is built afterwards. A folder without a source holds checkpoints of the source in the file.
+    """
+    for key, value in {"source": source, "folder": folder}.items():
+        if value:
+            os.environ[INSTEAD[key]] = value
 
 
 def _folder(given: str, usual: str) -> Path:

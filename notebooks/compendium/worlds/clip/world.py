@@ -24,12 +24,13 @@ from compendium.worlds.clip import (
     settings,
     sizes,
     splits,
+    versions,
 )
 from compendium.worlds.clip.encoder import Encoder
 from compendium.worlds.clip.images import Request
 from compendium.worlds.clip.needs import Needs
 from compendium.worlds.clip.own import Own
-from compendium.worlds.clip.sources import openclip, origins
+from compendium.worlds.clip.sources import digests, openclip, origins
 from compendium.worlds.clip.sources.protocol import Source
 from compendium.worlds.clip.sources.registered import SOURCES
 from compendium.worlds.fetching import Wanted, What
@@ -67,6 +68,7 @@ class Clip(TrainedHere):
         meant = [registry.with_options(task, options) for task in registry.tasks().values()][: profile.tasks]
         self.tasks = tuple(copies.as_published(task) if place.reader == "hub" else task for task in meant)
         self._by_name = {task.name: task for task in self.tasks}
+        self.stated = versions.stated(self.settings, self._by_name)
         self._split, self._encoder, self._count = cache(self._decoded), cache(self._placed), cache(self._counted)
         self._own = Own(profile, partial(self._request, name="train"), self.text_weights) if self.is_own else None
 
@@ -98,7 +100,7 @@ class Clip(TrainedHere):
         """Return the zero-shot head that the text tower makes of the names of classes, kept in the cache."""
         about, weights = self._by_name[task], self.text_weights(backbone)
         file = places.head(self.profile.name, backbone, task)
-        recipe = {"weights": origins.digest(weights), "classes": about.classes, "templates": about.templates}
+        recipe = {"weights": digests.sha256(weights), "classes": about.classes, "templates": about.templates}
         recipe = {name: list(value) if isinstance(value, tuple) else value for name, value in recipe.items()}
         if not inventory.is_current(file, recipe):
             head = models.zero_shot_head(backbone, weights, about.classes, about.templates)

@@ -34,6 +34,8 @@ TINY: Mapping[str, dict[str, Any]] = {
 }
 """What stands for the paper's backbones: as with these, the first two differ in nothing but their patches."""
 
+_frozen = {"proj"}
+
 MODELING = """
 import torch
 
@@ -72,6 +74,16 @@ def tiny_backbones(folder: Path, described: Mapping[str, dict[str, Any]] = TINY)
         factory._rescan_model_configs()
 
 
+@contextmanager
+def projection_trained() -> Iterator[None]:
+    """Let experts have a projection of their own while the block runs, as those of open_clip's layout have."""
+    _frozen.clear()
+    try:
+        yield
+    finally:
+        _frozen.add("proj")
+
+
 def clip(backbone: str, task: str | None) -> open_clip.CLIP:
     """Return the expert of a task, or the base for None."""
     with torch.random.fork_rng():
@@ -79,7 +91,7 @@ def clip(backbone: str, task: str | None) -> open_clip.CLIP:
         model = open_clip.CLIP(**open_clip.get_model_config(backbone), quick_gelu=True).eval()
         torch.manual_seed(zlib.crc32(f"{backbone} {task}".encode()))
         for name, parameter in model.visual.named_parameters():
-            if task is not None and name != "proj":
+            if task is not None and name not in _frozen:
                 parameter.data += 0.1 * torch.randn(parameter.shape)
     return model
 

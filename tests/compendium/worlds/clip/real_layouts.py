@@ -9,6 +9,7 @@ import importlib.util
 import json
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,6 +27,8 @@ EUROSAT = (
 WITHOUT_HDF5 = importlib.util.find_spec("h5py") is None
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+_alike: list[int] = []
 
 
 def small(task: Task, classes: int = 3) -> Task:
@@ -57,6 +60,7 @@ def write_all(root: Path, classes: int = 3, pool: int = 2, test: int = 1) -> dic
 
 def pixels(label: int, number: int, shape: tuple[int, ...]) -> Bytes:
     """Return an image that tells its class by its brightness and its number by noise."""
+    label, number = _shown(label, number)
     seed = int.from_bytes(hashlib.sha256(f"{label} {number} {shape}".encode()).digest()[:4], "big")
     noise = np.random.default_rng(seed).integers(0, 60, shape)
     return np.asarray(noise + 20 * (label % 10), np.uint8)
@@ -65,7 +69,22 @@ def pixels(label: int, number: int, shape: tuple[int, ...]) -> Bytes:
 def write_image(file: Path, label: int, number: int) -> None:
     """Write an image of an odd size in the format that its name says."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    label, number = _shown(label, number)
     Image.fromarray(pixels(label, number, (9 + label % 5, 12 + number % 5, 3))).save(file)
+
+
+@contextmanager
+def some_alike(every: int) -> Iterator[None]:
+    """Let every so many images of all classes be the same while the block runs, so that no model is always wrong."""
+    _alike.append(every)
+    try:
+        yield
+    finally:
+        _alike.pop()
+
+
+def _shown(label: int, number: int) -> tuple[int, int]:
+    return (0, 0) if _alike and number % _alike[-1] == 0 else (label, number)
 
 
 def write_cars(task: Task, root: Path, pool: int, test: int) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from compendium.worlds.clip.sources import digests
 from compendium.worlds.clip.sources.protocol import Source
-from tsvlib import files
 from tsvlib.errors import InputError
 
 Generation = Literal["old", "clean", "unknown"]
@@ -28,20 +28,15 @@ class Origin:
 
 
 def origin(source: Source, folder: Path, backbone: str, task: str | None, generation: Generation = "unknown") -> Origin:
-    """Return where a checkpoint comes from; takes a pass over the file. InputError when it is missing."""
+    """Return where a checkpoint comes from; the file is read where that was not done. InputError when it is missing."""
     file = source.files(folder, backbone, task)
-    return Origin(source.name, file.relative_to(folder).as_posix(), digest(file), generation)
-
-
-def digest(file: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal; takes a pass over it. InputError when it is missing."""
-    return files.sha256(file)
+    return Origin(source.name, file.relative_to(folder).as_posix(), digests.sha256(file), generation)
 
 
 def check(origin: Origin, folder: Path) -> None:
     """Raise InputError when the file is missing or no longer what it was."""
     file = folder / origin.file
-    if digest(file) != origin.sha256:
+    if digests.sha256(file) != origin.sha256:
         raise InputError(
             f"{file}: the file is not the one that was read before (its SHA-256 began with {origin.sha256[:12]}); "
             "put that one back, or read all experts of this folder anew."

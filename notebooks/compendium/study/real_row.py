@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""One row of the paper's Table 2 from published checkpoints, where these are."""
+
+from collections.abc import Sequence
+
+from compendium.profiles import Profile
+from compendium.study import runs, studies
+from compendium.study.runs import Row
+from compendium.worlds import experts
+from compendium.worlds.protocol import Need, world_of
+from tsvlib.methods import METHODS
+
+
+def lacking(profile: Profile) -> list[Need]:
+    """Return all that a row needs and that is not there, or not as it should be."""
+    return [need for need in world_of(profile).needs() if need.finding.is_in_the_way]
+
+
+def told(lacks: Sequence[Need]) -> str:
+    """Return a line for each thing that keeps a row from being run; folders of this machine are not named."""
+    return "\n".join(
+        f"not run: {' '.join(filter(None, (need.kind, need.name, need.of and f'of {need.of}')))} is "
+        f"{'missing' if need.finding.state == 'missing' else 'not as it should be'}"
+        for need in lacks
+    )
+
+
+def measured(profile: Profile) -> list[Row]:
+    """Return the rows of the references, of task arithmetic and of TSV-M for the suite of a part of a profile."""
+    experts.train_all(profile)
+    (run,) = runs.of(profile)
+    (n_tasks,) = profile.suites
+    rows = studies.references(run, n_tasks) + studies.merge(run, n_tasks, METHODS["task_arithmetic"])
+    return rows + studies.tsv_merge(run, n_tasks)
