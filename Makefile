@@ -140,8 +140,7 @@ env: intact-environment  ## build or repair the environment in .venv
 lab: | intact-environment  ## open the notebooks in JupyterLab
 	$(open_lab)
 notebooks: | intact-environment  ## bring changed prose into executed copies and README without running them
-	$(PYTHON) -m jupytext --quiet --update --to notebook notebooks/*.py notebooks/compare/*.py
-	@$(compendium) readme
+	@$(compendium) prose
 clean:  ## delete build: drafts, logs, tool caches, smoke, runs with other parameters
 	rm -rf build
 distclean: clean  ## delete also .venv and the cache with the experts, never what is committed

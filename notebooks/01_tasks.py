@@ -40,6 +40,9 @@ tasks = world.tasks
 rows = [(t.title, len(t.classes), "yes" if t.real else "no", t.source, t.licence) for t in tasks]
 pd.DataFrame(rows, columns=["task", "classes", "real", "source", "licence"], index=range(1, len(tasks) + 1))
 
+# %% [markdown]
+# What else to know of where they come from:
+
 # %%
 Markdown(world.about)
 

@@ -9,7 +9,7 @@
 # | Reads | `data/<profile>`: profile, base models |
 # | Writes | `data/results/<profile>/checkpoints.csv`, `data/results/<profile>/sources.csv`; the experts, in the cache |
 # | Paper item | rows "Zero-shot" of Table 2 and "Fine-tuned" of Table 3, task by task |
-# | Run time | mini: about 1 minute on 2 CPU cores, after 8 to 12 for the experts; smoke: seconds |
+# | Run time | mini: about 1 minute, after 8 to 12 for the experts; minilm: about 4, after 70; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

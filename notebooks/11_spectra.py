@@ -9,7 +9,7 @@
 # | Reads | `{checkpoints,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/spectra.csv` |
 # | Paper item | Figure 2 (and 11, 12 for the other backbones) |
-# | Run time | mini: 4 to 6 minutes on 2 CPU cores; smoke: seconds |
+# | Run time | mini: 4 to 6 minutes on 2 CPU cores; minilm: about 20 minutes; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

@@ -10,7 +10,7 @@
 # | Reads | `checkpoints.csv` and the experts |
 # | Writes | `data/results/<profile>/interference.csv`, `data/results/<profile>/procrustes.csv` |
 # | Paper item | Figures 5, 6 and 14; Equation 6, Theorem 6.1 |
-# | Run time | mini: 3 to 4 minutes on 2 CPU cores; smoke: seconds |
+# | Run time | mini: 3 to 4 minutes on 2 CPU cores; minilm: about 12 minutes; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

@@ -10,7 +10,7 @@
 # | Reads | `{checkpoints,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/merge.csv` |
 # | Paper item | Table 2 and Figure 1 |
-# | Run time | mini: 14 to 20 minutes on 2 CPU cores; smoke: seconds |
+# | Run time | mini: 14 to 20 minutes on 2 CPU cores; minilm: about 80 minutes; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

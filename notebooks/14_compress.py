@@ -10,7 +10,7 @@
 # | Reads | `{checkpoints,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/compress.csv` |
 # | Paper item | Table 3 |
-# | Run time | mini: 4 to 6 minutes on 2 CPU cores; smoke: seconds |
+# | Run time | mini: 4 to 6 minutes on 2 CPU cores; minilm: about 18 minutes; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

@@ -9,7 +9,7 @@
 # | Reads | `{merge,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/ablation.csv` |
 # | Paper item | Tables 4, 5 and 6 |
-# | Run time | mini: 5 to 7 minutes on 2 CPU cores; smoke: seconds |
+# | Run time | mini: 5 to 7 minutes on 2 CPU cores; minilm: about 30 minutes; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

@@ -10,7 +10,7 @@
 # | Reads | `{checkpoints,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/alpha.csv`, `data/results/<profile>/alpha_search.csv` |
 # | Paper item | Figure 7, App. B.2 |
-# | Run time | mini: 4 to 5 minutes on 2 CPU cores; smoke: seconds |
+# | Run time | mini: 4 to 5 minutes on 2 CPU cores; minilm: about 30 minutes; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

@@ -10,7 +10,7 @@
 # | Reads | `checkpoints.csv`, `sources.csv` and the experts |
 # | Writes | `data/results/<profile>/test_time.csv` |
 # | Paper item | App. D.2.7 |
-# | Run time | mini: about 1 minute on 2 CPU cores; smoke: seconds |
+# | Run time | mini: about 1 minute on 2 CPU cores; minilm: about 6 minutes; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

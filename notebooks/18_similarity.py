@@ -9,7 +9,7 @@
 # | Reads | `checkpoints.csv` and the experts |
 # | Writes | `data/results/<profile>/similarity.csv` |
 # | Paper item | Figure 3 |
-# | Run time | mini: 10 seconds on 2 CPU cores; smoke: seconds |
+# | Run time | mini: 10 seconds on 2 CPU cores; minilm: 20 seconds; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

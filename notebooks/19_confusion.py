@@ -8,7 +8,7 @@
 # | Reads | `checkpoints.csv`, `merge.csv` and the experts |
 # | Writes | `data/results/<profile>/confusion.csv` |
 # | Paper item | Figure 18 |
-# | Run time | mini: 10 seconds on 2 CPU cores; smoke: seconds |
+# | Run time | mini: 10 seconds on 2 CPU cores; minilm: 30 seconds; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

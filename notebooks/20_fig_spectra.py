@@ -68,7 +68,7 @@ for axis, backbone in zip(axes[0], settings.backbones, strict=True):
         ring = {"marker": "o", "ms": 6, "mfc": "none", "mec": "#666666", "linestyle": "none", "zorder": 3}
         axis.plot(100 * fraction, full - loss, **ring, label="loss in the paper")
     axis.annotate(
-        f"full rank {full:.1f} %", (1, full), (0, -3), ("axes fraction", "data"), "offset points", ha="right", va="top"
+        f"full rank {full:.1f} %", (1, full), (0, -12), ("axes fraction", "data"), "offset points", ha="right", va="top"
     )
     axis.set(title=backbone.label, xlabel="kept singular components (%)", xlim=(0, None))
 axes[0, 0].set_ylabel("mean accuracy (%)")

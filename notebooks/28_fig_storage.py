@@ -69,7 +69,7 @@ axis.errorbar(part.megabytes, part.normalised, part.error, **look)
 for percent, point in (
     part[["megabytes", "normalised"]].loc[[p for p in part.index if p in (2, 5, 10, 20, 50)]].iterrows()
 ):
-    axis.annotate(f"{percent} %", point, (-4, 5), textcoords="offset points", fontsize=7, ha="right")
+    axis.annotate(f"{percent} %", point, (4, -9), textcoords="offset points", fontsize=7)
 for method, point in points.iterrows():
     style = plotting.METHOD_STYLE[method]
     label = f"{style.title}, 1/{n_tasks}" if method == "tsv_c" else style.title

@@ -9,7 +9,7 @@
 # | Reads | the experts |
 # | Writes | `figures/<profile>/theory.{csv,md,tex}` |
 # | Paper item | Proposition 4.1, Theorem 6.1, Appendix A |
-# | Run time | mini: 15 seconds on 2 CPU cores; smoke: seconds |
+# | Run time | mini: 15 seconds on 2 CPU cores; minilm: 30 seconds; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose task matrices are examined

@@ -170,11 +170,12 @@ def page(profile: str) -> None:
 
 
 @cli.command()
-def readme() -> None:
-    """Write the README's tables of notebooks and worlds anew."""
-    from compendium import paths
+def prose() -> None:
+    """Bring changed prose into executed copies without running them, and into the tables of the README."""
+    from compendium import paths, prose
     from compendium.paper import readme, results
 
+    prose.bring()
     place = paths.ROOT / "README.md"
     results.write_text(place, readme.renewed(place.read_text(encoding="utf-8")))
 

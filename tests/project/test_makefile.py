@@ -449,6 +449,7 @@ def test_make_notebooks_carries_prose_into_the_copy_and_keeps_its_outputs(checko
     for name in ("30_tab_merge.py", "30_tab_merge.ipynb", "jupytext.toml"):
         shutil.copy(paths.ROOT / "notebooks" / name, checkout / "notebooks")
     shutil.copy(paths.ROOT / "README.md", checkout)
+    executable(checkout / "figures" / "compare" / "overview.md", "| World |\n\nAll of them.\n")
     source, copy = (checkout / "notebooks" / f"30_tab_merge{suffix}" for suffix in (".py", ".ipynb"))
     before = nbformat.read(copy, as_version=4)
     source.write_text(source.read_text().replace("# # Table 2: merging", "# # Other prose"))

@@ -47,11 +47,11 @@ def test_the_ledger_states_how_many_seeds_of_the_bootstrap_must_agree():
 
 def test_notebooks_state_steps_rates_and_images_of_adaptation_as_the_code_has_them():
     text = (paths.ROOT / "notebooks" / "17_test_time.py").read_text(encoding="utf-8").replace("\n# ", " ")
-    assert f"{STEPS} of Adam at learning rate {ADAPTED.learning_rate}, {ADAPTED.batch} validation images" in text
+    assert f"{STEPS} of Adam at learning rate {ADAPTED.learning_rate}, {ADAPTED.batch} validation inputs" in text
 
 
 @pytest.mark.parametrize("source", sorted((paths.ROOT / "notebooks").glob("[123]*.py")), ids=lambda source: source.stem)
 def test_prose_of_notebooks_states_no_number_of_images_lambdas_or_seeds_of_its_own(source):
     prose = " ".join(line[2:] for line in source.read_text(encoding="utf-8").splitlines() if line.startswith("# "))
     found = re.findall(r"\b\d[\d,.]* (?:test |validation |training )?(?:images|inputs|seeds|lambdas)\b", prose)
-    assert set(found) <= {f"{ADAPTED.batch} validation images"}, "let code print what the profile decides"
+    assert set(found) <= {f"{ADAPTED.batch} validation inputs"}, "let code print what the profile decides"

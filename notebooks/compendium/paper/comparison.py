@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Worlds side by side, in numbers that depend little on how hard tasks are: shares of gaps, and of experts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import pandas as pd
@@ -91,6 +91,37 @@ def _pairs(frame: pd.DataFrame, otherwise: str) -> list[str]:
     cells = frame.pivot_table(index="method", columns="metric", values="percent", aggfunc="mean")
     both = cells[["accuracy", "normalised_accuracy"]].dropna().T.to_dict("list")
     return [tables.pair(*both[name]) if name in both else otherwise for name in ROW]
+
+
+def reasons(found: Mapping[str, Tables], worlds: Sequence[Profile]) -> pd.DataFrame:
+    """Return one row a backbone of every world: how merging goes, and what of its task matrices may decide that.
+
+    Distances from orthogonality are Procrustes errors of the kept vectors of all task matrices, summed, over those of
+    random blocks of the same shapes.
+    """
+    return pd.DataFrame(
+        {
+            (world.name, backbone.label): row
+            for world in worlds
+            for backbone, row in zip(world.backbones, _reasons(found[world.name], world), strict=True)
+        }
+    ).T.rename_axis(["World", "Backbone"])
+
+
+def _reasons(found: Tables, world: Profile) -> Iterator[dict[str, float]]:
+    closed, kept = gaps(found)[0], curves(found)[0]
+    low = found["procrustes"].query("rank == 'low'").groupby(["backbone", "vectors"])[["error", "chance"]].sum()
+    apart = low.error / low.chance
+    for backbone in (each.name for each in world.backbones):
+        yield {
+            f"{title} closes, {n_tasks} tasks (%)": closed[backbone, n_tasks, method]
+            for method, title in (("task_arithmetic", "task arithmetic"), ("tsv_m", "TSV-M"))
+            for n_tasks in (world.suites[0], world.suites[-1])
+        } | {
+            "left vectors from orthogonal (x random)": apart[backbone, "u"],
+            "right vectors from orthogonal (x random)": apart[backbone, "v"],
+            "3 % of the components keep (%)": kept[backbone, 3],
+        }
 
 
 def _row(found: Tables, backbone: str, suites: Sequence[int]) -> dict[str, str]:

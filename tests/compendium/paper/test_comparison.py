@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Worlds side by side: shares of gaps are what they say, with errors that follow the sources."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from compendium import published
+from compendium import profiles, published
 from compendium.paper import comparison, errors
 
 INPUTS = 400
@@ -64,3 +66,26 @@ def test_curves_end_in_all_that_experts_have() -> None:
     found = comparison.curves({"spectra": spectra, "sources": sources(1)})
     assert found.loc["b", 10][0] == pytest.approx(80.0)
     np.testing.assert_allclose(found.loc["b", 100], 100.0)
+
+
+def test_reasons_are_shares_and_distances_of_kept_vectors_alone() -> None:
+    world = dataclasses.replace(
+        profiles.load("smoke"), name="w", suites=(2, 3), backbones=(profiles.Backbone("b", "B", "ViT-B-32", (0,)),)
+    )
+    merged = merge(ACCURACY)
+    low = [("b", 2, side, matrix, "low", error, 2.0) for side, error in (("u", 3.0), ("v", 5.0)) for matrix in "pq"]
+    full = [("b", 2, side, "p", "full", 7.0, 7.0) for side in "uv"]
+    columns = ["backbone", "n_tasks", "vectors", "matrix", "rank", "error", "chance"]
+    spectra = [("b", 0, task, percent, hits(a)) for task in TASKS for percent, a in ((3, 0.45), (100, 0.9))]
+    found = {
+        "merge": pd.concat([merged, merged.assign(n_tasks=3)]),
+        "sources": sources(1),
+        "procrustes": pd.DataFrame([*low, *full], columns=columns),
+        "spectra": pd.DataFrame(spectra, columns=["backbone", "seed", "task", "percent", "hits"]),
+    }
+    row = comparison.reasons({"w": found}, [world]).loc["w", "B"]
+    assert row["TSV-M closes, 3 tasks (%)"] == pytest.approx(80.0)
+    assert row["task arithmetic closes, 2 tasks (%)"] == pytest.approx(20.0)
+    assert row["left vectors from orthogonal (x random)"] == pytest.approx(1.5)
+    assert row["right vectors from orthogonal (x random)"] == pytest.approx(2.5)
+    assert row["3 % of the components keep (%)"] == pytest.approx(50.0)

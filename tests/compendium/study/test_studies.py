@@ -241,12 +241,12 @@ def test_results_do_not_depend_on_who_asked_the_store_first(run: runs.Run, tmp_p
     assert run.computing.spectra.whole
 
 
-def test_confusion_counts_every_image_and_has_the_accuracies_on_its_diagonal(run: runs.Run) -> None:
+def test_confusion_counts_every_input_and_has_the_accuracies_on_its_diagonal(run: runs.Run) -> None:
     method = METHODS["tsv_m"]
     rows = studies.confusion(run, 2, method, 0.5)
     state = run.merged(method, 2).apply(run.evaluator.base, 0.5)
     for task, accuracy in run.evaluator.accuracies(state, suite(SMOKE, 2), "test").items():
-        counts = {(row["true"], row["predicted"]): row["images"] for row in rows if row["task"] == task}
+        counts = {(row["true"], row["predicted"]): row["inputs"] for row in rows if row["task"] == task}
         labels = datasets.cached(SMOKE, task, "test").labels
         n_classes = len(datasets.TASKS[task].classes)
         assert len(counts) == n_classes**2

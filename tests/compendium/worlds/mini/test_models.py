@@ -14,7 +14,8 @@ from compendium.worlds.mini.datasets import TASKS
 from tsvlib import checkpoints
 from tsvlib.errors import InputError
 
-BACKBONES = [(name, backbone.name) for name in profiles.available() for backbone in profiles.load(name).backbones]
+PROFILES = [each for each in map(profiles.load, profiles.available()) if each.world == "compendium.worlds.mini.world"]
+BACKBONES = [(profile.name, backbone.name) for profile in PROFILES for backbone in profile.backbones]
 
 
 @pytest.fixture(scope="module")
