@@ -74,6 +74,7 @@ alt = (
     "arithmetic, low rank only, interference reduction only and TSV-M, which leaves none. Mean gain over task "
     "arithmetic: " + ", ".join(f"{step.replace('_', ' ')} {text}" for step, text in words.items())
 )
+alt += f".{profiles.left_out(settings)}"
 
 # %% [markdown]
 # ## The picture
@@ -106,13 +107,7 @@ for axis, (n_tasks, backbone) in zip(axes.flat, panels, strict=True):
 fig.supxlabel("interference left, as a share of that of task arithmetic", fontsize=8)
 fig.supylabel("normalised accuracy (%)", fontsize=8)
 fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
-plotting.save_figure(
-    fig,
-    "interference_accuracy",
-    profile,
-    alt=f"{alt}.{profiles.left_out(settings)}",
-    source="27_fig_interference_accuracy",
-)
+plotting.save_figure(fig, "interference_accuracy", profile, alt=alt, source="27_fig_interference_accuracy")
 
 # %% [markdown]
 # ## How to read it, and how the paper reads it

@@ -38,8 +38,8 @@ def test_what_was_measured_is_a_mean_over_tasks() -> None:
 
 def test_every_missing_thing_is_a_line_without_folders_of_this_machine() -> None:
     lacks = [
-        Need("checkpoint", "DTD", Finding("missing", "/home/me/dtd.pt: missing."), "ViT-B-32"),
-        Need("data set", "Cars", Finding("wrong", "/home/me/cars: empty.")),
+        Need("checkpoint", "DTD", Finding("missing", "folder/dtd.pt: missing."), "ViT-B-32"),
+        Need("data set", "Cars", Finding("wrong", "folder/cars: empty.")),
     ]
     assert real_row.told(lacks).splitlines() == [
         "not run: checkpoint DTD of ViT-B-32 is missing",
