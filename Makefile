@@ -141,6 +141,7 @@ lab: | intact-environment  ## open the notebooks in JupyterLab
 	$(open_lab)
 notebooks: | intact-environment  ## bring changed prose into executed copies and README without running them
 	@$(compendium) prose
+	@$(compendium) readme
 clean:  ## delete build: drafts, logs, tool caches, smoke, runs with other parameters
 	rm -rf build
 distclean: clean  ## delete also .venv and the cache with the experts, never what is committed

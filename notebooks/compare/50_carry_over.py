@@ -170,6 +170,8 @@ assert lower[["task arithmetic closes, 20 tasks (%)", *apart, "3 % of the compon
 lasting = reasons["task arithmetic closes, 20 tasks (%)"] / reasons["task arithmetic closes, 8 tasks (%)"]
 assert lasting["mini"].min() > 2 / 3
 assert lasting["minilm"].max() < 1 / 2
+few_tasks, many_tasks = (theirs.xs(("task_arithmetic", n), level=("method", "n_tasks")) for n in (8, 20))
+assert (many_tasks < few_tasks / 2).all()
 
 # %% [markdown]
 # The verdicts of the ledgers (notebook 41) side by side.
@@ -180,4 +182,5 @@ pd.set_option("display.max_colwidth", None)
 pd.DataFrame(ledgers)
 
 # %%
+assert closed[0].notna().all()
 print(provenance.versions_line())

@@ -171,11 +171,18 @@ def page(profile: str) -> None:
 
 @cli.command()
 def prose() -> None:
-    """Bring changed prose into executed copies without running them, and into the tables of the README."""
-    from compendium import paths, prose
-    from compendium.paper import readme, results
+    """Bring changed prose into executed copies without running them."""
+    from compendium import prose
 
     prose.bring()
+
+
+@cli.command()
+def readme() -> None:
+    """Write the README's tables of notebooks and worlds anew."""
+    from compendium import paths
+    from compendium.paper import readme, results
+
     place = paths.ROOT / "README.md"
     results.write_text(place, readme.renewed(place.read_text(encoding="utf-8")))
 

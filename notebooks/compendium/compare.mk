@@ -13,4 +13,4 @@ real-row: | intact-environment  ## one row of Table 2 from published checkpoints
 
 .PHONY: compare real-row
 compare: $(COMPARED)  ## all worlds side by side: a page, and the table in README.md
-	@$(compendium) prose
+	@$(compendium) readme
