@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``python -m bench.run merge paper memory storage gpu figure`` measures, one step after the other.
+"""``python -m bench.run merge paper memory storage gpu encoding figure`` measures, one step after the other.
 
 Every step prints a table and puts its rows into ``bench/results/bench.csv``; ``figure`` draws that file.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from bench import backbone, drawing, gpu, steps, table
+from bench import backbone, drawing, encoding, gpu, steps, table
 from bench.steps import Settings
 from bench.table import Row
 from compendium import paths
@@ -26,6 +26,7 @@ MEASUREMENTS: dict[str, Callable[[Settings], list[Row]]] = {
     "memory": steps.memory,
     "storage": steps.storage,
     "gpu": gpu.gpu,
+    "encoding": encoding.encoding,
 }
 TINY = ("tiny", 3)
 
@@ -48,14 +49,22 @@ def run(names: Sequence[str], settings: Settings, results: Path) -> None:
 @click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, help="For synthetic checkpoints.")
 @click.option("--workers", type=click.IntRange(min=1), help="Ours, and threads of the literal algorithm; all CPUs.")
 @click.option("--repeats", type=click.IntRange(min=1), default=1, help="Of `merge`, whose median time counts.")
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="Of `gpu`.")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="Of `gpu` and `encoding`.")
 @click.option("--tiny", is_flag=True, help="Try the code on a tiny model, with results in the folder.")
 def _command(names: tuple[str, ...], folder: Path, workers: int | None, repeats: int, device: str, tiny: bool) -> None:
     """Measure this library, one step after the other."""
     settings = Settings(folder, workers or devices.default_workers(devices.choose("cpu")), repeats, device=device)
     if tiny:
         settings = replace(
-            settings, merged=TINY, large=TINY, backbone="tiny", stored=("tiny",), suites=(2, 3), sizes=(8,)
+            settings,
+            merged=TINY,
+            large=TINY,
+            backbone="tiny",
+            stored=("tiny",),
+            suites=(2, 3),
+            sizes=(8,),
+            encoders=("ViT-B-32",),
+            images=4,
         )
     run(names, settings, folder / "results" if tiny else RESULTS)
 

@@ -27,6 +27,8 @@ class Settings:
     suites: tuple[int, ...] = (8, 14, 20)
     device: str = "cuda"
     sizes: tuple[int, ...] = (512, 768, 1024)
+    encoders: tuple[str, ...] = ("ViT-B-32", "ViT-B-16", "ViT-L-14")
+    images: int = 3072
 
 
 def merge(settings: Settings) -> list[Row]:

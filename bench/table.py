@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tsvlib.files import replacing
 
-STEPS = ("merge", "paper", "memory", "storage", "gpu")
+STEPS = ("merge", "paper", "memory", "storage", "gpu", "encoding")
 
 
 class Row(NamedTuple):

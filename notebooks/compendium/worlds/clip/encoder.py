@@ -12,8 +12,9 @@ from compendium.worlds.protocol import Features
 from tsvlib import checkpoints
 from tsvlib.taskvectors import StateDict
 
-TOGETHER: Mapping[str, int] = {"cpu": 64, "cuda": 512}
-"""Images to encode at once, by kind of device."""
+ON_A_CPU = 64
+ON_A_GPU: Mapping[str, int] = {"ViT-B-32": 512, "ViT-B-16": 128}
+"""Images to encode at once, by backbone, so that these take some 3 GB in float32; others take as many as a CPU."""
 
 
 class Encoder:
@@ -31,7 +32,7 @@ class Encoder:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.backbone, self.projection = backbone, projection
-        self.device, self.dtype, self.batch = device, dtype, TOGETHER[device.type]
+        self.device, self.dtype, self.batch = device, dtype, together(backbone, device)
         kept = {} if projection is None else {"projection": projection}
         how = "" if device.type == "cpu" else f" {device.type} {str(dtype).removeprefix('torch.')}"
         self.digest = f"{backbone} quickgelu {checkpoints.state_digest(kept)}{how}"
@@ -60,3 +61,8 @@ class Encoder:
 
     def _whole(self, state: StateDict) -> StateDict:
         return state if self.projection is None else layouts.fused(state, self.projection)
+
+
+def together(backbone: str, device: torch.device) -> int:
+    """Return how many images a device encodes at once."""
+    return ON_A_CPU if device.type == "cpu" else ON_A_GPU.get(backbone, ON_A_CPU)

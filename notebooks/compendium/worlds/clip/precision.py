@@ -5,6 +5,7 @@ The paper evaluated in float32. Half the bits take half the time or less, and no
 they change, so that is looked at on the machine itself before they are used.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -25,6 +26,7 @@ def chosen(
     inputs: Inputs,
     head: Float[Tensor, "classes embed"],
     device: torch.device,
+    together: int,
     half: torch.dtype = torch.float16,
 ) -> torch.dtype:
     """Return the type to encode in: ``half`` where at most one prediction in ``ONE_IN`` differs from float32's.
@@ -34,10 +36,12 @@ def chosen(
         inputs: of which the first ``IMAGES`` are predicted twice.
         head: the frozen classifier of their task.
         device: where they are encoded.
+        together: how many inputs it encodes at once.
         half: the type with half the bits.
     """
     images = inputs[: min(IMAGES, len(inputs))]
-    plain, other = (_classes(encode, images, head, device, dtype) for dtype in (torch.float32, half))
+    parts = torch.split(images, together)
+    plain, other = (_classes(encode, parts, head, device, dtype) for dtype in (torch.float32, half))
     return half if ONE_IN * int((plain != other).count_nonzero()) <= len(images) else torch.float32
 
 
@@ -50,8 +54,12 @@ def computing(device: torch.device, dtype: torch.dtype) -> AbstractContextManage
 
 
 def _classes(
-    encode: Features, images: Tensor, head: Float[Tensor, "classes embed"], device: torch.device, dtype: torch.dtype
+    encode: Features,
+    parts: Sequence[Tensor],
+    head: Float[Tensor, "classes embed"],
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Int64[Tensor, " n"]:
     with torch.inference_mode(), computing(device, dtype):
-        features = encode(images).float()
+        features = torch.cat([encode(part).float() for part in parts])
     return (features @ head.T).argmax(1)

@@ -26,8 +26,8 @@ from tsvlib import checkpoints, devices, progress
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import StateDict
 
-TOGETHER: Mapping[str, int] = {"ViT-L-14": 64}
-"""Images that one pass takes of a batch, by backbone, as those who published the experts had it; others take all."""
+TOGETHER: Mapping[str, int] = {"ViT-B-16": 32, "ViT-L-14": 16}
+"""Images that one pass takes of a batch, by backbone, so that a GPU with 16 GB holds them; others take all."""
 
 MODEL, OPTIMISER, EPOCH = "visual.", "optimiser.", "epoch"
 """How names begin of what is kept, and under which key of the recipe stands how many epochs are done."""

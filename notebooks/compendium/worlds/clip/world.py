@@ -144,7 +144,7 @@ class Clip(TrainedHere):
             return encoder
         features, task = encoder.features(checkpoints.load(self.base(backbone))), self.tasks[0].name
         inputs, head = self.split(task, "validation").inputs, self.head(backbone, task)
-        return Encoder(backbone, projection, device, precision.chosen(features, inputs, head, device))
+        return Encoder(backbone, projection, device, precision.chosen(features, inputs, head, device, encoder.batch))
 
     def needs(self) -> Iterator[Need]:
         """Yield packages, models and data sets, then what is made and kept."""

@@ -44,7 +44,7 @@ def flipping(share: int) -> Callable[[Tensor], Tensor]:
     [(512, 0, True), (512, 1, True), (512, 2, False), (500, 1, True), (499, 1, False), (20, 0, True), (9000, 1, True)],
 )
 def test_half_the_bits_are_used_where_one_prediction_in_500_differs_at_most(n: int, flips: int, is_half: bool) -> None:
-    found = precision.chosen(flipping(flips), torch.zeros(n, 3), HEAD, CPU, HALF)
+    found = precision.chosen(flipping(flips), torch.zeros(n, 3), HEAD, CPU, n, HALF)
     assert found == (HALF if is_half else torch.float32)
 
 
@@ -55,8 +55,8 @@ def test_the_first_512_images_are_looked_at_and_twice() -> None:
         seen.append((len(inputs), torch.is_autocast_enabled("cpu")))
         return HEAD[torch.zeros(len(inputs), dtype=torch.int64)]
 
-    precision.chosen(encode, torch.zeros(600, 3), HEAD, CPU, HALF)
-    assert seen == [(512, False), (512, True)]
+    precision.chosen(encode, torch.zeros(600, 3), HEAD, CPU, 300, HALF)
+    assert seen == [(300, False), (212, False), (300, True), (212, True)]
 
 
 def test_a_real_encoder_computes_in_half_the_bits_when_told() -> None:
@@ -80,9 +80,12 @@ def test_digests_keep_devices_and_types_apart_and_the_cpus_is_what_it_was() -> N
     assert digests[1:] == [f"{digests[0]} cuda float32", f"{digests[0]} cuda float16"]
 
 
-def test_batches_are_larger_on_a_gpu() -> None:
-    assert [Encoder(BACKBONE, None, torch.device(device)).batch for device in ("cpu", "cuda")] == [64, 512]
-    assert encoder.TOGETHER["cuda"] == precision.IMAGES
+def test_a_gpu_encodes_fewer_images_at_once_where_they_take_more_memory() -> None:
+    cuda = torch.device("cuda")
+    backbones = ("ViT-B-32", "ViT-B-16", "ViT-L-14")
+    assert [encoder.together(backbone, cuda) for backbone in backbones] == [512, 128, 64]
+    assert [encoder.together(backbone, CPU) for backbone in backbones] == [64, 64, 64]
+    assert Encoder(BACKBONE, None, cuda).batch == 512
 
 
 @pytest.mark.parametrize("layout", ["open_clip", "transformers"])
