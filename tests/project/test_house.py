@@ -28,7 +28,7 @@ COMPENDIUM = (
     {"provenance"},
     {"machine", "profiles", "published"},
     {"runner", "worlds"},
-    {"paper", "prose", "study"},
+    {"course", "paper", "prose", "study"},
     {"doctor"},
     {"commands"},
 )
