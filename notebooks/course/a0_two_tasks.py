@@ -137,7 +137,7 @@ plt.show()
 # ## Exercise 3: the closest orthonormal vectors (5 points)
 #
 # If $v_1$ and $v_2$ stood at a right angle, the second term would vanish. So let us move the vectors until they do, and
-# as little as possible. With the vectors of all tasks as the columns of $X$, this is the *orthogonal Procrustes problem*
+# as little as possible. With the vectors of all tasks as columns of $X$, this is the *orthogonal Procrustes problem*
 #
 # $$X_\perp = \arg\min_{Y^\top Y = I} \|Y - X\|_F, \qquad X = P D Q^\top \;\Rightarrow\; X_\perp = P Q^\top .$$
 #

@@ -14,7 +14,8 @@
 # | Paper item | Equation 1, Table 2 |
 #
 # You write functions where a cell says `YOUR CODE HERE`, in plain torch; the cell after it tries them on small made-up
-# models, so none of the points needs the experts. Before you hand in, restart the kernel and run all cells from the top.
+# models, so none of the points needs the experts. Before you hand in, restart the kernel and run all cells from the
+# top.
 
 # %% tags=["parameters"]
 profile = "mini"  # whose experts
@@ -235,8 +236,8 @@ plt.show()
 #    their mean? Why does the merged model need an $\alpha$ well below one?
 # 2. Why must $\alpha$ be chosen on validation images and not on those of the test? What would the reported accuracy
 #    tell otherwise?
-# 3. The accuracy falls when $\alpha$ is large. Name two different things that may be going wrong, and an experiment that
-#    could tell which one it is.
+# 3. The accuracy falls when $\alpha$ is large. Name two different things that may be going wrong, and an experiment
+#    that could tell which one it is.
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "what_alpha_does", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
@@ -249,14 +250,14 @@ plt.show()
 #
 # 3. Length: the update may be too long, whatever its direction. Interference: the tasks' changes may disturb each
 # other. Scaling a single expert's task vector to the same length, and measuring it on its own task, shows how much
-# length alone costs; what is lost beyond that is interference. (2 points: one for the causes, one for an experiment that
-# keeps one of them fixed.)
+# length alone costs; what is lost beyond that is interference. (2 points: one for the causes, one for an experiment
+# that keeps one of them fixed.)
 # ### END SOLUTION
 
 # %% [markdown]
 # ## Try
 #
-# - What does $-\tau_i$ do? Apply the negative task vector of one task with a small $\alpha$, and measure that task and the
-#   others.
+# - What does $-\tau_i$ do? Apply the negative task vector of one task with a small $\alpha$, and measure that task and
+#   the others.
 # - Leave one task out of the sum. Do the others gain, and is it the task with the largest cosines whose absence helps
 #   most?

@@ -95,7 +95,7 @@ shown = (1, 4, 16, min(base[layer].shape))
 fig, axes = plt.subplots(1, len(shown), figsize=(6.75, 2.2))
 reach = 3 * float(delta(0).std())
 for axis, k in zip(axes, shown, strict=True):
-    axis.imshow(low_rank(delta(0), k)[:96, :96], cmap="RdBu", vmin=-reach, vmax=reach, interpolation="none")
+    axis.imshow(low_rank(delta(0), k)[:96, :96].numpy(), cmap="RdBu", vmin=-reach, vmax=reach, interpolation="none")
     axis.set(title=f"k = {k}", xticks=[], yticks=[])
 plt.show()
 
@@ -124,8 +124,8 @@ a2.check_energy(energy, seed=COURSE_SEED)
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# The layer's task matrices, one line each, beside a random matrix of the same shape. Fine-tuning does not change a layer
-# at random.
+# The layer's task matrices, one line each, beside a random matrix of the same shape. Fine-tuning does not change a
+# layer at random.
 
 # %%
 fig, axis = plt.subplots()
@@ -260,8 +260,8 @@ for task, expert in zip(tasks, experts, strict=True):
 # and the task lost. The energy of the task matrix in few components is much higher than that of the weights. (2 points:
 # one for the reason, one for numbers.)
 #
-# 2. T tasks store T k (d + d + 1) numbers with k = d / T, which is d (2 d + 1), about twice the layer. Each task pays with
-# its number of components: its share is 1/T of them, and what it loses in energy grows with T. (2 points.)
+# 2. T tasks store T k (d + d + 1) numbers with k = d / T, which is d (2 d + 1), about twice the layer. Each task pays
+# with its number of components: its share is 1/T of them, and what it loses in energy grows with T. (2 points.)
 #
 # 3. Each accuracy rests on 100 images, so it has a standard error of up to 5 points; differences of a few points
 # between expert and compressed expert are noise for a single task. (1 point; any reason that holds counts, such as

@@ -90,6 +90,17 @@ def tsv_m(
     return (u * s**exponent) @ v.mT
 
 
+def least_independent(deltas: Sequence[Float[Tensor, "rows columns"]]) -> float:
+    """Return the least singular value of U and V of all tasks, with the components of TSV-M and with all of them."""
+    parts = [_svd(delta.double()) for delta in deltas]
+    sides = [
+        torch.cat([x[:, :k] for x in vectors], 1)
+        for k in (kept_rank(deltas[0], len(deltas)), min(deltas[0].shape))
+        for vectors in ([u for u, _, _ in parts], [vh.mT for _, _, vh in parts])
+    ]
+    return min(float(torch.linalg.svdvals(side).min()) for side in sides)
+
+
 def _svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     u, s, vh = torch.linalg.svd(x, full_matrices=False)
     return u, s, vh

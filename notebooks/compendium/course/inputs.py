@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from compendium.course import answers
+
 MODEL = {
     "visual.proj": (6, 4),
     "mlp.weight": (5, 7),
@@ -15,6 +17,9 @@ MODEL = {
     "conv1.weight": (2, 1, 3, 3),
 }
 """The tensors of a model that is small and yet has every kind of them."""
+
+INDEPENDENT = 0.15
+"""The least singular value that the vectors of all tasks side by side may have."""
 
 
 class Inputs:
@@ -60,6 +65,25 @@ class Inputs:
     def weights(self, shapes: Mapping[str, Sequence[int]] = MODEL) -> dict[str, Float32[Tensor, "..."]]:
         """Return the weights of a model with tensors of these shapes."""
         return {key: self.normal(*shape) for key, shape in shapes.items()}
+
+    def task_matrices(self, n_tasks: int, rows: int, columns: int) -> list[Float32[Tensor, "rows columns"]]:
+        """Return task matrices whose singular vectors are so far from dependent that float32 orthogonalises them."""
+        while True:
+            found = [self.matrix(rows, columns) for _ in range(n_tasks)]
+            if answers.least_independent(found) > INDEPENDENT:
+                return found
+
+    def task_vectors(
+        self, n_tasks: int, shapes: Mapping[str, tuple[int, ...]] = MODEL
+    ) -> list[dict[str, Float32[Tensor, "..."]]]:
+        """Return the task vectors of models with tensors of these shapes; matrices are as above."""
+        found: dict[str, list[Tensor]] = {
+            key: self.task_matrices(n_tasks, *shape)
+            if len(shape) == 2
+            else [self.normal(*shape) for _ in range(n_tasks)]
+            for key, shape in shapes.items()
+        }
+        return [{key: tensors[task] for key, tensors in found.items()} for task in range(n_tasks)]
 
     def cosine(self) -> float:
         """Return the cosine of an angle that is neither close to zero nor close to a right one, of either sign."""

@@ -20,7 +20,7 @@ def arrows(axis: Axes, named: Mapping[str, Float[Tensor, "2"]], *, faint: bool =
         look |= {"linestyle": "--", "alpha": 0.5} if faint else {}
         axis.annotate("", (x, y), (0, 0), arrowprops=look)
         # Those of faint arrows stand beside the middle, where no tip can hide them.
-        place = (0.6 * x - 0.12 * y, 0.6 * y + 0.12 * x) if faint else (1.12 * x, 1.12 * y)
+        place = (0.6 * x - 0.18 * y, 0.6 * y + 0.18 * x) if faint else (1.12 * x, 1.12 * y)
         axis.text(*place, name, ha="center", va="center", color=colour, alpha=look.get("alpha"))
     _frame(axis, list(named.values()))
 
@@ -38,7 +38,7 @@ def _frame(axis: Axes, tips: Sequence[Float[Tensor, "2"]]) -> None:
 
 def task_map(axis: Axes, values: Sequence[Sequence[float]], tasks: Sequence[str], title: str) -> None:
     """Show a number for each pair of tasks as a map with the names of the tasks at its sides, and the numbers in it."""
-    axis.imshow(torch.tensor(values), vmin=0, vmax=1)
+    axis.imshow(list(values), vmin=0, vmax=1)
     for row, numbers in enumerate(values):
         for column, number in enumerate(numbers):
             colour = "black" if number > 0.6 else "white"

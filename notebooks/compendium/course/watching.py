@@ -35,9 +35,8 @@ class _Watch:
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
         if event != "call" or _package(frame) not in (*OURS, *ELSEWHERE):
             return
-        name = f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}"
-        if name not in self.allowed and not any(map(_is_import, _callers(frame, self.start))):
-            self.called.append(name)
+        if not any(_is_import(caller) or _name(caller) in self.allowed for caller in _callers(frame, self.start)):
+            self.called.append(_name(frame))
 
     def first(self, packages: Sequence[str]) -> str | None:
         return next((name for name in self.called if name.partition(".")[0] in packages), None)
@@ -46,8 +45,9 @@ class _Watch:
 def watched(function: Callable[..., object], arguments: Sequence[object], allowed: Sequence[str] = ()) -> Seen:
     """Return what a function returns and what it called, by any reference, here or in threads that it starts.
 
-    ``allowed`` are dotted names of functions that it may call. To import is not to call. Whatever the function raises
-    passes. From Python 3.12 on, threads that ran before are watched too; in 3.11 it is the handing over that is seen.
+    ``allowed`` are dotted names of functions that it may call, which may call others. To import is not to call. What
+    the function raises passes. From Python 3.12 on, threads that ran before are watched too; in 3.11 it is the handing
+    over that is seen.
     """
     watch = _Watch(sys._getframe(), allowed)
     before, of_threads = sys.getprofile(), threading.getprofile()
@@ -70,6 +70,10 @@ def _watch_threads(profile: Any) -> None:
         threading.setprofile(profile)
 
 
+def _name(frame: FrameType) -> str:
+    return f"{frame.f_globals.get('__name__', '')}.{frame.f_code.co_qualname}"
+
+
 def _package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
@@ -83,5 +87,5 @@ def _callers(frame: FrameType, start: FrameType) -> Iterator[FrameType]:
 
 
 def _is_import(frame: FrameType) -> bool:
-    """Tell whether a watched module is being imported here, which calls many functions of its own."""
-    return frame.f_code.co_name == "<module>" and _package(frame) in (*OURS, *ELSEWHERE)
+    """Tell whether a watched module is imported or looked into here, which calls functions of its own."""
+    return frame.f_code.co_qualname in ("<module>", "__getattr__") and _package(frame) in (*OURS, *ELSEWHERE)

@@ -138,7 +138,7 @@ def executed(codes: list[str]) -> list[type[BaseException]]:
 
 def smoke(codes: list[str]) -> list[str]:
     return [
-        source.replace('profile = "mini"', 'profile = "smoke"').replace("images = 100", "images = 4")
+        source.replace('profile = "mini"', 'profile = "smoke"').replace("images = 100", "images = 96")
         for source in codes
     ]
 

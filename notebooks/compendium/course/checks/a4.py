@@ -15,7 +15,7 @@ def check_tsv_m(function: object, seed: int = 0) -> None:
     """Raise Wrong unless ``function(deltas)`` is the update of TSV-M for the task matrices of one layer."""
     inputs = Inputs(seed)
     for (given, rows, columns), n_tasks in zip(inputs.shapes(), (2, 3, 2), strict=True):
-        deltas = [inputs.matrix(rows, columns) for _ in range(n_tasks)]
+        deltas = inputs.task_matrices(n_tasks, rows, columns)
         trial = Trial(f"{n_tasks} tasks, each {given}", (deltas,), answers.tsv_m(deltas), _mistakes_of_tsv_m(deltas))
         attempt(function, "tsv_m", trial)
 
@@ -65,7 +65,8 @@ def check_merge(function: object, seed: int = 0) -> None:
     inputs = Inputs(seed)
     for n_tasks in (2, 3):
         alpha, base = inputs.number(1.2, 1.6), inputs.weights()
-        experts = [{key: base[key] + change for key, change in inputs.weights().items()} for _ in range(n_tasks)]
+        vectors = inputs.task_vectors(n_tasks)
+        experts = [{key: base[key] + change for key, change in vector.items()} for vector in vectors]
         trial = Trial(
             f"{n_tasks} experts, alpha = {alpha:.2f}",
             (base, experts, alpha),
@@ -127,7 +128,7 @@ def check_ablation(function: object, seed: int = 0) -> None:
     inputs = Inputs(seed)
     choices = [(low, orthogonal) for low in (True, False) for orthogonal in (True, False)]
     for given, rows, columns in inputs.shapes():
-        deltas = [inputs.matrix(rows, columns) for _ in range(3)]
+        deltas = inputs.task_matrices(3, rows, columns)
         forms = {choice: _form(deltas, *choice) for choice in choices}
         for low, orthogonal in choices:
             mistakes: Mistakes = [
