@@ -73,10 +73,12 @@ def adapt(
     start: float,
     seed: int,
     settings: Settings = PROTOCOL,
+    together: int | None = None,
 ) -> Adapted:
     """Return the coefficients of ``parts``, all ``start`` at first, that lower the mean entropy of predictions.
 
     Coefficients are free, neither clamped nor shared. The seed drives the draws of inputs and nothing else is random.
+    All inputs are encoded ``together`` at a time, or those of a task at once.
 
     Raises:
         InputError: coefficients diverged.
@@ -96,7 +98,8 @@ def adapt(
     if not found.isfinite().all():
         raise InputError("test-time adaptation diverged: coefficients are infinite or not numbers; lower its rate.")
     state = weighted(base, parts, found)
-    before, after = (_mean_entropy(each, tasks, encoder) for each in (initial, state))
+    with torch.no_grad():
+        before, after = (float(entropy(each, tasks, encoder, together)) for each in (initial, state))
     return Adapted(found, initial, state, before, after, curve)
 
 
@@ -114,10 +117,20 @@ def weighted(base: StateDict, parts: Parts, coefficients: Float[Tensor, "tasks t
     }
 
 
-def entropy(state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder) -> Float[Tensor, ""]:
-    """Return the entropy of predictions in nats: the mean over the inputs of a task, then over tasks."""
+def entropy(
+    state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder, together: int | None = None
+) -> Float[Tensor, ""]:
+    """Return the entropy of predictions in nats: the mean over the inputs of a task, then over tasks.
+
+    Inputs are encoded ``together`` at a time, which bounds memory where no graph is kept, or those of a task at once.
+    """
+
+    def features(inputs: Inputs) -> Float[Tensor, "n embed"]:
+        step = together or len(inputs)
+        return torch.cat([encoder(state, inputs[start : start + step]) for start in range(0, len(inputs), step)])
+
     # Task by task, since inputs of different tasks need not be of one shape, as texts of different lengths are not.
-    logs = [(encoder(state, task.inputs[:]) @ task.head.T).log_softmax(1) for task in tasks]
+    logs = ((features(task.inputs) @ task.head.T).log_softmax(1) for task in tasks)
     return torch.stack([-(log.exp() * log).sum(1).mean() for log in logs]).mean()
 
 
@@ -141,9 +154,3 @@ def _descend(objective: Callable[[Tensor, int], Tensor], coefficients: Tensor, s
         optimiser.step()
         curve.append(float(value.detach()))
     return curve
-
-
-@torch.no_grad()
-def _mean_entropy(state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder) -> float:
-    """Return the entropy on all inputs, one task at a time to bound memory."""
-    return sum(float(entropy(state, [task], encoder)) for task in tasks) / len(tasks)
