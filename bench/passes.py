@@ -127,13 +127,14 @@ def _rate(backbone: str, kind: str) -> float:
 
 
 def _sizes(profile: Profile) -> dict[str, int]:
-    world = _world(profile)
+    world = world_of(profile)
+    assert isinstance(world, Clip)
     layout, tasks = world.source.layout, world.tasks
     names = [backbone.name for backbone in profile.backbones]
     sets = {task.name: local.look(task, NOWHERE).bytes or 0 for task in tasks}
     fetched = {name: size for name, size in sets.items() if downloads.WAYS[name].asked}
     models = [world.source.look(NOWHERE, name, task.name).bytes or 0 for name in names for task in tasks]
-    decoded = sum(_images(world, name, tuple(sets)) for name in needs.MEASURED)
+    decoded = sum(world.count(task, name) for name in needs.MEASURED for task in sets)
     store = sizes.decompositions(profile.backbones, layout, len(tasks))
     return {
         f"download: checkpoints of {world.source.name}": sum(models),
@@ -147,9 +148,9 @@ def _sizes(profile: Profile) -> dict[str, int]:
     }
 
 
-def _world(profile: Profile) -> Clip:
+def _world(profile: Profile) -> SizedWorld:
     world = world_of(profile)
-    assert isinstance(world, Clip)
+    assert isinstance(world, SizedWorld)
     return world
 
 
