@@ -1,5 +1,5 @@
 # The paper's table of contents: which notebook makes which file from which.
-# PROFILE chooses the world (mini, minilm, smoke), OUT another folder for everything that is written, JOBS how many notebooks run
+# PROFILE chooses the world (mini, minilm, clip, smoke), OUT another folder for everything that is written, JOBS how many notebooks run
 # side by side: most of them wait for one CPU at times; ENGINE=dask is a cluster; LAB are options of JupyterLab's own.
 PROFILE ?= mini
 VENV ?= .venv

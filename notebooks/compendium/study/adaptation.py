@@ -89,11 +89,11 @@ def adapt(
     generator = torch.Generator().manual_seed(seed)
     chosen = [draws(len(task.inputs), settings.batch, settings.steps, generator) for task in tasks]
 
-    def objective(coefficients: Tensor, step: int) -> Tensor:
+    def slope(coefficients: Tensor, step: int) -> tuple[float, Tensor]:
         batches = [task._replace(inputs=task.inputs[rows[step]]) for task, rows in zip(tasks, chosen, strict=True)]
-        return entropy(weighted(base, parts, coefficients), batches, encoder)
+        return descent(weighted(base, parts, coefficients), coefficients, batches, encoder)
 
-    curve = _descend(objective, coefficients.requires_grad_(), settings)
+    curve = _descend(slope, coefficients.requires_grad_(), settings)
     found = coefficients.detach()
     if not found.isfinite().all():
         raise InputError("test-time adaptation diverged: coefficients are infinite or not numbers; lower its rate.")
@@ -115,6 +115,25 @@ def weighted(base: StateDict, parts: Parts, coefficients: Float[Tensor, "tasks t
         key: start + checkpoint(added, key, column, use_reentrant=False, preserve_rng_state=False)
         for (key, start), column in zip(base.items(), coefficients.unbind(1), strict=True)
     }
+
+
+def descent(
+    state: StateDict, coefficients: Tensor, tasks: Sequence[Unlabelled], encoder: Encoder
+) -> tuple[float, Tensor]:
+    """Return the entropy of predictions by weights that depend on coefficients, and its gradient for these.
+
+    One task after the other goes forward and back, so that memory holds what one of them leaves for the way back.
+    """
+    leaves = {key: tensor.detach().requires_grad_() for key, tensor in state.items()}
+    value = 0.0
+    for task in tasks:
+        share = entropy(leaves, [task], encoder) / len(tasks)
+        torch.autograd.backward(share)
+        value += float(share.detach())
+    used = [key for key, leaf in leaves.items() if leaf.grad is not None]
+    gradients = [leaves[key].grad for key in used]
+    (found,) = torch.autograd.grad([state[key] for key in used], coefficients, gradients)
+    return value, found
 
 
 def entropy(
@@ -144,13 +163,14 @@ def draws(n: int, batch: int, steps: int, generator: torch.Generator) -> Int64[T
     return torch.cat(rounds)[: steps * batch].reshape(steps, batch)
 
 
-def _descend(objective: Callable[[Tensor, int], Tensor], coefficients: Tensor, settings: Settings) -> list[float]:
+def _descend(
+    slope: Callable[[Tensor, int], tuple[float, Tensor]], coefficients: Tensor, settings: Settings
+) -> list[float]:
     """Change the coefficients by Adam, and return the value of the objective before each step."""
     optimiser = torch.optim.Adam([coefficients], lr=settings.learning_rate)
     curve = []
     for step in range(settings.steps):
-        value = objective(coefficients, step)
-        (coefficients.grad,) = torch.autograd.grad(value, coefficients)
+        value, coefficients.grad = slope(coefficients, step)
         optimiser.step()
-        curve.append(float(value.detach()))
+        curve.append(value)
     return curve
