@@ -1,5 +1,5 @@
 # The paper's table of contents: which notebook makes which file from which.
-# PROFILE chooses the world (mini, minilm, smoke), OUT another folder for everything that is written, JOBS how many notebooks run
+# PROFILE chooses the world (mini, minilm, clip, smoke), OUT another folder for everything that is written, JOBS how many notebooks run
 # side by side: most of them wait for one CPU at times; ENGINE=dask is a cluster; LAB are options of JupyterLab's own.
 PROFILE ?= mini
 VENV ?= .venv
@@ -87,7 +87,7 @@ $(eval $(call chapter,42_theory,$(call printed,theory),$(EXPERTS),$(STUDY),$(AFT
 # Last of all, what the figures folder holds, on one page in the paper's order.
 PAGE := $(addprefix $(F)/paper.,html pdf)
 $(PAGE) &: $(addprefix $(C)/paper/,items.toml contents.py page.py page.html.j2 sheets.py) data/$(PROFILE)/profile.toml $(COPIES) $(MADE)
-	$(working) page --profile $(PROFILE)
+	$(working) page $(ASKED)
 
 ##@ The paper
 
@@ -128,8 +128,8 @@ verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(MAKE) --no-print-directory paper OUT=build/verify
 	@$(compendium) check-tables $(R) || true  # told; whether numbers agree is what decides
 	@$(compendium) compare $(R) build/verify/data/results/$(PROFILE)
-bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (40 GB of disk)
-	$(PYTHON) -m bench.run merge paper memory storage figure && $(PYTHON) -m bench.summary
+bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (50 GB of disk)
+	$(PYTHON) -m bench.run merge paper memory storage models figure --device cpu && $(PYTHON) -m bench.summary
 
 ##@ Workshop
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from bench import published
 from bench.steps import Settings
 from bench.table import Row
 from compendium import profiles
@@ -45,6 +46,7 @@ Found = Iterator[tuple[str, float, str]]
 
 def encoding(settings: Settings) -> list[Row]:
     """Measure on the chosen device, which every row names with PyTorch; InputError when this machine lacks it."""
+    published.introduce_toy()
     device = devices.choose(settings.device)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     inputs = _decoded(settings.folder / "encoding", settings.images)

@@ -29,6 +29,7 @@ class Settings:
     sizes: tuple[int, ...] = (512, 768, 1024)
     encoders: tuple[str, ...] = ("ViT-B-32", "ViT-B-16", "ViT-L-14")
     images: int = 3072
+    experts: int = 2
 
 
 def merge(settings: Settings) -> list[Row]:

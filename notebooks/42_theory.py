@@ -35,7 +35,7 @@ from tsvlib.methods import tsv
 settings = profiles.load(profile, backbones, suites)
 n_tasks = settings.suites[0]
 run = next(runs.of(settings))
-whole = {layer.key: layer.factors(min(layer.shape)) for layer in run.matrices(run.tasks(n_tasks))}
+whole = {layer.key: layer.factors(min(layer.shape)) for layer in run.changed_matrices(run.tasks(n_tasks))}
 kept = {
     key: [linalg.truncate(each, linalg.kept_rank(len(each.s), 1 / n_tasks)) for each in factors]
     for key, factors in whole.items()

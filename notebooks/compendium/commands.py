@@ -41,7 +41,8 @@ def cli() -> None:
 @cli.command()
 @click.argument("notebook", type=_PATH)
 @click.option("-p", "parameters", metavar="NAME=VALUE", multiple=True, help="A parameter other than in the notebook.")
-def run(notebook: Path, parameters: tuple[str, ...]) -> int:
+@click.option("--show", is_flag=True, help="Say at the end what its cells have printed and shown.")
+def run(notebook: Path, parameters: tuple[str, ...], show: bool) -> int:
     """Run one notebook, such as notebooks/13_merge.py: all or nothing."""
     from compendium import paths, runner
 
@@ -66,6 +67,8 @@ def run(notebook: Path, parameters: tuple[str, ...]) -> int:
     # Whoever changed a parameter looks for the result where the committed one is.
     where = "" if copy.parent == paths.ROOT / "notebooks" else f"; the executed copy is {runner.shown(copy)}"
     tell(f"{notebook.stem}: done in {time.monotonic() - started:.0f} s{where}")
+    if show:
+        _say(runner.printed(copy))
     return 0
 
 
@@ -162,11 +165,13 @@ def pretrain(profile: str, backbones: tuple[str, ...]) -> None:
 
 @cli.command()
 @_PROFILE
-def page(profile: str) -> None:
+@_BACKBONES
+@_SUITES
+def page(profile: str, backbones: str, suites: str) -> None:
     """Write all figures, tables and notebooks on one page, as HTML and as PDF; `compare` is that of all worlds."""
     from compendium.paper import page
 
-    page.build(profile)
+    page.build(profile, backbones, suites)
 
 
 @cli.command()

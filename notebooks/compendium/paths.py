@@ -25,7 +25,10 @@ TEST = "smoke"
 COMPARED = "compare"
 """In the place of a profile, for what shows several of them."""
 
-_PART = re.compile(r"(?:-backbones-(.+?))?(?:-suites-([\d_]+))?(?:-further_seeds-(\d+))?")
+_PART = re.compile(
+    r"(?:-further_seeds-(?P<seeds>\d+))?(?:\+backbones-(?P<backbones>[^+]+))?(?:\+suites-(?P<suites>[\d,]+))?"
+)
+"""The end of a folder's name after that of the profile. No name of a backbone holds a plus or a comma."""
 
 
 def output_root(profile: str) -> Path:
@@ -80,8 +83,8 @@ def destination(profile: str, changed: Mapping[str, object], part: str = "") -> 
     """
     if _given("TSV_OUTPUT") or not (changed or part):
         return output_root(profile)
-    words = [f"{profile}{part}", *(f"{name}-{value}" for name, value in sorted(changed.items()))]
-    return build() / re.sub(r"[^\w.-]+", "_", "-".join(words))[:100]
+    words = "".join(f"-{name}-{value}" for name, value in sorted(changed.items()))
+    return build() / "".join((profile, re.sub(r"[^\w.-]+", "_", words)[:100], part))
 
 
 def surroundings(profile: str, part: str) -> dict[str, str]:
@@ -129,13 +132,13 @@ def command(target: str, profile: str, further_seeds: int = 0, part: str = "") -
     root = output_root(profile)
     of_root = _PART.fullmatch(root.name.removeprefix(profile))
     named = bool(of_root and of_root[0])
-    found = of_root if named else _PART.fullmatch(f"{part}-further_seeds-{further_seeds}")
-    backbones, suites, seeds = ((text or "").replace("_", ",") for text in (found.groups() if found else ("", "", "")))
+    seeds = f"-further_seeds-{further_seeds}" if further_seeds else ""
+    found = of_root if named else _PART.fullmatch(f"{seeds}{part}")
+    given = found.groupdict() if found else {}
     words = ["make", target]
     words += [f"PROFILE={profile}"] if profile != DEFAULT else []
-    words += [f"BACKBONES={backbones}"] if backbones else []
-    words += [f"SUITES={suites}"] if suites else []
-    words += [f"FURTHER_SEEDS={seeds}"] if seeds not in ("", "0") else []
+    for variable, name in (("BACKBONES", "backbones"), ("SUITES", "suites"), ("FURTHER_SEEDS", "seeds")):
+        words += [f"{variable}={given[name]}"] if given.get(name) else []
     words += [f"OUT={root}"] if root != _own_root(profile) and not named else []
     return shlex.join(words)
 

@@ -15,6 +15,9 @@ from typing import Any, Literal, get_args, get_origin
 from compendium import paths, provenance
 from tsvlib.errors import InputError
 
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+"""What backbones may be called, so that no name holds a character by which ``Profile.part`` joins them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
@@ -101,7 +104,7 @@ class Profile:
             backbones=tuple(each for each in self.backbones if each.name in kept or not names),
             suites=tuple(suite for suite in self.suites if suite in chosen or not numbers),
             tasks=max(chosen, default=self.tasks),
-            part="".join(f"-{kind}-{'_'.join(given)}" for kind, given in parts.items() if given),
+            part="".join(f"+{kind}-{','.join(given)}" for kind, given in parts.items() if given),
         )
 
     def _suite(self, number: str) -> int:
@@ -235,6 +238,7 @@ def _check(profile: Profile, file: Path) -> None:
         or list(profile.lambdas) != sorted(set(profile.lambdas)),
         "fractions must lie above 0 and at most at 1": not all(0 < f <= 1 for f in profile.fractions),
         "two backbones share a name": len(set(names)) < len(names),
+        "backbones: a name has letters, digits, '.', '-' and '_' alone": not all(map(NAME.fullmatch, names)),
     }
     for problem, present in problems.items():
         if present:

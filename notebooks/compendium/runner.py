@@ -89,6 +89,14 @@ def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return clean
 
 
+def printed(copy: Path) -> str:
+    """Return what the cells of an executed copy have printed and shown, as text."""
+    notebook = nbformat.read(copy, as_version=4)  # type: ignore[no-untyped-call]
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    return "\n\n".join(text.strip("\n") for text in texts if text)
+
+
 def _strict_parameters(source: Path, given: Mapping[str, str]) -> tuple[dict[str, object], str, str]:
     """Return the parameters that differ from the defaults, the profile and which part of it is meant.
 

@@ -26,19 +26,20 @@ SUITES ?=
 # What is chosen of the profile, as an option of commands and as the end of names, in which profiles.py and paths.py agree.
 comma := ,
 empty :=
-joined = $(subst $(empty) $(empty),$(1),$(strip $(subst $(comma), ,$(2))))
-CHOSEN := $(addprefix backbones=,$(call joined,$(comma),$(BACKBONES))) $(addprefix suites=,$(call joined,$(comma),$(SUITES)))
+once = $(if $(strip $(1)),$(firstword $(1)) $(call once,$(filter-out $(firstword $(1)),$(1))))
+joined = $(subst $(empty) $(empty),$(comma),$(strip $(call once,$(subst $(comma), ,$(1)))))
+CHOSEN := $(addprefix backbones=,$(call joined,$(BACKBONES))) $(addprefix suites=,$(call joined,$(SUITES)))
 ASKED := $(strip --profile $(PROFILE) $(addprefix --,$(CHOSEN)))
-PART := $(addprefix -backbones-,$(call joined,_,$(BACKBONES)))$(addprefix -suites-,$(call joined,_,$(SUITES)))
+PART := $(addprefix +backbones-,$(call joined,$(BACKBONES)))$(addprefix +suites-,$(call joined,$(SUITES)))
 
 # The checkout holds what its own parameters give. The test profile goes to build, as compendium.paths has it, and so do runs
 # with further seeds and of parts, which share the cache.
 OWN := $(if $(filter smoke,$(PROFILE)),build/smoke,.)
 FURTHER := $(if $(filter-out 0,$(FURTHER_SEEDS)),-further_seeds-$(FURTHER_SEEDS))
 CACHE := $(or $(OUT),$(OWN))/data/cache
-unexport TSV_OUTPUT TSV_CACHE TSV_STAGE TSV_CLIP_SOURCE TSV_CLIP_CHECKPOINTS
+unexport TSV_OUTPUT TSV_CACHE TSV_STAGE TSV_CLIP_SOURCE TSV_CLIP_CHECKPOINTS TSV_CLIP_GENERATION
 ifneq ($(OUT)$(PART)$(FURTHER),)
-OUT ?= build/$(PROFILE)$(PART)$(FURTHER)
+OUT ?= build/$(PROFILE)$(FURTHER)$(PART)
 export TSV_OUTPUT := $(abspath $(OUT))
 export TSV_CACHE := $(abspath $(CACHE))
 endif
@@ -46,7 +47,7 @@ OUT ?= $(OWN)
 R := $(OUT)/data/results/$(PROFILE)
 F := $(OUT)/figures/$(PROFILE)
 N := $(OUT)/notebooks$(if $(filter-out mini,$(PROFILE)),/$(PROFILE))
-EXPERTS := $(CACHE)/$(PROFILE)/experts$(PART)$(FURTHER).json
+EXPERTS := $(CACHE)/$(PROFILE)/experts$(FURTHER)$(PART).json
 FIRST_SUITE := $(CACHE)/$(PROFILE)/experts-first_suite$(PART).json
 PYTHON := $(VENV)/bin/python
 # The notebooks that take further seeds, those that take a part, and what one of them is given.

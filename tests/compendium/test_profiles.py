@@ -71,6 +71,7 @@ def test_unknown_backbone_names_the_known_ones() -> None:
         ("seeds = [0, 1]", "seeds = 0", r"'backbones\[0\].seeds' must be a list"),
         ("fractions = [0.1, 0.5]", "fractions = [0.0]", "fractions must lie above 0"),
         ('name = "smoke-l14"', 'name = "smoke-b32"', "two backbones share a name"),
+        ('name = "smoke-l14"', 'name = "smoke,l14"', "a name has letters, digits, '.', '-' and '_' alone"),
         ("tasks = 3", "tasks = ", "not valid TOML"),
     ],
 )
@@ -118,7 +119,7 @@ def test_a_part_has_what_was_chosen_in_the_order_of_the_whole_and_the_tasks_of_i
 ) -> None:
     mini, part = profiles.load("mini"), profiles.load("mini", backbones, "14, 8")
     assert [backbone.name for backbone in part.backbones] == ["mini-b32", "mini-l14"]
-    assert (part.suites, part.tasks, part.part) == ((8, 14), 14, "-backbones-mini-l14_mini-b32-suites-14_8")
+    assert (part.suites, part.tasks, part.part) == ((8, 14), 14, "+backbones-mini-l14,mini-b32+suites-14,8")
     rest = {"backbones": mini.backbones, "suites": mini.suites, "tasks": mini.tasks, "part": ""}
     assert dataclasses.replace(part, **rest) == mini  # type: ignore[arg-type]
     assert profiles.whole(part.first_seeds()) == mini

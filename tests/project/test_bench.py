@@ -90,7 +90,10 @@ def test_matrices_that_no_expert_changed_are_decomposed_and_told_apart(tmp_path:
     assert all(torch.equal(merged[key], start[key] + update[key]) for key in start)
 
 
-@pytest.mark.parametrize(("name", "changed", "matrices"), [("ViT-B-32", 87_849_216, 50), ("ViT-L-14", 303_966_208, 98)])
+@pytest.mark.parametrize(
+    ("name", "changed", "matrices"),
+    [("ViT-B-32", 87_849_216, 50), ("ViT-B-16", 86_192_640, 50), ("ViT-L-14", 303_966_208, 98)],
+)
 def test_layouts_are_those_of_the_published_files(name: str, changed: int, matrices: int) -> None:
     shapes = layouts.layout(name)
     assert (len(shapes), layouts.parameters(shapes)) == layouts.PUBLISHED[name]
@@ -100,7 +103,9 @@ def test_layouts_are_those_of_the_published_files(name: str, changed: int, matri
 
 
 def test_an_unknown_layout_is_told() -> None:
-    with pytest.raises(InputError, match=r"there is no layout `ViT-X`; choose one of ViT-B-32, ViT-L-14, tiny\."):
+    with pytest.raises(
+        InputError, match=r"there is no layout `ViT-X`; choose one of ViT-B-32, ViT-B-16, ViT-L-14, tiny, toy\."
+    ):
         layouts.layout("ViT-X")
 
 
@@ -238,6 +243,17 @@ def test_a_step_replaces_only_its_own_rows(tmp_path: Path) -> None:
     table.replace(file, "merge", [new := old._replace(value=1.5)])
     assert table.read(file) == [new, other]
     assert file.read_text() == 'step,case,quantity,value,unit\nmerge,ours,time,1.5,s\nstorage,"a, b",measured,9.25,%\n'
+
+
+def test_what_counts_something_keeps_all_its_digits(tmp_path: Path) -> None:
+    rows = [Row("models", "a", "numbers", 113_448_705, ""), Row("models", "a", "time", 1234.5678, "s")]
+    table.replace(tmp_path / "bench.csv", "models", rows)
+    table.replace(tmp_path / "bench.csv", "merge", [])
+    assert (tmp_path / "bench.csv").read_text().splitlines()[1:] == [
+        "models,a,numbers,113448705,",
+        "models,a,time,1234.57,s",
+    ]
+    assert "| 113448705 |" in table.markdown(rows)
 
 
 def test_a_command_is_measured_by_itself() -> None:

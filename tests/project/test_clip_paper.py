@@ -4,6 +4,7 @@
 import csv
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -134,6 +135,26 @@ def test_the_whole_paper_comes_from_files_however_often_it_is_killed(tmp_path: P
 
 
 @pytest.mark.slow
+def test_the_real_row_is_printed_from_folders_that_are_named(tmp_path: Path) -> None:
+    copy, eight = checkout.copied(tmp_path / "copy"), TASKS[:8]
+    real_paper.prepare(copy)
+    real_paper.write_images(copy, tmp_path / "images", eight)
+    real_paper.write_checkpoints(tmp_path / "tsv", "tsv", (B32,), eight)
+    real_paper.shrink(copy, len(eight), (2, len(eight)), (B32,))
+    real_paper.point(copy, images=tmp_path / "images")
+    checkout.commit(copy)
+    before = made(copy, "real-row")
+    assert f"not run: checkpoint DTD of {B32} is missing" in before
+    after = made(copy, "real-row", f"CHECKPOINTS={tmp_path / 'tsv'}", "SOURCE=tsv", "GENERATION=old")
+    for title, printed in {"TSV-M": "85.86 (92.31)", "TSV-M, alpha = 1": "83.06 (91.54)"}.items():
+        assert re.search(rf"^{title} +not run .*{re.escape(printed)}", before, re.MULTILINE)
+        assert re.search(rf"^{title} +\d+\.\d\d \(\d+\.\d\d\) .*{re.escape(printed)}", after, re.MULTILINE)
+    assert "here: Experts: of tsv, the one of DTD of the old generation" in after
+    assert "points better on test than on validation inputs" in after
+    assert [line for line in checkout.changes(copy) if "51_real_row.ipynb" not in line] == []
+
+
+@pytest.mark.slow
 def test_all_sources_give_tables_and_the_same_weights_the_same_ones(tmp_path: Path) -> None:
     copy = small_copy(tmp_path)
     for source in real_paper.SOURCES:
@@ -152,7 +173,7 @@ def test_copies_of_the_hub_and_a_part_of_the_profile_give_tables(tmp_path: Path)
     real_paper.point(copy, checkpoints=tmp_path / "tall-masks")
     real_paper.write_copies(copy, tmp_path / "copies", FEW)
     real_paper.point(copy, images=tmp_path / "copies", reader="hub")
-    part = copy / "build" / f"clip-backbones-{B32}-suites-2"
+    part = copy / "build" / f"clip+backbones-{B32}+suites-2"
     targets = [str((part / "notebooks" / "clip" / f"{name}.ipynb").relative_to(copy)) for name in (*MERGE, PRINTED)]
     made(copy, f"BACKBONES={B32}", "SUITES=2", *targets)
     found = rows(part, "merge")

@@ -242,7 +242,7 @@ def test_further_seeds_write_into_build_and_share_the_cache(checkout):
 
 def test_a_part_writes_into_build_and_shares_the_cache(checkout):
     before = contents(checkout)
-    part = "-backbones-mini-b32_mini-l14-suites-8"
+    part = "+backbones-mini-b32,mini-l14+suites-8"
     elsewhere(checkout, ("^(?!data/cache)", f"build/mini{part}/"), ("experts.json", f"experts{part}.json"))
     elsewhere(checkout, ("^$", ""), ("experts-first_suite.json", f"experts-first_suite{part}.json"))
     chosen = ("BACKBONES=mini-b32, mini-l14", "SUITES=8")
@@ -253,6 +253,7 @@ def test_a_part_writes_into_build_and_shares_the_cache(checkout):
     options = "--profile mini --backbones=mini-b32,mini-l14 --suites=8\n"
     assert f"-m compendium train {options}" in words
     assert f"-m compendium doctor {options}" in words
+    assert f"-m compendium page {options}" in words
     for name in ("13_merge", "22_fig_scaling", "41_claims"):
         given = "-p profile=mini -p backbones=mini-b32,mini-l14 -p suites=8"
         assert f"-m compendium run notebooks/{name}.py {given}\n" in words
@@ -266,7 +267,7 @@ OPTIONS = (
     ["FURTHER_SEEDS=2"],
     ["OUT=build/other"],
     ["SUITES=2 8,3"],
-    ["BACKBONES=a b", "SUITES=2", "FURTHER_SEEDS=2"],
+    ["BACKBONES=a_b,a.b a_b", "SUITES=2", "FURTHER_SEEDS=2"],
 )
 
 
@@ -282,7 +283,7 @@ def test_make_and_the_library_mean_the_same_places(monkeypatch, profile, options
     given = dict(option.split("=") for option in options)
     settings = profiles.load(profile).with_further_seeds(int(given.get("FURTHER_SEEDS", 0)))
     chosen = ((kind, re.findall(r"[^ ,]+", given.get(kind.upper(), ""))) for kind in ("backbones", "suites"))
-    part = "".join(f"-{kind}-{'_'.join(names)}" for kind, names in chosen if names)
+    part = "".join(f"+{kind}-{','.join(dict.fromkeys(names))}" for kind, names in chosen if names)
     settings = dataclasses.replace(settings, part=part)
     expected = {
         "R": paths.results(profile),
@@ -369,6 +370,15 @@ def test_what_runs_knows_where_the_scheduler_is(checkout, monkeypatch, words, sc
     monkeypatch.setenv("TSV_SCHEDULER", "of the shell")
     make(checkout, "tables", *words)
     assert set((checkout / "scheduler").read_text().splitlines()) == {scheduler.format(checkout)}
+
+
+def test_the_real_row_is_shown_with_what_is_said_of_checkpoints(checkout):
+    make(checkout, "real-row")
+    row = "-m compendium run notebooks/compare/51_real_row.py --show"
+    assert (checkout / "words").read_text().splitlines()[-1] == row
+    make(checkout, "real-row", "CHECKPOINTS=my folder", "SOURCE=tsv", "GENERATION=old", "SUITES=14")
+    said = (checkout / "words").read_text().splitlines()[-1]
+    assert re.sub(" +", " ", said) == f"{row} -p n_tasks=14 -p source=tsv -p generation=old -p checkpoints=my folder"
 
 
 def test_the_table_of_contents_fits_on_three_pages_with_a_line_per_notebook():

@@ -108,6 +108,7 @@ class World:
 
     inputs = "rows"
     stated = ""
+    published = False
     about = "Some of the tables have their columns shuffled."
 
     def __init__(self, profile: Profile) -> None:

@@ -20,6 +20,14 @@ ROW = ("zero_shot", "individual", "task_arithmetic", "tsv_m_alpha_1", "tsv_m")
 PRINTED = {"paper": ("merging", "compression"), "FusionBench, other experts": ("fusion_bench",)}
 """Which published tables have such a row, by whose it is; the denominators of each are its own experts."""
 
+VERSIONS = {
+    "paper": "Experts: of the old generation, whose one of DTD had seen the test images. Test accuracies; of merged "
+    "models EuroSAT on 21,600 images, most of which had trained its expert.",
+    "FusionBench, other experts": "Experts: of fusion-bench, trained anew. Test accuracies on images of copies on the "
+    "hub.",
+}
+"""Whose experts these are, and which images were scored."""
+
 MERGED = ("weight_averaging", "task_arithmetic", "consensus_ta", "tsv_m", "tsv_m_alpha_1")
 
 
@@ -83,6 +91,11 @@ def beside_published(frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:
         columns[whose] = rows, "not published"
     found = {whose: _pairs(rows, otherwise) for whose, (rows, otherwise) in columns.items()}
     return pd.DataFrame(found, index=pd.Index([tables.TITLES[name] for name in ROW], name="Method"))
+
+
+def versions(here: str) -> str:
+    """Return a line for each column of :func:`beside_published` on its experts and images; ``here`` is the world's."""
+    return "\n".join(f"{whose}: {stated}" for whose, stated in {"here": here, **VERSIONS}.items())
 
 
 def _pairs(frame: pd.DataFrame, otherwise: str) -> list[str]:

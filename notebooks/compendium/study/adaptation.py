@@ -73,10 +73,12 @@ def adapt(
     start: float,
     seed: int,
     settings: Settings = PROTOCOL,
+    together: int | None = None,
 ) -> Adapted:
     """Return the coefficients of ``parts``, all ``start`` at first, that lower the mean entropy of predictions.
 
     Coefficients are free, neither clamped nor shared. The seed drives the draws of inputs and nothing else is random.
+    All inputs are encoded ``together`` at a time, or those of a task at once.
 
     Raises:
         InputError: coefficients diverged.
@@ -87,16 +89,17 @@ def adapt(
     generator = torch.Generator().manual_seed(seed)
     chosen = [draws(len(task.inputs), settings.batch, settings.steps, generator) for task in tasks]
 
-    def objective(coefficients: Tensor, step: int) -> Tensor:
+    def slope(coefficients: Tensor, step: int) -> tuple[float, Tensor]:
         batches = [task._replace(inputs=task.inputs[rows[step]]) for task, rows in zip(tasks, chosen, strict=True)]
-        return entropy(weighted(base, parts, coefficients), batches, encoder)
+        return descent(weighted(base, parts, coefficients), coefficients, batches, encoder)
 
-    curve = _descend(objective, coefficients.requires_grad_(), settings)
+    curve = _descend(slope, coefficients.requires_grad_(), settings)
     found = coefficients.detach()
     if not found.isfinite().all():
         raise InputError("test-time adaptation diverged: coefficients are infinite or not numbers; lower its rate.")
     state = weighted(base, parts, found)
-    before, after = (_mean_entropy(each, tasks, encoder) for each in (initial, state))
+    with torch.no_grad():
+        before, after = (float(entropy(each, tasks, encoder, together)) for each in (initial, state))
     return Adapted(found, initial, state, before, after, curve)
 
 
@@ -114,10 +117,39 @@ def weighted(base: StateDict, parts: Parts, coefficients: Float[Tensor, "tasks t
     }
 
 
-def entropy(state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder) -> Float[Tensor, ""]:
-    """Return the entropy of predictions in nats: the mean over the inputs of a task, then over tasks."""
+def descent(
+    state: StateDict, coefficients: Tensor, tasks: Sequence[Unlabelled], encoder: Encoder
+) -> tuple[float, Tensor]:
+    """Return the entropy of predictions by weights that depend on coefficients, and its gradient for these.
+
+    One task after the other goes forward and back, so that memory holds what one of them leaves for the way back.
+    """
+    leaves = {key: tensor.detach().requires_grad_() for key, tensor in state.items()}
+    value = 0.0
+    for task in tasks:
+        share = entropy(leaves, [task], encoder) / len(tasks)
+        torch.autograd.backward(share)
+        value += float(share.detach())
+    used = [key for key, leaf in leaves.items() if leaf.grad is not None]
+    gradients = [leaves[key].grad for key in used]
+    (found,) = torch.autograd.grad([state[key] for key in used], coefficients, gradients)
+    return value, found
+
+
+def entropy(
+    state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder, together: int | None = None
+) -> Float[Tensor, ""]:
+    """Return the entropy of predictions in nats: the mean over the inputs of a task, then over tasks.
+
+    Inputs are encoded ``together`` at a time, which bounds memory where no graph is kept, or those of a task at once.
+    """
+
+    def features(inputs: Inputs) -> Float[Tensor, "n embed"]:
+        step = together or len(inputs)
+        return torch.cat([encoder(state, inputs[start : start + step]) for start in range(0, len(inputs), step)])
+
     # Task by task, since inputs of different tasks need not be of one shape, as texts of different lengths are not.
-    logs = [(encoder(state, task.inputs[:]) @ task.head.T).log_softmax(1) for task in tasks]
+    logs = ((features(task.inputs) @ task.head.T).log_softmax(1) for task in tasks)
     return torch.stack([-(log.exp() * log).sum(1).mean() for log in logs]).mean()
 
 
@@ -131,19 +163,14 @@ def draws(n: int, batch: int, steps: int, generator: torch.Generator) -> Int64[T
     return torch.cat(rounds)[: steps * batch].reshape(steps, batch)
 
 
-def _descend(objective: Callable[[Tensor, int], Tensor], coefficients: Tensor, settings: Settings) -> list[float]:
+def _descend(
+    slope: Callable[[Tensor, int], tuple[float, Tensor]], coefficients: Tensor, settings: Settings
+) -> list[float]:
     """Change the coefficients by Adam, and return the value of the objective before each step."""
     optimiser = torch.optim.Adam([coefficients], lr=settings.learning_rate)
     curve = []
     for step in range(settings.steps):
-        value = objective(coefficients, step)
-        (coefficients.grad,) = torch.autograd.grad(value, coefficients)
+        value, coefficients.grad = slope(coefficients, step)
         optimiser.step()
-        curve.append(float(value.detach()))
+        curve.append(value)
     return curve
-
-
-@torch.no_grad()
-def _mean_entropy(state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder) -> float:
-    """Return the entropy on all inputs, one task at a time to bound memory."""
-    return sum(float(entropy(state, [task], encoder)) for task in tasks) / len(tasks)

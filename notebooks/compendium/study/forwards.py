@@ -58,6 +58,11 @@ def forwards(profile: Profile, world: SizedWorld) -> dict[str, int]:
     return {backbone.name: _Counting(profile, world, backbone).whole() for backbone in profile.backbones}
 
 
+def alphas() -> int:
+    """Return how many alphas Figure 7 has."""
+    return len(set(published.load("alpha").alpha) & set(METHODS["tsv_m"].alphas))
+
+
 class _Counting:
     """The same for one backbone."""
 
@@ -83,7 +88,7 @@ class _Counting:
         subsets = alpha.subsets(self.profile, self.backbone.name).values()
         found = self._inputs("test", self.all)
         found += sum(4 * (SEARCH * self._judging(tasks) + self._inputs("test", tasks)) for tasks in self.suites)
-        return found + _alphas() * sum(self._inputs("validation", tasks) for tasks in subsets)
+        return found + alphas() * sum(self._inputs("validation", tasks) for tasks in subsets)
 
     def _first_backbone(self) -> int:
         tasks, forms = self.suites[0], len(studies.STARTS)
@@ -98,8 +103,3 @@ class _Counting:
     def _judging(self, tasks: Sequence[str]) -> int:
         most = self.profile.samples.alpha // len(tasks)
         return sum(min(most, self.world.count(task, "validation")) for task in tasks)
-
-
-def _alphas() -> int:
-    """Return how many alphas Figure 7 has."""
-    return len(set(published.load("alpha").alpha) & set(METHODS["tsv_m"].alphas))

@@ -23,6 +23,7 @@ from compendium.worlds.protocol import SplitName
 from tsvlib import checkpoints, compression, devices, files, linalg, merging, progress, taskvectors
 from tsvlib.compression import Rank
 from tsvlib.devices import Item, Result
+from tsvlib.errors import InputError
 from tsvlib.layers import CheckpointSuite, Computing, Layer, MemorySuite, Suite, task_matrices
 from tsvlib.methods.base import Method
 from tsvlib.store import Spectra
@@ -89,9 +90,22 @@ class Run:
         suite = self.suite_on_disk(tasks)
         return task_matrices(suite, sorted(suite.shapes, key=self.evaluator.world.place), self.computing)
 
+    def changed_matrices(self, tasks: Sequence[str]) -> list[Layer]:
+        """Return those of them that at least one of these experts changed; of others there are no singular vectors.
+
+        InputError where that is none, which is seen before anything is decomposed.
+        """
+        found = [layer for layer in self.matrices(tasks) if any(True for _ in layer.numbered_changes())]
+        if not found:
+            raise InputError(
+                f"backbone {self.backbone}, seed {self.seed}: none of the experts of {', '.join(tasks)} changed a "
+                "matrix, so there is nothing to compare; check that their files are not those of the base."
+            )
+        return found
+
     def first_matrix(self) -> str:
-        """Return the name of the first task matrix of the first layer."""
-        keys = [layer.key for layer in self.matrices(self.tasks(1))]
+        """Return the name of the first task matrix of the first layer, of those that the smallest suite changed."""
+        keys = [layer.key for layer in self.changed_matrices(self.tasks(self.profile.suites[0]))]
         return min(keys, key=lambda key: (self.evaluator.world.place(key)[0] < 0, self.evaluator.world.place(key)))
 
     @cached_property

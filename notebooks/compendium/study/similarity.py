@@ -21,12 +21,13 @@ COLUMNS = {
 
 
 def maps(run: Run, n_tasks: int, key: str, k: int) -> list[Row]:
-    """Return the upper triangles of UᵀU and VᵀV for the k leading components of each of the first tasks."""
+    """Return the upper triangles of UᵀU and VᵀV for the k leading components of those tasks that changed a matrix."""
     tasks = run.tasks(n_tasks)
     (layer,) = layers_of(run.suite_on_disk(tasks), key, run.computing)
     factors = [linalg.signed(linalg.truncate(each, k)) for each in layer.factors(min(layer.shape))]
     sides = {"u": [each.u for each in factors], "v": [each.vh.mT for each in factors]}
-    owners = [task for task, each in zip(tasks, factors, strict=True) for _ in each.s]
+    changed = [tasks[number] for number, _ in layer.numbered_changes()]
+    owners = [task for task, each in zip(changed, factors, strict=True) for _ in each.s]
     return [row for name, blocks in sides.items() for row in _rows(name, owners, torch.cat(blocks, dim=1))]
 
 

@@ -198,7 +198,14 @@ def adapted(run: Run, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[l
             # An encoder of its own, since other threads adapt others.
             encoder, start = evaluator.encoder.differentiable(), STARTS[name]
             return adaptation.adapt(
-                evaluator.base, parts, inputs, encoder, start=start, seed=run.seed, settings=settings
+                evaluator.base,
+                parts,
+                inputs,
+                encoder,
+                start=start,
+                seed=run.seed,
+                settings=settings,
+                together=evaluator.encoder.batch,
             )
 
     for name, found in zip(STARTS, devices.ordered(adapt, STARTS, workers()), strict=True):

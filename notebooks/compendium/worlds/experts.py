@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Training of the experts of a world that trains its own: what is missing, broken or of another recipe, as units."""
+"""Making of experts, by training or from published ones: what is missing, broken or of another recipe, as units."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,13 +26,16 @@ Recipe = dict[str, object]
 
 @runtime_checkable
 class TrainingWorld(World, Protocol):
-    """A world whose experts are trained here."""
+    """A world whose experts are made here."""
+
+    published: bool
+    """Whether that is to read and convert what others published, and not to train."""
 
     def recipe(self, expert: Expert) -> Recipe:
         """Return what decides an expert's bytes beside its name and the settings of the profile: base, data, code."""
 
     def train(self, expert: Expert) -> dict[str, Tensor]:
-        """Return the weights of an expert after training."""
+        """Return the weights of an expert, after training or as they were published."""
 
 
 def all_of(profile: Profile) -> tuple[Expert, ...]:
@@ -78,10 +81,13 @@ def _train_listed(profile: Profile, manifest: Path) -> tuple[Expert, ...]:
         manifests.withdraw(inventory.manifest_files(profile), {expert.name for expert in pending})
         units = [Unit(train, (profile, expert, recipes[expert])) for expert in pending]
         work = len(pending) * profile.samples.train * profile.finetuning.epochs
-        # One process for each GPU; where there is one, that is this process.
+        published = _world(profile).published
+        # One process for each GPU; where there is one, that is this process. What is published, however many experts
+        # and bytes, takes the time of the disk, which processes share, and each would hold an expert in memory.
         accelerators = gpus.count(profile.device)
-        processes = work > WORTH_A_POOL and accelerators != 1
-        with progress.track(len(units), f"fine-tuning {profile.name} experts") as bar:
+        processes = not published and work > WORTH_A_POOL and accelerators != 1
+        label = f"reading published {profile.name} experts" if published else f"fine-tuning {profile.name} experts"
+        with progress.track(len(units), label) as bar:
             for _ in engine.complete(units, processes=processes, most=accelerators or None):
                 bar.update()
     manifests.write(manifest, [inventory.path(profile, expert) for expert in wanted])

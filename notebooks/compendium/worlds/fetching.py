@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What a world can fetch of what it needs, for those that need anything that does not come with the checkout."""
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from compendium import paths, terminal
 from compendium.profiles import Profile
+from compendium.worlds import offline
 from compendium.worlds.findings import size
 from compendium.worlds.protocol import Need, World, world_of
 from tsvlib.errors import InputError
@@ -35,7 +35,8 @@ def fetch(profile: Profile, what: What) -> None:
     What one of them says when it cannot be fetched does not keep the others from being tried.
 
     Raises:
-        InputError: ``HF_HUB_OFFLINE`` is set, or something is still missing, or wrong, which fetching does not change.
+        InputError: the network is forbidden (``offline``), or something is still missing, or wrong, which fetching does
+            not change.
     """
     world = world_of(profile)
     if not isinstance(world, FetchingWorld):
@@ -43,9 +44,9 @@ def fetch(profile: Profile, what: What) -> None:
         return
     left = [each for each in world.wanted(what) if each.need.finding.is_in_the_way]
     able = [each for each in left if each.fetch and each.need.finding.state == "missing"]
-    if able and os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if able and (switch := offline.switch()):
         raise InputError(
-            f"{profile.name}: HF_HUB_OFFLINE is set, so none of {len(able)} things that are missing is fetched; unset "
+            f"{profile.name}: {switch} is set, so none of {len(able)} things that are missing is fetched; unset "
             f"it, or put them where `{paths.command('doctor', profile.name, part=profile.part)}` says."
         )
     if able:

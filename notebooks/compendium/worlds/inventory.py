@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the experts that are trained here lie, and whether those that were finished are still there.
+"""Where the experts that are made here lie, and whether those that were finished are still there.
 
 ``python -m compendium check-experts`` runs before every build and must not pay for importing torch.
 """
@@ -46,7 +46,7 @@ def manifest_file(profile: Profile) -> Path:
     """Return the file that lists every expert of the profile with the sha256 of its file, once all are finished."""
     further = _further_seeds(profile)
     seeds = f"-further_seeds-{further}" if further else ""
-    return paths.cache(profile.name) / f"experts{profile.part}{seeds}.json"
+    return paths.cache(profile.name) / f"experts{seeds}{profile.part}.json"
 
 
 def first_suite_file(profile: Profile) -> Path:
@@ -64,10 +64,10 @@ def check(profile: Profile) -> None:
 
     Without a list there is nothing to compare: the experts were never finished.
     """
-    manifests.check(manifest_files(profile), folder(profile), remedy(profile, "train it again"))
+    manifests.check(manifest_files(profile), folder(profile), remedy(profile, "make it again"))
 
 
-def remedy(profile: Profile, end: str = "train it") -> str:
+def remedy(profile: Profile, end: str = "make it") -> str:
     """Return what to type about an expert that is missing or broken, and to what ``end``."""
     return f"run `{paths.command('experts', profile.name, _further_seeds(profile), profile.part)}` to {end}"
 

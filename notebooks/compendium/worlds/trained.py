@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What worlds share whose experts are trained here: bases and experts lie in the cache of their profile."""
+"""What worlds share whose experts are made here: bases and experts lie in the cache of their profile."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ class TrainedHere(ABC):
     """Base and experts of every backbone as files of the cache."""
 
     stated = ""
+    published = False
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -35,14 +36,14 @@ class TrainedHere(ABC):
         return self._base(backbone)
 
     def expert(self, backbone: str, task: str, seed: int) -> Path:
-        """Return the checkpoint of an expert, which was trained here; InputError where it is missing or damaged."""
+        """Return the checkpoint of an expert, which was made here; InputError where it is missing or damaged."""
         file = inventory.path(self.profile, Expert(backbone, task, seed))
-        checkpoints.verify(file, inventory.remedy(self.profile, "train it again" if file.exists() else "train it"))
+        checkpoints.verify(file, f"{self.remedy()} again" if file.exists() else self.remedy())
         return file
 
     def remedy(self) -> str:
         """Return what to type about a missing or broken expert."""
-        return inventory.remedy(self.profile)
+        return inventory.remedy(self.profile, "read it" if self.published else "train it")
 
     def kept_experts(self) -> Iterator[Need]:
         """Yield which experts are there, whatever their content, and which are still to be made."""

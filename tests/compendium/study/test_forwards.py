@@ -33,7 +33,8 @@ class Sized(tables.World):
 def profile(monkeypatch: pytest.MonkeyPatch) -> Profile:
     monkeypatch.setattr(tables, "World", Sized)
     content = tomllib.loads(PLACE.with_suffix(".toml").read_text())
-    found: Profile = profiles.built(Profile, content | {"name": "tables", "world": "worlds.tables"}, PLACE)
+    named = {"name": "tables", "world": "worlds.tables", "part": ""}
+    found: Profile = profiles.built(Profile, content | named, PLACE)
     return dataclasses.replace(found, suites=(2, 3), tasks=3).first_seeds()
 
 

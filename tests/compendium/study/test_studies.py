@@ -20,6 +20,7 @@ from tsvlib.compression import Rank, compress
 from tsvlib.layers import MemorySuite
 from tsvlib.methods import METHODS, masks
 from tsvlib.store import Spectra
+from tsvlib.taskvectors import StateDict
 
 SMOKE = profiles.load("smoke")
 BRIEF = Settings(steps=2)
@@ -288,6 +289,28 @@ def test_adaptation_is_that_of_the_validation_images_alone(run: runs.Run) -> Non
     rows = next(studies.adapted(run, 2, BRIEF))
     assert pick(rows, "accuracy", "adamerging") == run.evaluator.accuracies(found.state, suite(SMOKE, 2), "test")
     assert pick(rows, "entropy_after", "adamerging")["all"] == pytest.approx(found.after, rel=1e-6)
+
+
+def test_adaptation_encodes_no_more_inputs_at_once_than_the_encoder_says(
+    run: runs.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, seen = run.evaluator.encoder, list[int]()
+    differentiable = encoder.differentiable
+
+    def noting() -> adaptation.Encoder:
+        encode = differentiable()
+
+        def noted(state: StateDict, inputs: Tensor) -> Tensor:
+            seen.append(len(inputs))
+            return encode(state, inputs)
+
+        return noted
+
+    monkeypatch.setattr(encoder, "differentiable", noting)
+    monkeypatch.setattr(encoder, "batch", BRIEF.batch + 1)
+    assert len(run.evaluator.world.split(suite(SMOKE, 1)[0], "validation").labels) > BRIEF.batch + 1
+    next(studies.adapted(run, 2, BRIEF))
+    assert max(seen) == BRIEF.batch + 1
 
 
 def test_adaptation_reads_no_test_image_and_no_label(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:

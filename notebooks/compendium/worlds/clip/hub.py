@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, UnidentifiedImageError
 
 from compendium import paths, terminal
+from compendium.worlds import offline
 from compendium.worlds.clip import classnames, copies
 from compendium.worlds.clip.options import Options
 from compendium.worlds.clip.pictures import Part, Pictures
@@ -47,6 +48,7 @@ def open_part(task: Task, images: Path, part: Part, options: Options) -> Picture
     """
     place, name = copies.folder(task, images), copies.split_name(task, part)
     table = _loaded(task, place, part)
+    size = sum((place / file).stat().st_size for file in copies.files_of(task, part, copies.listed(place)))
     column = copies.column_of(table.column_names, copies.IMAGES, place)
     label = copies.column_of(table.column_names, copies.LABELS, place)
     numbers, names = table.data.column(label).to_numpy(), _names(table.features[label], place)
@@ -57,7 +59,7 @@ def open_part(task: Task, images: Path, part: Part, options: Options) -> Picture
         found = _decoded(table[index][column], f"{place}: image {name}/{index}")
         return found.transpose(Image.Transpose.TRANSPOSE) if upright else found
 
-    return Pictures(labels, [f"{name}/{row}" for row in range(len(table))], image)
+    return Pictures(labels, [f"{name}/{row}" for row in range(len(table))], image, lambda _: size)
 
 
 def look(task: Task, images: Path) -> Finding:
@@ -90,14 +92,15 @@ def download(task: Task, images: Path) -> None:
     What is here is not fetched again, and whatever was interrupted is continued. Where all is here, nothing is asked.
 
     Raises:
-        InputError: ``HF_HUB_OFFLINE`` is set, the hub does not answer, the disk is too small, or the copy has changed.
+        InputError: the network is forbidden (``offline``), the hub does not answer, the disk is too small, or the copy
+            has changed.
     """
     place = copies.folder(task, images)
     if look(task, images).state == "present":
         return
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if switch := offline.switch():
         raise InputError(
-            f"HF_HUB_OFFLINE is set, so {task.hub} is not fetched; unset it, or put the files of its splits "
+            f"{switch} is set, so {task.hub} is not fetched; unset it, or put the files of its splits "
             f"{' and '.join(repr(copies.split_name(task, part)) for part in copies.PARTS)} into {place}."
         )
     from huggingface_hub import HfApi

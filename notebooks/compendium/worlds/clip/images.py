@@ -112,21 +112,25 @@ def decoded(request: Request, chosen: Int64[Tensor, " n"], folder: Path) -> Deco
     """Return some images of a part of a data set, decoded into files of a folder as far as these are not there yet.
 
     An interrupted run leaves whole files behind, and the next one continues. Files that are damaged, or that other
-    images, names or options gave, are made again.
+    images, labels or options gave, are made again. Other images are noticed by their names and by the bytes of the
+    original files, and not by times, so that the data set may be copied; a file that was replaced by another one of
+    the same name, label and length in bytes goes unnoticed.
 
     Raises:
-        InputError: the data set cannot be opened, an image is damaged, or the disk is too small.
+        InputError: the data set cannot be opened, an image is missing or damaged, or the disk is too small.
     """
     pictures = request.open()
     parts = [chosen[start : start + PART].tolist() for start in range(0, len(chosen), PART)]
     targets = [folder / f"{number:04}.images" for number in range(len(parts))]
-    recipes = [_recipe(request, [pictures.names[n] for n in part], pictures.labels[part].tolist()) for part in parts]
+    recipes = [_recipe(request, pictures, part) for part in parts]
     missing = [
         Unit(decode_part, (request, tuple(part), recipe, target))
         for part, recipe, target in zip(parts, recipes, targets, strict=True)
         if _known(target, recipe) is None
     ]
     _check_room(folder, sum(len(unit.arguments[1]) for unit in missing) * 3 * request.size**2)
+    # What was opened before may have been replaced since.
+    _opened.cache_clear()
     _complete(missing, f"decoding {request.task.name} {request.part}")
     shas = "".join(f"{_record(target)['sha256']}\n" for target in targets)
     return Decoded(tuple(targets), len(chosen), request.size, hashlib.sha256(shas.encode()).hexdigest())
@@ -158,10 +162,15 @@ def _complete(units: Sequence[Unit], label: str) -> None:
             bar.update()
 
 
-def _recipe(request: Request, names: Sequence[str], labels: Sequence[int]) -> str:
-    """Return the SHA-256 of what decides a file: images by name and label, their size, who reads them, and how."""
+def _recipe(request: Request, pictures: Pictures, chosen: Sequence[int]) -> str:
+    """Return the SHA-256 of what decides a file: images by name, label and bytes, their size, who reads them, and how.
+
+    Bytes are those of the original files as they lie on disk, where the reader knows them.
+    """
     upright = request.task.name == "EMNIST" and request.options.emnist_upright
-    parts = [request.task.title, request.reader, request.part, request.size, upright, list(names), list(labels)]
+    names, labels = [pictures.names[n] for n in chosen], pictures.labels[list(chosen)].tolist()
+    held = [pictures.size(n) for n in chosen] if pictures.size else None
+    parts = [request.task.title, request.reader, request.part, request.size, upright, names, labels, held]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -24,3 +24,5 @@ class Pictures:
     names: Sequence[str]
     image: Callable[[int], Image.Image]
     """From the number of an image to the image in RGB, in the size in which it was published."""
+    size: Callable[[int], int] | None = None
+    """From the number of an image to the bytes of its file, or of all files of the part where these hold many."""

@@ -14,7 +14,11 @@ from tsvlib.errors import InputError
 OWN = "own"
 """The source of experts that are trained here."""
 
-INSTEAD = {"source": "TSV_CLIP_SOURCE", "folder": "TSV_CLIP_CHECKPOINTS"}
+INSTEAD = {
+    "source": "TSV_CLIP_SOURCE",
+    "folder": "TSV_CLIP_CHECKPOINTS",
+    "generation": "TSV_CLIP_GENERATION",
+}
 """Variables of the environment that say something else than the file does, by key of its checkpoints."""
 
 
@@ -70,12 +74,13 @@ def load(profile: str) -> Settings:
     return found
 
 
-def read_instead(source: str, folder: str) -> None:
+def read_instead(source: str, folder: str, generation: str = "") -> None:
     """Let this process, and those that it starts, read checkpoints of another source or folder; empty: as in the file.
 
-    This is for what is built afterwards. A folder without a source holds checkpoints of the source in the file.
+    This is for what is built afterwards. A folder without a source holds checkpoints of the source in the file, and
+    which expert of DTD they have is as in the file where no ``generation`` is given.
     """
-    for key, value in {"source": source, "folder": folder}.items():
+    for key, value in {"source": source, "folder": folder, "generation": generation}.items():
         if value:
             os.environ[INSTEAD[key]] = value
 

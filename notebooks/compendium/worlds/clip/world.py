@@ -70,6 +70,7 @@ class Clip(TrainedHere):
         self._by_name = {task.name: task for task in self.tasks}
         self.stated = versions.stated(self.settings, self._by_name)
         self._split, self._encoder, self._count = cache(self._decoded), cache(self._placed), cache(self._counted)
+        self.published = not self.is_own
         self._own = Own(profile, partial(self._request, name="train"), self.text_weights) if self.is_own else None
 
     @property

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from compendium.worlds import offline
 from compendium.worlds.clip import copies, hub, registry
 from compendium.worlds.clip.options import Options
 from compendium.worlds.clip.registry import Task
@@ -33,7 +34,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, and a hub that nobody serves."""
     monkeypatch.setenv("TSV_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for switch in offline.SWITCHES:
+        monkeypatch.delenv(switch, raising=False)
     return tmp_path / "cache"
 
 
@@ -232,10 +234,13 @@ def test_digits_have_no_copy(tmp_path: Path) -> None:
         hub.download(task, tmp_path)
 
 
-def test_offline_says_where_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("switch", offline.SWITCHES)
+def test_offline_says_where_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str) -> None:
     task = task_of("Food101")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match=r"splits 'train' and 'validation' into .*ethz__food101\.$"):
+    monkeypatch.setenv(switch, "yes")
+    with pytest.raises(
+        InputError, match=rf"^{switch} is set, .* splits 'train' and 'validation' into .*ethz__food101\.$"
+    ):
         hub.download(task, tmp_path)
 
 

@@ -2,6 +2,7 @@
 """Images are decoded as open_clip does it, once, in files that continue after interruptions and are read in parts."""
 
 import json
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from pyarrow import parquet
+from scipy.io import loadmat, savemat
 
 from compendium.worlds.clip import hub, images, local, registry
 from compendium.worlds.clip.images import Decoded, Request
@@ -187,6 +189,48 @@ def test_a_copied_cache_is_checked_and_kept(tmp_path: Path) -> None:
     images.decoded(request, torch.tensor(CHOSEN), folder)
     assert made(folder) == times
     assert json.loads((folder / "0000.json").read_text())["time"] == times["0000.images"]
+
+
+@pytest.mark.parametrize("name", ["DTD", "SVHN"])
+def test_images_replaced_under_the_same_names_are_noticed_by_their_bytes_and_copies_are_not(
+    tmp_path: Path, name: str
+) -> None:
+    task = real_layouts.write(real_layouts.small(registry.tasks()[name]), tmp_path / "theirs")
+    requests = [Request(task, "local", tmp_path / folder, "pool", FIRST, 8) for folder in ("theirs", "copy")]
+    before = images.decoded(requests[0], torch.arange(3), tmp_path / "decoded")
+    times = made(tmp_path / "decoded")
+    shutil.copytree(tmp_path / "theirs", tmp_path / "copy", copy_function=shutil.copyfile)
+    assert images.decoded(requests[1], torch.arange(3), tmp_path / "decoded") == before
+    assert made(tmp_path / "decoded") == times
+    # The same names and labels, other pixels.
+    for file in (tmp_path / "copy").rglob("*.jpg"):
+        with Image.open(file) as image:
+            image.convert("L").point(lambda value: 255 - value).save(file)
+    for file in (tmp_path / "copy").rglob("*.mat"):
+        found = loadmat(file)
+        savemat(file, {"X": found["X"] // 2, "y": found["y"]}, do_compression=True)
+    assert images.decoded(requests[1], torch.arange(3), tmp_path / "decoded").digest != before.digest
+
+
+def test_a_replaced_copy_of_the_hub_is_noticed_by_its_bytes(tmp_path: Path) -> None:
+    request, folder = request_of(tmp_path), tmp_path / "decoded"
+    before = images.decoded(request, torch.tensor(CHOSEN), folder)
+    shard = tmp_path / "hub" / "tanganke__stl10" / "data" / "train-00001-of-00002.parquet"
+    table = parquet.read_table(shard)
+    rows = table["image"].to_pylist()
+    rows[-1]["bytes"] = rows[0]["bytes"]
+    parquet.write_table(table.set_column(0, table.field(0), pa.array(rows, table.field(0).type)), shard)
+    assert images.decoded(request, torch.tensor(CHOSEN), folder).digest != before.digest
+
+
+def test_an_image_that_is_gone_is_told_by_name(tmp_path: Path) -> None:
+    task = real_layouts.write(real_layouts.small(registry.tasks()["OxfordIIITPet"]), tmp_path)
+    request = Request(task, "local", tmp_path, "pool", FIRST, 8)
+    images.decoded(request, torch.arange(2), tmp_path / "decoded")
+    gone = tmp_path / "oxford-iiit-pet" / "images" / request.open().names[1]
+    gone.unlink()
+    with pytest.raises(InputError, match=rf"{gone}: .*; complete the data set"):
+        images.decoded(request, torch.arange(2), tmp_path / "decoded")
 
 
 def test_other_images_sizes_and_options_are_decoded_anew(tmp_path: Path) -> None:

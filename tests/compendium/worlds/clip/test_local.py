@@ -19,12 +19,14 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
+from compendium.worlds import offline
 from compendium.worlds.clip import local
 from compendium.worlds.clip.local import batches, downloads
 from compendium.worlds.clip.options import Options
 from compendium.worlds.clip.pictures import Part, Pictures
 from compendium.worlds.clip.registry import Task, tasks
 from compendium.worlds.clip.splits import shared_out
+from compendium.worlds.findings import size
 from tsvlib.errors import InputError
 
 from . import real_layouts
@@ -326,7 +328,7 @@ def test_what_is_missing_is_told_with_size_and_licence(name: str, tmp_path: Path
     finding = local.look(task, tmp_path)
     assert finding.state == "missing"
     assert finding.bytes == downloads.WAYS[name].bytes
-    for part in (str(tmp_path), task.title, task.licence, downloads.size(finding.bytes), local.LAYOUTS[name][0].place):
+    for part in (str(tmp_path), task.title, task.licence, size(finding.bytes), local.LAYOUTS[name][0].place):
         assert part in finding.told
     with pytest.raises(InputError) as error:
         local.open_part(task, tmp_path, "pool", Options())
@@ -532,9 +534,12 @@ class TestDownload:
             local.download(task, tmp_path / "images")
 
     @pytest.mark.usefixtures("address")
-    def test_offline_nothing_is_asked(self, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        with pytest.raises(InputError, match=r"HF_HUB_OFFLINE is set, so MNIST is not fetched; unset it or put it"):
+    @pytest.mark.parametrize("switch", offline.SWITCHES)
+    def test_offline_nothing_is_asked(
+        self, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str
+    ) -> None:
+        monkeypatch.setenv(switch, "1")
+        with pytest.raises(InputError, match=rf"^{switch} is set, so MNIST is not fetched; unset it or put it"):
             local.download(task, tmp_path / "images")
         assert not (tmp_path / "images").exists()
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from compendium import commands, doctor, paths, profiles
+from compendium import commands, doctor, engine, paths, profiles
 from compendium.doctor import Report
 from compendium.profiles import Profile
-from compendium.worlds import fetching, inventory
+from compendium.worlds import experts, fetching, inventory, offline
 from compendium.worlds.clip import needs, places, registry, settings, sizes
 from compendium.worlds.clip.needs import Needs
 from compendium.worlds.clip.options import Options
@@ -294,20 +294,38 @@ def test_one_that_cannot_be_fetched_does_not_keep_others_from_it(
     assert SOURCES["tall-masks"].look(tmp_path / "models", B32, "DTD").state == "present"
 
 
-def test_offline_nothing_is_asked_for(hub: Hub, wanted: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match="HF_HUB_OFFLINE is set, so none of 3 things that are missing is fetched"):
+@pytest.mark.parametrize("switch", offline.SWITCHES)
+def test_offline_nothing_is_asked_for(hub: Hub, wanted: Profile, monkeypatch: pytest.MonkeyPatch, switch: str) -> None:
+    monkeypatch.setenv(switch, "1")
+    with pytest.raises(InputError, match=f"{switch} is set, so none of 3 things that are missing is fetched"):
         fetching.fetch(wanted, "checkpoints")
     assert not hub.asked
+
+
+def test_published_experts_are_read_in_this_process_and_that_is_what_is_said(
+    small: None,
+    wanted: Profile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real_checkpoints.write_tall_masks(tmp_path / "models", B32, ["Cars", "DTD"], heads=False)
+    monkeypatch.setattr(experts, "WORTH_A_POOL", 0)
+    monkeypatch.setattr(engine, "_processes", None)
+    assert [expert.task for expert in experts.train_all(wanted)] == ["Cars", "DTD"]
+    said = capsys.readouterr().err
+    assert "reading published clip experts: 2/2" in said
+    assert "fine-tuning" not in said
+    assert world_of(wanted).remedy().endswith(" to read it")
 
 
 def test_experts_that_were_read_are_told_apart_from_those_to_come(small: None, wanted: Profile) -> None:
     file = inventory.path(wanted, inventory.Expert(B32, "Cars", 0))
     file.parent.mkdir(parents=True)
     file.write_bytes(b"content")
-    experts = {need.name: need.finding for need in world_of(wanted).needs() if need.kind == "expert"}
-    assert experts["Cars, seed 0"].state == "present"
-    assert (experts["DTD, seed 0"].state, experts["DTD, seed 0"].bytes) == (
+    listed = {need.name: need.finding for need in world_of(wanted).needs() if need.kind == "expert"}
+    assert listed["Cars, seed 0"].state == "present"
+    assert (listed["DTD, seed 0"].state, listed["DTD, seed 0"].bytes) == (
         "made later",
         sizes.encoder(B32, "open_clip"),
     )

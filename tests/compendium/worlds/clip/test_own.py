@@ -105,9 +105,10 @@ def test_other_images_epochs_and_prompts_are_other_recipes(
 
 
 def test_experts_are_trained_once_and_measured_like_others(
-    world: Clip, profile: Profile, monkeypatch: pytest.MonkeyPatch
+    world: Clip, profile: Profile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted = experts.train_all(profile)
+    assert "fine-tuning clip experts: 2/2" in capsys.readouterr().err
     assert [expert.task for expert in wanted] == list(NAMES)
     base = checkpoints.load(world.base(BACKBONE))
     for expert in wanted:

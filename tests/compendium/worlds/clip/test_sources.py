@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from compendium.worlds import offline
 from compendium.worlds.clip import registry
 from compendium.worlds.clip.sources import backbones, fetching, fusionbench, openclip, origins
 from compendium.worlds.clip.sources.protocol import Source
@@ -326,7 +327,7 @@ def test_generations_have_three_words(word: object) -> None:
 @pytest.fixture
 def hub(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with the experts of two tasks and the base, of TALL-masks and of FusionBench."""
-    for name in fetching.OFFLINE:
+    for name in offline.SWITCHES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     served = tmp_path / "hub"
@@ -390,7 +391,7 @@ def test_what_is_there_is_not_asked_for(hub: Hub, tmp_path: Path, capsys: pytest
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("switch", fetching.OFFLINE)
+@pytest.mark.parametrize("switch", offline.SWITCHES)
 def test_offline_nothing_is_asked_for(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str) -> None:
     monkeypatch.setenv(switch, "1")
     for name in ("tall-masks", "fusion-bench"):

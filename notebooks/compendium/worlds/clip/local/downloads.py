@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Where the twenty data sets are to be had: through torchvision, where their addresses live, or by hand, and how."""
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from compendium import terminal
+from compendium.worlds import offline
 from compendium.worlds.clip.registry import Task
+from compendium.worlds.findings import size
 from tsvlib.errors import InputError
 
 BOTH: tuple[Mapping[str, Any], ...] = ({"split": "train"}, {"split": "test"})
@@ -72,29 +73,20 @@ def hint(task: Task) -> str:
     return f"{way.by_hand or 'fetch it, or put it there'} ({facts})"
 
 
-def size(count: int) -> str:
-    """Return a number of bytes in words.
-
-    >>> size(39_000_000_000), size(11_600_000)
-    ('39.0 GB', '12 MB')
-    """
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
-
-
 def fetch(task: Task, images: Path) -> None:
     """Have torchvision fetch a data set, after saying how much that is and where it goes; its archives are not kept.
 
     It comes into a folder of its own and moves to its place when all of it is there.
 
     Raises:
-        InputError: it is to be had by hand only, ``HF_HUB_OFFLINE`` is set, the disk is too small, its address does
-            not answer, or something is in its place.
+        InputError: it is to be had by hand only, the network is forbidden (``offline``), the disk is too small, its
+            address does not answer, or something is in its place.
     """
     way = WAYS[task.name]
     if not way.asked:
         raise InputError(f"{task.title} cannot be fetched into {images}: {hint(task)}.")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise InputError(f"HF_HUB_OFFLINE is set, so {task.title} is not fetched; unset it or put it into {images}.")
+    if switch := offline.switch():
+        raise InputError(f"{switch} is set, so {task.title} is not fetched; unset it or put it into {images}.")
     terminal.tell(
         f"Fetching {task.title}: about {size(way.bytes)}, through torchvision, into {images} (licence: {task.licence})."
     )

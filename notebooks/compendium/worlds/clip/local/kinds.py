@@ -64,8 +64,9 @@ def of_files(place: str, listing: Callable[[Task, Path, Part], Sequence[Photo]])
 
     def pictures(task: Task, root: Path, part: Part, _: Options) -> Pictures:
         photos = listing(task, root, part)
-        names = [photo.name for photo in photos]
-        return Pictures(_labels(task, photos, root / place), names, lambda index: decoded(root / photos[index].file))
+        files_of, names = [root / photo.file for photo in photos], [photo.name for photo in photos]
+        labels = _labels(task, photos, root / place)
+        return Pictures(labels, names, lambda n: decoded(files_of[n]), lambda n: _size(files_of[n]))
 
     return Layout(place, pictures, lambda task, root, part: _tally(root, [p.file for p in listing(task, root, part)]))
 
@@ -92,11 +93,12 @@ def of_arrays(
             found = Image.fromarray(np.ascontiguousarray(images[index])).convert("RGB")
             return found.transpose(Image.Transpose.TRANSPOSE) if turned else found
 
-        return Pictures(classnames.in_order(task, labels, None, root / place), names, image)
+        size = sum(map(_size, held(task, root, part)))
+        return Pictures(classnames.in_order(task, labels, None, root / place), names, image, lambda _: size)
 
     def tally(task: Task, root: Path, part: Part) -> Tally:
         sources = held(task, root, part)
-        total = sum(_size(file) for file in sources)
+        total = sum(map(_size, sources))
         return Tally(quick(sources, part) if quick else len(whole(task, root, part).labels), total)
 
     return Layout(place, pictures, tally)

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from compendium import terminal
+from compendium.worlds import offline
 from compendium.worlds.clip.sources import openclip
 from compendium.worlds.clip.sources.looking import megabytes
 from compendium.worlds.clip.sources.protocol import Offer, Source
 from tsvlib import files
 from tsvlib.errors import InputError
-
-OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 class Stated(NamedTuple):
@@ -33,7 +32,7 @@ def fetch(source: Source, folder: Path, backbone: str, task: str | None) -> Path
     """Return the file of a checkpoint (None: of the base), after downloading it where it is missing.
 
     Raises:
-        InputError: the source is not on the hub, the hub cannot be reached or must not be (``HF_HUB_OFFLINE``), the
+        InputError: the source is not on the hub, the hub cannot be reached or must not be (``offline``), the
             disk is too small, or what came is not what was announced.
     """
     file = source.files(folder, backbone, task)
@@ -58,15 +57,11 @@ def fetch_openai(folder: Path, backbone: str) -> Path:
 
 
 def _fetched(file: Path, offer: Offer, by_hand: str) -> Path:
-    if switch := next((name for name in OFFLINE if _is_set(name)), None):
+    if switch := offline.switch():
         raise InputError(f"{file}: the file is missing, and {switch} is set; unset that, or {by_hand}.")
     stated, target = _stated(offer, by_hand)
     _download(stated, target)
     return target
-
-
-def _is_set(name: str) -> bool:
-    return os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def _stated(offer: Offer, by_hand: str) -> tuple[Stated, Path]:
