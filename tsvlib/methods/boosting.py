@@ -10,8 +10,6 @@ the computation says: ``MatrixRule(split_qkv=True)`` boosts q, k and v apart, an
 apart as well. The code for mergekit boosts linear layers of attention and MLP alone, ours every task matrix.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +18,7 @@ from tsvlib import linalg
 from tsvlib.errors import InputError
 from tsvlib.layers import Layer, Suite
 from tsvlib.linalg import Factors
-from tsvlib.methods.base import Merge
+from tsvlib.methods.base import Follow, Merge
 from tsvlib.precision import check_held
 
 BETA = 0.01
@@ -32,7 +30,7 @@ def boosting(suite: Suite, merge: Merge) -> Merge:
     return boosted(BETA)(suite, merge)
 
 
-def boosted(beta: float) -> Callable[[Suite, Merge], Merge]:
+def boosted(beta: float) -> Follow:
     """Return Subspace Boosting with another beta; InputError when it is not from 0 to 1."""
     if not 0 <= beta <= 1:
         raise InputError(

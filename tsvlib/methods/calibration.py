@@ -17,7 +17,6 @@ which all are equal, the result depends on how the decomposition chose among the
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float64
@@ -27,10 +26,8 @@ from tsvlib import linalg
 from tsvlib.errors import InputError
 from tsvlib.layers import Layer, Suite
 from tsvlib.linalg import Factors
-from tsvlib.methods.base import Merge
+from tsvlib.methods.base import Follow, Merge
 from tsvlib.precision import check_held, scaled, unscaled
-
-PostProcess = Callable[[Suite, Merge], Merge]
 
 
 def svc(suite: Suite, merge: Merge) -> Merge:
@@ -38,7 +35,7 @@ def svc(suite: Suite, merge: Merge) -> Merge:
     return svc_bounded(1 / suite.n_tasks)(suite, merge)
 
 
-def svc_bounded(bound: float) -> PostProcess:
+def svc_bounded(bound: float) -> Follow:
     """Return the calibration with another bound, such as 1, which never enlarges anything, after TSV-Merge.
 
     InputError when the bound is not above zero, or not finite.

@@ -54,7 +54,7 @@ def _voted(layer: Layer, share: float) -> Tensor:
     kept = tsv.significant(layer.factors(k))
     if not kept:
         return torch.zeros(layer.shape, device=layer.device)
-    u, s, vh = tsv._together(kept)
+    u, s, vh = tsv.together(kept)
     left, right = linalg.orthogonalise(u).double(), linalg.orthogonalise(vh).double()
     inner = Factors(left.mT @ u.double(), s.double(), vh.double() @ right.mT)
     entries = linalg.kept_rank((layer.n_tasks * k) ** 2, share)

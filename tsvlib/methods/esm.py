@@ -33,7 +33,7 @@ from tsvlib.errors import InputError
 from tsvlib.layers import Layer, Suite, layers_of
 from tsvlib.methods import tsv
 from tsvlib.methods.base import Binding, Merge
-from tsvlib.methods.fisher import Statistics, measured, measured_by_all
+from tsvlib.methods.statistics import Statistics, measured, measured_by_all
 
 PROMINENT = 2
 """The power of norms by which tasks, columns and layers are weighed."""

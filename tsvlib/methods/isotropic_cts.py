@@ -44,7 +44,7 @@ def iso_cts(layer: Layer) -> Tensor:
         wide = change.double()
         rest = wide - common.u @ (common.u.mT @ wide)
         parts.append(_clear(_leading(rest, own, dtype), own, eps * size))
-    u, s, vh = tsv._together(parts)
+    u, s, vh = tsv.together(parts)
     return (s.sum() / rank * _orthonormal(u, dtype) @ _orthonormal(vh.mT, dtype).mT).to(dtype)
 
 

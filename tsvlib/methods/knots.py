@@ -24,8 +24,7 @@ from tsvlib import devices, linalg
 from tsvlib.errors import InputError
 from tsvlib.layers import Computing, Layer, Suite, task_matrices
 from tsvlib.methods import ties
-from tsvlib.methods.base import Binding, Merge
-from tsvlib.methods.lines import once
+from tsvlib.methods.base import Binding, Merge, once
 
 NOISE = {torch.float32: 1e-7, torch.float64: 1e-13}
 """By the type of a suite: the size of an entry, beside the largest of its column, up to which it is rounding error."""

@@ -14,8 +14,7 @@ image and text encoder, or encoder and decoder. A stack of one block counts as n
 
 import math
 import re
-from collections.abc import Callable, Iterable
-from threading import Lock
+from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -24,9 +23,8 @@ from torch import Tensor
 from tsvlib import progress
 from tsvlib.errors import InputError
 from tsvlib.layers import Computing, Suite, layers_of
-from tsvlib.methods.base import Merge
+from tsvlib.methods.base import Follow, Merge, once
 from tsvlib.precision import check_held
-from tsvlib.taskvectors import MatrixRule
 
 BETA = 0.5
 """The middle of the range that the authors search, where nothing can be chosen."""
@@ -40,7 +38,7 @@ def lines(suite: Suite, merge: Merge) -> Merge:
     return by_depth(BETA)(suite, merge)
 
 
-def by_depth(beta: float) -> Callable[[Suite, Merge], Merge]:
+def by_depth(beta: float) -> Follow:
     """Return LiNeS with another beta; InputError when it is negative or not finite.
 
     To know alpha, the first layer that is asked for merges the whole suite once, layer by layer.
@@ -67,23 +65,6 @@ def depths(names: Iterable[str]) -> dict[str, float]:
     for stack, block in places.values():
         last[stack] = max(block, last.get(stack, 0))
     return {name: block / max(1, last[stack]) for name, (stack, block) in places.items()}
-
-
-def once(compute: Callable[[Computing], Found]) -> Callable[[Computing], Found]:
-    """Return what computes something about a whole suite when it is first asked for, once for each matrix rule.
-
-    A suite is bound before it is known how its layers are to be computed. Workers that ask at the same time wait.
-    """
-    found: dict[MatrixRule, Found] = {}
-    lock = Lock()
-
-    def of(computing: Computing) -> Found:
-        with lock:
-            if computing.rule not in found:
-                found[computing.rule] = compute(computing)
-            return found[computing.rule]
-
-    return of
 
 
 def _alpha(suite: Suite, merge: Merge, computing: Computing) -> float:

@@ -22,9 +22,8 @@ orthonormal rows already, up to a factor.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
-from threading import Lock
 
 import torch
 from jaxtyping import Float64
@@ -34,9 +33,7 @@ from tsvlib import linalg
 from tsvlib.layers import Computing, Layer, Suite, task_matrices
 from tsvlib.linalg import Factors
 from tsvlib.methods import tsv
-from tsvlib.methods.base import Merge
-from tsvlib.precision import scaled, unscaled
-from tsvlib.taskvectors import MatrixRule
+from tsvlib.methods.base import Merge, once
 
 
 def gavish_donoho(layer: Layer) -> Tensor:
@@ -55,13 +52,7 @@ def energy(suite: Suite) -> Merge:
     Shares that equal the least one that is kept are all kept, whichever came first. The first layer waits for a look at
     all of them, after which a store has every decomposition.
     """
-    lock, found = Lock(), dict[MatrixRule, float]()
-
-    def least(computing: Computing) -> float:
-        with lock:
-            if computing.rule not in found:
-                found[computing.rule] = _least_share(suite, computing)
-        return found[computing.rule]
+    least = once(lambda computing: _least_share(suite, computing))
 
     def merge(layer: Layer) -> Tensor:
         return _merged(layer, lambda factors: int((_shares(factors) >= least(layer.computing)).sum()))
@@ -77,7 +68,7 @@ def orthogonalised_first(layer: Layer) -> Tensor:
     if not whole:
         return torch.zeros(layer.shape, device=layer.device)
     kept = [linalg.truncate(factors, _uniform(layer)) for factors in tsv.orthogonalised(whole)]
-    return tsv._together(kept).product()
+    return tsv.together(kept).product()
 
 
 def optimal_threshold(ratio: float) -> float:
@@ -151,12 +142,5 @@ def _merged(layer: Layer, count: Callable[[Factors], int]) -> Tensor:
         return layer.mean()
     whole = layer.factors(min(layer.shape))
     pairs = zip(whole, tsv.significant(whole), strict=True)
-    return _recomposed(layer, [linalg.truncate(real, k) for factors, real in pairs if (k := count(factors))])
-
-
-def _recomposed(layer: Layer, kept: Sequence[Factors]) -> Tensor:
-    if not kept:
-        return torch.zeros(layer.shape, device=layer.device)
-    u, s, vh = tsv._together(kept)
-    row, exponent = scaled(s[None])
-    return unscaled(linalg.polar_product(Factors(u, row[0], vh)), exponent)
+    kept = [linalg.truncate(real, k) for factors, real in pairs if (k := count(factors))]
+    return tsv.recomposed(layer, kept, linalg.polar_product)

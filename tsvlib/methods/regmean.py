@@ -27,7 +27,7 @@ from torch import Tensor
 from tsvlib.errors import InputError
 from tsvlib.layers import Layer, Suite
 from tsvlib.methods.base import Binding, Merge
-from tsvlib.methods.fisher import Statistics, measured, measured_by_all
+from tsvlib.methods.statistics import Statistics, measured, measured_by_all
 from tsvlib.precision import wider
 
 OFF_DIAGONAL = 0.9

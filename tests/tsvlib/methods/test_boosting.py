@@ -15,7 +15,7 @@ from torch import Tensor
 from tsvlib import merging
 from tsvlib.errors import InputError
 from tsvlib.layers import ORDINARY, Computing, MemorySuite
-from tsvlib.methods import METHODS, boosting
+from tsvlib.methods import UPDATES, boosting, named
 from tsvlib.methods.base import Method
 from tsvlib.taskvectors import MatrixRule
 
@@ -33,13 +33,13 @@ def skorobogat(merged: Array, beta: float) -> Array:
 
 
 def then_boosted(name: str, beta: float = boosting.BETA) -> Method:
-    method = METHODS[name]
+    method = UPDATES[name]
     return Method(name, name, lambda suite: boosting.boosted(beta)(suite, method.bind(suite)), method.alphas)
 
 
 def boosted(merged: Tensor, beta: float, key: str = "w", computing: Computing = ORDINARY) -> Tensor:
     suite = MemorySuite([{key: merged}])
-    merge = boosting.boosted(beta)(suite, METHODS["task_arithmetic"].bind(suite))
+    merge = boosting.boosted(beta)(suite, named("task_arithmetic").bind(suite))
     return merging.update(merge, suite, key, computing)
 
 
@@ -51,7 +51,7 @@ def test_boosting_is_its_papers_formula_on_what_any_method_merged(name: str, bet
         # Where the number of tasks does not divide the rank, what TSV-M merges is of lower rank.
         vectors = [{key: vector[key] for key in SHAPES if key in ("square", "wide", "bias")} for vector in vectors]
     vectors[1]["square"].mul_(0 if name != "tsv_m" else 1)
-    plain = merging.merged_update(vectors, METHODS[name])
+    plain = merging.merged_update(vectors, UPDATES[name])
     found = merging.merged_update(vectors, then_boosted(name, beta))
     for key, tensor in plain.items():
         if key in MATRICES:
@@ -80,7 +80,7 @@ def test_boosting_by_hand(beta: float, expected: list[float]) -> None:
 
 def test_the_default_is_one_percent() -> None:
     suite = MemorySuite([{"w": oracles.matrix(9, 6, 0).float()}])
-    merge = METHODS["task_arithmetic"].bind(suite)
+    merge = named("task_arithmetic").bind(suite)
     found = merging.update(boosting.boosting(suite, merge), suite, "w")
     assert torch.equal(found, boosted(suite.task_vectors[0]["w"], 0.01))
 

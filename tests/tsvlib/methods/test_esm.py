@@ -13,7 +13,7 @@ from torch import Tensor
 from tsvlib import devices, merging
 from tsvlib.errors import InputError
 from tsvlib.layers import MemorySuite
-from tsvlib.methods import METHODS
+from tsvlib.methods import named
 from tsvlib.methods.esm import esm
 
 Array = npt.NDArray[np.float64]
@@ -105,7 +105,7 @@ def test_what_has_no_inputs_is_merged_by_tsv_m_or_averaged() -> None:
         vector["bias"] = torch.randn(3)
     found = merged(vectors, [{"w": x["w"], "narrow": x["narrow"]} for x in inputs])
     suite = MemorySuite(vectors)
-    by_tsv_m = merging.update(METHODS["tsv_m"].bind(suite), suite, "out.weight")
+    by_tsv_m = merging.update(named("tsv_m").bind(suite), suite, "out.weight")
     assert close(found["out.weight"], by_tsv_m, 1e-6)
     for key in ("bias", "narrow"):
         torch.testing.assert_close(found[key], (vectors[0][key] + vectors[1][key]) / 2)

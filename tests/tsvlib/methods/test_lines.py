@@ -18,7 +18,7 @@ from torch import Tensor
 from tsvlib import merging
 from tsvlib.errors import InputError
 from tsvlib.layers import ORDINARY, Computing, Layer, MemorySuite
-from tsvlib.methods import METHODS, lines
+from tsvlib.methods import UPDATES, base, lines, named
 from tsvlib.methods.base import Method
 from tsvlib.taskvectors import MatrixRule
 
@@ -48,7 +48,7 @@ def wang(vectors: list[dict[str, Tensor]], merged: Mapping[str, Tensor], beta: f
 
 
 def then_scaled(name: str, beta: float) -> Method:
-    method = METHODS[name]
+    method = UPDATES[name]
     return Method(name, name, lambda suite: lines.by_depth(beta)(suite, method.bind(suite)), (1.0,))
 
 
@@ -66,7 +66,7 @@ def assert_near(found: Mapping[str, Tensor], expected: Mapping[str, Array]) -> N
 def test_lines_is_its_papers_formula_on_what_any_method_merged(name: str, n_tasks: int, beta: float) -> None:
     vectors = experts(n_tasks)
     vectors[1]["visual.blocks.2.mlp.0.weight"].zero_()
-    expected = wang(vectors, merging.merged_update(vectors, METHODS[name]), beta)
+    expected = wang(vectors, merging.merged_update(vectors, UPDATES[name]), beta)
     found = merging.merged_update(vectors, then_scaled(name, beta))
     assert {tensor.dtype for tensor in found.values()} == {torch.float32}
     assert_near(found, expected)
@@ -92,7 +92,7 @@ def test_depths_come_from_the_first_whole_number_between_dots_in_stacks_of_their
 
 def test_the_default_is_in_the_middle_of_the_authors_range() -> None:
     suite = MemorySuite(experts(2))
-    merge = METHODS["task_arithmetic"].bind(suite)
+    merge = named("task_arithmetic").bind(suite)
     for key in SHAPES:
         found = merging.update(lines.lines(suite, merge), suite, key)
         assert torch.equal(found, merging.update(lines.by_depth(0.5)(suite, merge), suite, key))
@@ -124,7 +124,7 @@ def test_what_is_computed_once_is_so_for_each_rule_and_again_after_a_failure() -
             raise InputError("not yet.")
         return len(calls)
 
-    of = lines.once(compute)
+    of = base.once(compute)
     with pytest.raises(InputError, match="not yet"):
         of(ORDINARY)
     with ThreadPoolExecutor(4) as pool:
@@ -135,7 +135,7 @@ def test_what_is_computed_once_is_so_for_each_rule_and_again_after_a_failure() -
 
 def test_alpha_is_that_of_the_update_as_its_matrices_are_merged() -> None:
     suite, rule = MemorySuite(experts(3)), Computing(MatrixRule(split_qkv=True))
-    merge = METHODS["tsv_m"].bind(suite)
+    merge = named("tsv_m").bind(suite)
     scaled = lines.by_depth(0.3)(suite, merge)
     for computing in (ORDINARY, rule):
         plain = {key: merging.update(merge, suite, key, computing) for key in SHAPES}

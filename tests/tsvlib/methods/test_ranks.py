@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tsvlib import linalg, merging
 from tsvlib.layers import Computing, MemorySuite
-from tsvlib.methods import METHODS, ranks
+from tsvlib.methods import named, ranks
 from tsvlib.methods.base import Method, layerwise
 from tsvlib.store import Spectra
 from tsvlib.taskvectors import MatrixRule, StateDict
@@ -254,7 +254,7 @@ def test_the_exchange_of_steps_is_transcribed(seed: int) -> None:
 
 def test_exchanged_steps_only_truncate_square_matrices_of_full_rank() -> None:
     vectors = [{"w": oracles.matrix(12, 12, seed)} for seed in range(3)]
-    truncated = merging.merged_update(vectors, METHODS["low_rank"])["w"]
+    truncated = merging.merged_update(vectors, named("low_rank"))["w"]
     torch.testing.assert_close(merged("orthogonalised_first", vectors)["w"], truncated / 3)
 
 
