@@ -284,9 +284,7 @@ def test_kernels_can_be_merged_as_matrices() -> None:
     random = torch.Generator().manual_seed(0)
     kernels = [torch.randn(6, 3, 2, 2, dtype=torch.float64, generator=random) for _ in range(3)]
     suite = MemorySuite([{"conv1.weight": kernel} for kernel in kernels])
-    found = merging.update(
-        named("tsv_m").bind(suite), suite, "conv1.weight", Computing(MatrixRule(convolutions=True))
-    )
+    found = merging.update(named("tsv_m").bind(suite), suite, "conv1.weight", Computing(MatrixRule(convolutions=True)))
     expected = torch.from_numpy(algorithm_1([kernel.flatten(1).numpy() for kernel in kernels]))
     torch.testing.assert_close(found, expected.reshape(6, 3, 2, 2), rtol=1e-6, atol=1e-8)
     averaged = merging.update(named("tsv_m").bind(suite), suite, "conv1.weight")

@@ -107,9 +107,7 @@ def test_entries_that_equal_the_threshold_all_stay() -> None:
 def test_the_order_of_tasks_changes_no_bit_of_ties(order: list[int], seed: int) -> None:
     vectors = experts(5, seed)
     found = merging.merged_update([vectors[task] for task in order], named("ties"))
-    assert all(
-        torch.equal(found[key], tensor) for key, tensor in merging.merged_update(vectors, named("ties")).items()
-    )
+    assert all(torch.equal(found[key], tensor) for key, tensor in merging.merged_update(vectors, named("ties")).items())
 
 
 def test_task_matrices_do_not_change_what_ties_does() -> None:
