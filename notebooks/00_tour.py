@@ -28,7 +28,7 @@ from compendium import profiles, provenance
 from compendium.paper import plotting
 from compendium.study import runs
 from tsvlib import linalg, sti
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 
 plotting.use_style()
 
@@ -116,11 +116,11 @@ print(f"interference of the kept components: {before:.3g} before, {after:.1g} af
 
 # %%
 for name, alphas in {"task_arithmetic": (0.1, 0.2, 0.4), "tsv_m": (0.5, 1.0, 1.5)}.items():
-    update = run.merged(METHODS[name], n_tasks)
+    update = run.merged(UPDATES[name], n_tasks)
     for alpha in alphas:
         state = update.apply(run.evaluator.base, alpha)
         accuracies = run.evaluator.accuracies(state, tasks, "validation").values()
-        print(f"{METHODS[name].title:16} alpha {alpha:.1f}: {100 * sum(accuracies) / n_tasks:.1f} % on average")
+        print(f"{UPDATES[name].title:16} alpha {alpha:.1f}: {100 * sum(accuracies) / n_tasks:.1f} % on average")
 
 # %% [markdown]
 # What must hold whatever the data: orthogonal vectors do not interfere.

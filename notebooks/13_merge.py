@@ -24,7 +24,7 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import claims, results, tables
 from compendium.study import runs, studies
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES, named
 
 # %% [markdown]
 # ## The methods
@@ -36,12 +36,12 @@ from tsvlib.methods import METHODS
 # inputs. TSV-M is measured twice: also with alpha = 1, which the paper recommends and which needs no labels.
 
 # %%
-methods = [METHODS[name] for name in ("weight_averaging", "task_arithmetic")]
-once = [METHODS[name] for name in ("ties", "iso_c")]
+methods = [UPDATES[name] for name in ("weight_averaging", "task_arithmetic")]
+once = [UPDATES[name] for name in ("ties", "iso_c")]
 pd.DataFrame(
     [
         (m.title, min(m.alphas), max(m.alphas), len(m.alphas))
-        for m in [*methods, METHODS["consensus_ta"], METHODS["tsv_m"], *once]
+        for m in [*methods, named("consensus_ta"), named("tsv_m"), *once]
     ],
     columns=["method", "from", "to", "alphas"],
 ).round(3)
@@ -99,8 +99,8 @@ ahead[ahead > 0].round(1).rename("averaging ahead").to_frame()
 others = ("task_arithmetic", "consensus_ta")
 found = {"merge": frame, "sources": results.load("sources", profile)}
 for name in others:
-    print(f"Ahead of {METHODS[name].title}: {claims.told(name, found)}")
-leads = pd.DataFrame({METHODS[name].title: case.cases.number for name, case in claims.judge(others, found).items()})
+    print(f"Ahead of {UPDATES[name].title}: {claims.told(name, found)}")
+leads = pd.DataFrame({UPDATES[name].title: case.cases.number for name, case in claims.judge(others, found).items()})
 leads.round(1).rename_axis(columns="TSV-M's lead over")
 
 # %% [markdown]

@@ -22,7 +22,7 @@ import pandas as pd
 from compendium import profiles, provenance
 from compendium.paper import claims, results, tables
 from compendium.study import runs, studies
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 
 # %% [markdown]
 # ## One step at a time
@@ -32,7 +32,7 @@ from tsvlib.methods import METHODS
 # Alpha is chosen as in notebook 13, from the grid of task arithmetic and from that of TSV-M.
 
 # %%
-methods = [METHODS[name] for name in ("low_rank", "interference_reduction")]
+methods = [UPDATES[name] for name in ("low_rank", "interference_reduction")]
 pd.DataFrame(
     [(m.title, min(m.alphas), max(m.alphas), len(m.alphas)) for m in methods],
     columns=["method", "from", "to", "alphas"],

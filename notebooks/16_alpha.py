@@ -24,7 +24,7 @@ from compendium import profiles, provenance
 from compendium.paper import claims, results
 from compendium.study import alpha, runs
 from tsvlib import progress
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 
 # %% [markdown]
 # ## The subsets
@@ -46,7 +46,7 @@ pd.Series({subset: " ".join(tasks) for subset, tasks in subsets[first].items()},
 # task.
 
 # %%
-methods = [METHODS[name] for name in ("task_arithmetic", "tsv_m")]
+methods = [UPDATES[name] for name in ("task_arithmetic", "tsv_m")]
 rows, grids = [], []
 with progress.track(sum(map(len, subsets.values())) + len(methods), "scoring alphas") as bar:
     for run in runs.of(settings):

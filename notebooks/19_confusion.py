@@ -22,7 +22,7 @@ from compendium import profiles, provenance
 from compendium.paper import results
 from compendium.study import runs, studies
 from tsvlib import progress
-from tsvlib.methods import METHODS
+from tsvlib.methods import named
 
 # %% [markdown]
 # ## The model
@@ -32,7 +32,7 @@ from tsvlib.methods import METHODS
 
 # %%
 settings = profiles.load(profile, backbones, suites).first_seeds()
-n_tasks, method = settings.suites[-1], METHODS["tsv_m"]
+n_tasks, method = settings.suites[-1], named("tsv_m")
 merged = results.load("merge", profile).query("n_tasks == @n_tasks and method == 'tsv_m'")
 with progress.track(1, "confusion") as bar:
     *_, run = runs.of(settings)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tsvlib import devices, linalg, merging
 from tsvlib.errors import InputError
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 from tsvlib.taskvectors import StateDict
 
 seeds = st.integers(0, 2**32 - 1)
@@ -135,7 +135,7 @@ def test_half_precision_is_widened(dtype: torch.dtype) -> None:
 
 
 def merge(name: str, task_vectors: list[StateDict]) -> Tensor:
-    return merging.merged_update(task_vectors, METHODS[name])["w"]
+    return merging.merged_update(task_vectors, UPDATES[name])["w"]
 
 
 @pytest.mark.parametrize("name", ["tsv_m", "tsv_m_eigen"])
@@ -153,7 +153,7 @@ def test_experts_of_low_rank_are_merged_as_the_algorithm_says(
     assert np.linalg.norm(found - expected) <= 2e-3 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_method_stumbles_and_repetition_changes_no_bit(name: str, kind: str) -> None:
     task_vectors: list[StateDict] = [{"w": matrix(kind, 48, 16, 6, seed=10 * task)} for task in range(4)]
@@ -175,7 +175,7 @@ def test_experts_that_moved_as_rotations_do_are_merged(count: int) -> None:
     assert torch.linalg.svdvals(update)[:kept] == pytest.approx([0.01] * kept, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 @pytest.mark.parametrize("power", [-120, -60, 60, 99])
 def test_methods_scale_with_their_input(name: str, power: int) -> None:
     task_vectors = [{"w": matrix("falling", 30, 8, 3, seed=task)} for task in range(3)]
@@ -186,7 +186,7 @@ def test_methods_scale_with_their_input(name: str, power: int) -> None:
     assert (found - exact).norm() <= 1e-4 * exact.norm()
 
 
-@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"ties", "consensus_ta"}))
+@pytest.mark.parametrize("name", sorted(UPDATES.keys() - {"ties", "consensus_ta"}))
 def test_numbers_below_the_normal_ones_of_float32_are_merged(name: str) -> None:
     # Not where thresholds decide, which lie too close to other numbers of so few digits.
     task_vectors = [{"w": matrix("falling", 30, 8, 3, seed=task) * 2.0**-70 * 2.0**-67} for task in range(3)]
@@ -194,7 +194,7 @@ def test_numbers_below_the_normal_ones_of_float32_are_merged(name: str) -> None:
     assert (merge(name, task_vectors).double() - exact).norm() <= 30 * 2**-149
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_task_vectors_are_merged_in_float32(name: str, dtype: torch.dtype) -> None:
     vectors = [{"w": matrix("falling", 160, 8, 3, seed=task).to(dtype)} for task in range(3)]
@@ -203,7 +203,7 @@ def test_half_precision_task_vectors_are_merged_in_float32(name: str, dtype: tor
     assert (found - exact).norm() <= 1e-4 * exact.norm()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 def test_float64_task_vectors_are_merged_in_float64(name: str) -> None:
     one, two = (matrix("falling", 30, 8, 3, seed=task).double() for task in range(2))
     found = merge(name, [{"w": one}, {"w": two}])
@@ -212,7 +212,7 @@ def test_float64_task_vectors_are_merged_in_float64(name: str) -> None:
     assert 0 < (near - found).norm() <= 1e-9 * found.norm()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 def test_parameters_are_taken_for_their_values(name: str) -> None:
     vectors = [{"w": matrix("falling", 30, 8, 3, seed=task)} for task in range(3)]
     grown: list[StateDict] = [{"w": torch.nn.Parameter(vector["w"])} for vector in vectors]
@@ -221,7 +221,7 @@ def test_parameters_are_taken_for_their_values(name: str) -> None:
     assert torch.equal(found, merge(name, vectors))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_task_vectors_that_are_not_finite_are_refused(name: str, value: float) -> None:
     broken = matrix("falling", 30, 8, 3, seed=1)
@@ -230,7 +230,7 @@ def test_task_vectors_that_are_not_finite_are_refused(name: str, value: float) -
         merge(name, [{"w": matrix("falling", 30, 8, 3, seed=0)}, {"w": broken}])
 
 
-@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"ties"}))
+@pytest.mark.parametrize("name", sorted(UPDATES.keys() - {"ties"}))
 def test_updates_beyond_all_numbers_are_refused(name: str) -> None:
     # The mean of equal signs that TIES takes is never larger than what it is of.
     exploded = [{"w": torch.full((6, 6), 2e38)}, {"w": torch.full((6, 6), 2e38)}]

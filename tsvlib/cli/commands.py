@@ -57,6 +57,7 @@ def _merge(
     out: Path,
     recipe: Path | None,
     method: str,
+    then: tuple[str, ...],
     alpha: float,
     dtype: str,
     **how: Unpack[Options],
@@ -69,7 +70,7 @@ def _merge(
 
     with _telling(out, recipe) as done:
         inputs = frontdoor.inputs_of(base, experts, recipe)
-        done(workflows.merge(inputs, out, method, alpha, frontdoor.session_of(**how), dtype))
+        done(workflows.merge(inputs, out, method, alpha, frontdoor.session_of(**how), dtype, then))
 
 
 def _compress(
@@ -142,11 +143,14 @@ _TWO = "--base base.safetensors --expert cars.safetensors --expert svhn.safetens
 _METHOD = click.option(
     "--method", default=options.default(frontdoor.merge, "method"), help=f"How to combine experts: {options.METHODS}."
 )
+_THEN = click.option(
+    "--then", multiple=True, help=f"What changes the update, one after the other: {options.PROCESSES}."
+)
 _command(_plan, _TWO, options.BASE, options.EXPERTS)
 _command(
     _merge,
     f"{_TWO} --method tsv-m --alpha 1.0 --out merged.safetensors",
-    options.BASE, options.EXPERTS, options.WEIGHTS, options.RECIPE, _METHOD, options.ALPHA, options.TYPE,
+    options.BASE, options.EXPERTS, options.WEIGHTS, options.RECIPE, _METHOD, _THEN, options.ALPHA, options.TYPE,
 )  # fmt: skip
 _command(
     _compress,

@@ -61,20 +61,21 @@ def merge(
     out: PathLike,
     *,
     method: str = "tsv-m",
+    then: Iterable[str] = (),
     alpha: SupportsFloat = 1.0,
     dtype: str = "base",
     **options: Unpack[Options],
 ) -> str:
     """Write base + alpha * update of a merging method to a safetensors file and return its digest.
 
-    ``dtype`` is that of all weights in the file, by default those of the base; ``UserWarning`` where it cannot hold
-    much of the update. Checkpoints are files, indexes or folders of a model hub. InputError for anything that cannot be
-    done, before heavy work.
+    Processes of ``then`` change the update, one after the other. ``dtype`` is that of all weights in the file, by
+    default those of the base; ``UserWarning`` where it cannot hold much of the update. Checkpoints are files, indexes
+    or folders of a model hub. InputError for anything that cannot be done, before heavy work.
     """
     from tsvlib.cli import workflows
 
     inputs = inputs_of(base, experts)
-    return workflows.merge(inputs, Path(out), method, alpha, session_of(**options), dtype)
+    return workflows.merge(inputs, Path(out), method, alpha, session_of(**options), dtype, tuple(then))
 
 
 def compress(

@@ -98,15 +98,25 @@ class Inputs:
         return dict(self._digests)
 
 
-def merge(inputs: Inputs, out: Path, method: str, alpha: SupportsFloat, session: Session, dtype: str = AS_BASE) -> str:
+def merge(
+    inputs: Inputs,
+    out: Path,
+    method: str,
+    alpha: SupportsFloat,
+    session: Session,
+    dtype: str = AS_BASE,
+    then: Sequence[str] = (),
+) -> str:
     """Write base + alpha * update of a merging method to ``out``, in the base's types or all in ``dtype``.
 
-    Tensors are read, merged and written one by one. InputError for fewer than two experts, an unknown method, an
-    alpha that is not finite, unsuitable inputs, values that their type cannot hold, too little space or a place that
-    cannot be written.
+    Processes of ``then`` change the update, one after the other. Tensors are read, merged and written one by one.
+
+    Raises:
+        InputError: there are fewer than two experts, no such method, an alpha that is not finite, unsuitable inputs,
+            values that their type cannot hold, too little space, or a place that cannot be written.
     """
     check_enough(len(inputs.experts))
-    chosen, factor = named(method), _finite(alpha)
+    chosen, factor = named("+".join((method, *then))), _finite(alpha)
     layout = _layout(inputs.base, dtype)
     check_place(out, outputs.WEIGHTS, inputs, session, sum(info.nbytes for info in layout.values()))
     progress.say(planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers).brief)

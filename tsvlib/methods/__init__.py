@@ -1,17 +1,39 @@
 # SPDX-License-Identifier: MIT
-"""All ways to merge by their names, one family per file.
+"""All ways to merge by their names, one family per file; each row says of what kind it is.
 
 To add one, write a function from a :class:`tsvlib.layers.Layer` to its update, and a row below. One that must see the
 whole suite before it can merge a layer, say to find a threshold, is a function from the suite to such a function; its
-row goes without ``layerwise``.
+row goes without ``layerwise``. A process is a function from a suite and what merges its layers to what merges them and
+changes the result.
 """
 
 from tsvlib.errors import InputError
-from tsvlib.methods import averages, isotropic, masks, ties, tsv
-from tsvlib.methods.base import TENTHS, THIRTIETHS, VALIDATION, Method, layerwise
+from tsvlib.methods import (
+    averages,
+    boosting,
+    breadcrumbs,
+    calibration,
+    cart,
+    closed_form,
+    dare,
+    dc,
+    emr,
+    isotropic,
+    isotropic_cts,
+    knots,
+    lines,
+    masks,
+    ranks,
+    star,
+    ties,
+    tsv,
+    wudi,
+)
+from tsvlib.methods.base import TENTHS, THIRTIETHS, VALIDATION, Method, Needs, PerTask, Process, Row, layerwise
 
-_ROWS = (
-    Method("weight_averaging", "Weight averaging", layerwise(averages.weight_averaging), (1.0,)),
+ONE = (1.0,)
+_ROWS: tuple[Row, ...] = (
+    Method("weight_averaging", "Weight averaging", layerwise(averages.weight_averaging), ONE),
     Method("task_arithmetic", "Task arithmetic", layerwise(averages.task_arithmetic), THIRTIETHS, VALIDATION),
     Method("ties", "TIES", ties.ties, TENTHS, VALIDATION),
     Method("iso_c", "Iso-C", layerwise(isotropic.iso_c), TENTHS, VALIDATION),
@@ -26,13 +48,58 @@ _ROWS = (
         TENTHS,
         VALIDATION,
     ),
+    Method("tsv_m_exchanged", "TSV-M, steps exchanged", layerwise(ranks.orthogonalised_first), TENTHS),
+    Method("tsv_m_gavish_donoho", "TSV-M, Gavish-Donoho", layerwise(ranks.gavish_donoho), TENTHS),
+    Method("tsv_m_marchenko_pastur", "TSV-M, Marchenko-Pastur", layerwise(ranks.marchenko_pastur), TENTHS),
+    Method("tsv_m_energy", "TSV-M, energy", ranks.energy, TENTHS),
+    Method("dc_merge", "DC-Merge", layerwise(dc.dc_merge), TENTHS, VALIDATION),
+    Method("iso_cts", "Iso-CTS", layerwise(isotropic_cts.iso_cts), TENTHS, VALIDATION),
+    Method(
+        "regmean_from_differences", "RegMean from differences", layerwise(closed_form.regmean_from_differences), ONE
+    ),
+    Method("swudi", "SWUDI", layerwise(closed_form.swudi), ONE),
+    Method("aswudi", "ASWUDI", layerwise(closed_form.aswudi), ONE),
+    Method("wudi", "WUDI", layerwise(wudi.wudi), ONE, Needs(training=True)),
+    Method("star", "STAR", layerwise(star.star), ONE),
+    Method("cart", "CART", layerwise(cart.cart), ONE),
+    Method("knots_ties", "KnOTS-TIES", knots.knots_ties, TENTHS, VALIDATION),
+    Method("dare", "DARE", dare.dare, THIRTIETHS, VALIDATION),
+    Method("breadcrumbs", "Model Breadcrumbs", layerwise(breadcrumbs.breadcrumbs), THIRTIETHS, VALIDATION),
+    PerTask("emr", "EMR-Merging", emr.pack, Needs(storage=True)),
+    Process("svc", "SVC", calibration.svc, ONE),
+    Process("svc_shrinking", "SVC, shrinking only", calibration.svc_bounded(1.0), ONE),
+    Process("boosting", "Subspace Boosting", boosting.boosting),
+    Process("lines", "LiNeS", lines.lines, ONE),
 )
-METHODS = {method.name: method for method in _ROWS}
+METHODS: dict[str, Row] = {row.name: row for row in _ROWS}
+UPDATES: dict[str, Method] = {row.name: row for row in _ROWS if isinstance(row, Method)}
+PROCESSES: dict[str, Process] = {row.name: row for row in _ROWS if isinstance(row, Process)}
 
 
 def named(name: str) -> Method:
-    """Return a method by its name, in which ``-`` may stand for ``_``; InputError for an unknown one."""
-    found = METHODS.get(name.replace("-", "_"))
-    if found is None:
-        raise InputError(f"there is no merging method `{name}`; choose one of {', '.join(METHODS).replace('_', '-')}.")
+    """Return a way to merge into one update by its name, in which ``-`` may stand for ``_``.
+
+    Names of processes that follow stand after it, each after a ``+``.
+
+    Raises:
+        InputError: there is none of that name, or it does something else.
+
+    >>> named("task-arithmetic+svc").title
+    'Task arithmetic + SVC'
+    """
+    first, *following = name.replace("-", "_").split("+")
+    if first in METHODS and first not in UPDATES:
+        what = "changes what another method merges" if first in PROCESSES else "keeps a model for each task"
+        raise InputError(f"`{first}` {what}, and merges nothing by itself; choose one of {_listed(UPDATES)}.")
+    if first not in UPDATES:
+        raise InputError(f"there is no merging method `{name}`; choose one of {_listed(UPDATES)}.")
+    found = UPDATES[first]
+    for each in following:
+        if each not in PROCESSES:
+            raise InputError(f"nothing named `{each}` can follow a method; choose one of {_listed(PROCESSES)}.")
+        found = found.then(PROCESSES[each])
     return found
+
+
+def _listed(rows: dict[str, Method] | dict[str, Process]) -> str:
+    return ", ".join(rows).replace("_", "-")

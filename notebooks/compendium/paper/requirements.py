@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping
 
 import pandas as pd
 
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 from tsvlib.methods.base import Needs
 
 OTHERS = {
@@ -30,7 +30,7 @@ WORDS = {True: "yes", False: "no"}
 
 def declared() -> dict[str, Needs]:
     """Return what every method that can be run here requires, by its name."""
-    return {name: method.needs for name, method in METHODS.items()} | OTHERS
+    return {name: method.needs for name, method in UPDATES.items()} | OTHERS
 
 
 def table(published: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:

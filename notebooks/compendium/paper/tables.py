@@ -26,7 +26,7 @@ TITLES = {
     "tsv_c": "TSV-C",
     "tall_mask_ties": "TALL-Mask + TIES",
 }
-"""What readers know methods by: those of ``METHODS``, whose titles these are, and what stands beside them.
+"""What readers know methods by: those of ``UPDATES``, whose titles these are, and what stands beside them.
 
 Written down, because drawing and printing need no torch."""
 

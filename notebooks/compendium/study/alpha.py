@@ -11,7 +11,7 @@ from compendium.study.evaluation import Candidate, Hits, packed, shares
 from compendium.study.runs import Row, Run
 from compendium.study.search import search_alpha
 from compendium.worlds import protocol
-from tsvlib.methods import METHODS
+from tsvlib.methods import named
 from tsvlib.methods.base import Method
 
 SCORE = "mean over tasks of accuracy / accuracy of the expert, on validation inputs, equally many of each task"
@@ -54,7 +54,7 @@ def subsets(profile: Profile, backbone: str) -> dict[int, tuple[str, ...]]:
 
 def over_subset(run: Run, subset: int) -> list[Row]:
     """Return what TSV-M for one subset of tasks has right with each alpha of Figure 7, and what the experts have."""
-    method, alphas = METHODS["tsv_m"], set(published.load("alpha").alpha)
+    method, alphas = named("tsv_m"), set(published.load("alpha").alpha)
     tasks = subsets(run.profile, run.backbone)[subset]
     update = run.merged_from(method, tasks)
 

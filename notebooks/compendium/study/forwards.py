@@ -9,7 +9,7 @@ from compendium.profiles import Backbone, Profile
 from compendium.study import alpha, studies
 from compendium.study.adaptation import PROTOCOL
 from compendium.worlds.protocol import SplitName, World, suite
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 
 SEARCH = 10
 """Alphas that a search on a grid of thirty scores at most."""
@@ -60,7 +60,7 @@ def forwards(profile: Profile, world: SizedWorld) -> dict[str, int]:
 
 def alphas() -> int:
     """Return how many alphas Figure 7 has."""
-    return len(set(published.load("alpha").alpha) & set(METHODS["tsv_m"].alphas))
+    return len(set(published.load("alpha").alpha) & set(UPDATES["tsv_m"].alphas))
 
 
 class _Counting:
@@ -92,7 +92,7 @@ class _Counting:
 
     def _first_backbone(self) -> int:
         tasks, forms = self.suites[0], len(studies.STARTS)
-        grids = sum(len(METHODS[name].alphas) - SEARCH for name in ("task_arithmetic", "tsv_m"))
+        grids = sum(len(UPDATES[name].alphas) - SEARCH for name in ("task_arithmetic", "tsv_m"))
         steps = BACKWARD * PROTOCOL.steps * PROTOCOL.batch * len(tasks)
         found = grids * self._judging(tasks) + TOUR * self._inputs("validation", tasks)
         return found + forms * (2 * self._inputs("validation", tasks) + 2 * self._inputs("test", tasks) + steps)

@@ -8,7 +8,7 @@ from compendium.study import optimism, runs, studies
 from compendium.study.runs import Row
 from compendium.worlds import experts
 from compendium.worlds.protocol import Need, world_of
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 
 
 def lacking(profile: Profile) -> list[Need]:
@@ -34,6 +34,6 @@ def measured(profile: Profile) -> tuple[list[Row], str]:
     experts.train_all(profile)
     (run,) = runs.of(profile)
     (n_tasks,) = profile.suites
-    rows = studies.references(run, n_tasks) + studies.merge(run, n_tasks, METHODS["task_arithmetic"])
+    rows = studies.references(run, n_tasks) + studies.merge(run, n_tasks, UPDATES["task_arithmetic"])
     rows += studies.tsv_merge(run, n_tasks)
     return rows, optimism.told(optimism.ahead_on_test(run, run.tasks(n_tasks)))

@@ -24,7 +24,7 @@ from compendium.study.search import search_alpha
 from tsvlib import checkpoints, devices
 from tsvlib.checkpoints import TensorInfo
 from tsvlib.compression import Rank
-from tsvlib.methods import METHODS, masks, tsv
+from tsvlib.methods import masks, named, tsv
 from tsvlib.methods.base import Method
 from tsvlib.taskvectors import StateDict, TaskVector
 
@@ -103,7 +103,7 @@ def merge(run: Run, n_tasks: int, method: Method) -> list[Row]:
 
 def tsv_merge(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows of TSV-M with the alpha that validation inputs choose and, as ``AT_ONE``, with alpha = 1."""
-    method = METHODS["tsv_m"]
+    method = named("tsv_m")
     update = run.merged(method, n_tasks)
     whole = run.evaluator.hits(update.apply(run.evaluator.base), run.tasks(n_tasks), "test")
     return _searched(run, n_tasks, method, update) + _measured(run, AT_ONE, whole)
@@ -111,8 +111,8 @@ def tsv_merge(run: Run, n_tasks: int) -> list[Row]:
 
 def consensus(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows of Consensus TA with the lambda of each task chosen for its mask of the sum of task vectors."""
-    chosen = lambdas(run, n_tasks, run.merged(METHODS["task_arithmetic"], n_tasks))
-    method = replace(METHODS["consensus_ta"], bind=masks.consensus(list(chosen.values())))
+    chosen = lambdas(run, n_tasks, run.merged(named("task_arithmetic"), n_tasks))
+    method = replace(named("consensus_ta"), bind=masks.consensus(list(chosen.values())))
     return merge(run, n_tasks, method) + _lambda_rows(run, method.name, chosen)
 
 

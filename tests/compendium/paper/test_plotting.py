@@ -6,7 +6,7 @@ from PIL import Image
 
 from compendium import paths, profiles
 from compendium.paper import plotting
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 
 ALT = "One bar reaches twice as high as the other."
 
@@ -87,7 +87,7 @@ def test_every_series_has_two_cues():
 
 def test_every_merging_method_has_a_style():
 
-    assert set(METHODS) <= set(plotting.METHOD_STYLE)
+    assert set(UPDATES) <= set(plotting.METHOD_STYLE)
 
 
 def test_widths_of_the_style_are_the_documented_ones():

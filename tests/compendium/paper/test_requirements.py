@@ -3,7 +3,7 @@
 
 from compendium import published
 from compendium.paper import requirements, tables
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 from tsvlib.methods.base import Needs
 
 TITLES = tables.TITLES
@@ -14,13 +14,13 @@ def table():
 
 
 def test_every_merging_method_declares_and_others_are_no_merging_methods():
-    assert set(requirements.declared()) == set(METHODS) | set(requirements.OTHERS)
-    assert not set(METHODS) & set(requirements.OTHERS)
+    assert set(requirements.declared()) == set(UPDATES) | set(requirements.OTHERS)
+    assert not set(UPDATES) & set(requirements.OTHERS)
     assert set(requirements.declared()) <= set(TITLES)
 
 
 def test_what_searches_alpha_needs_labelled_images_unless_one_alpha_serves():
-    for name, method in METHODS.items():
+    for name, method in UPDATES.items():
         without = not method.searches_alpha or name in ("tsv_m", "tsv_m_eigen")
         assert method.needs == (Needs() if without else Needs(inputs=True, labels=True)), name
 

@@ -21,7 +21,7 @@ from compendium.study.search import AlphaSearch, search_alpha
 from compendium.worlds.mini import datasets, models
 from compendium.worlds.mini.world import Mini
 from tsvlib.errors import InputError
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 
 SMOKE = profiles.load("smoke")
 MODEL = models.load_base("smoke", "smoke-b32")
@@ -280,9 +280,9 @@ def test_short_grids_are_searched_whole(size: int) -> None:
         assert search_alpha(lambda alpha, peak=peak: -abs(alpha - peak), GRID[:size]).alpha == peak
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 def test_the_grid_of_every_method_is_searched_within_ten_evaluations(name: str) -> None:
-    grid = METHODS[name].alphas
+    grid = UPDATES[name].alphas
     for peak in grid:
         found = search_alpha(lambda alpha, peak=peak: -abs(alpha - peak), grid)
         assert found.alpha == peak

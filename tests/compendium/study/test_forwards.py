@@ -16,7 +16,7 @@ from compendium.profiles import Profile
 from compendium.study import adaptation, alpha, forwards, lowrank, runs, studies
 from compendium.worlds import experts
 from compendium.worlds.protocol import SplitName, world_of
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 
 PLACE = Path(str(tables.__file__))
 
@@ -50,8 +50,8 @@ def kept(folder: Path) -> int:
 
 def chapters(profile: Profile) -> Iterator[None]:
     """Do what the notebooks do, as far as it encodes anything and is kept."""
-    merged = [METHODS[name] for name in ("weight_averaging", "task_arithmetic")]
-    first = [METHODS[name] for name in ("ties", "iso_c", "low_rank", "interference_reduction")]
+    merged = [UPDATES[name] for name in ("weight_averaging", "task_arithmetic")]
+    first = [UPDATES[name] for name in ("ties", "iso_c", "low_rank", "interference_reduction")]
     for run in runs.of(profile):
         is_first = run.seed == run.evaluator.backbone.seeds[0]
         studies.references(run, profile.tasks)
@@ -66,7 +66,7 @@ def chapters(profile: Profile) -> Iterator[None]:
         if is_first:
             yield from (alpha.over_subset(run, number) for number in alpha.subsets(profile, run.backbone))
         if is_first and run.backbone == profile.backbones[0].name:
-            yield from (alpha.over_grid(run, profile.suites[0], METHODS[name]) for name in ("task_arithmetic", "tsv_m"))
+            yield from (alpha.over_grid(run, profile.suites[0], UPDATES[name]) for name in ("task_arithmetic", "tsv_m"))
             yield list(studies.adapted(run, profile.suites[0]))
 
 

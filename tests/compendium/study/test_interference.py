@@ -14,7 +14,7 @@ from compendium.worlds.protocol import suite
 from tsvlib import linalg, merging, sti
 from tsvlib.errors import InputError
 from tsvlib.layers import Layer, MemorySuite
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 from tsvlib.taskvectors import TaskVector
 
 SMOKE = profiles.load("smoke")
@@ -77,7 +77,7 @@ def test_what_is_measured_is_what_the_method_adds_up(run: runs.Run, method: str,
     whole = exact(run, 3)
     kept = [linalg.truncate(each, linalg.kept_rank(len(whole[0].s), share)) for each in whole]
     expected = sum(each.product() for each in changed(kept))
-    found = merging.merged_update(vectors, METHODS[method])[KEY].double()
+    found = merging.merged_update(vectors, UPDATES[method])[KEY].double()
     assert (found - expected).norm() < 1e-3 * found.norm()
 
 

@@ -18,7 +18,7 @@ from compendium.worlds.protocol import suite
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compress
 from tsvlib.layers import MemorySuite
-from tsvlib.methods import METHODS, masks
+from tsvlib.methods import UPDATES, masks, named
 from tsvlib.store import Spectra
 from tsvlib.taskvectors import StateDict
 
@@ -48,7 +48,7 @@ def test_cells_are_every_run_with_every_suite(run: runs.Run) -> None:
 
 
 def test_rows_have_just_the_described_columns(run: runs.Run) -> None:
-    rows = [*studies.references(run, 2), *studies.merge(run, 2, METHODS["tsv_m"]), *studies.compressed(run, 2)]
+    rows = [*studies.references(run, 2), *studies.merge(run, 2, named("tsv_m")), *studies.compressed(run, 2)]
     assert all(row.keys() == studies.COLUMNS.keys() for row in rows)
 
 
@@ -78,8 +78,8 @@ def test_hits_stand_in_the_order_of_the_split(run: runs.Run) -> None:
 
 def test_tsv_m_is_measured_with_the_chosen_alpha_and_with_one(run: runs.Run) -> None:
     rows = studies.tsv_merge(run, 2)
-    assert [row for row in rows if row["method"] == "tsv_m"] == studies.merge(run, 2, METHODS["tsv_m"])
-    state = run.merged(METHODS["tsv_m"], 2).apply(run.evaluator.base, 1.0)
+    assert [row for row in rows if row["method"] == "tsv_m"] == studies.merge(run, 2, named("tsv_m"))
+    state = run.merged(named("tsv_m"), 2).apply(run.evaluator.base, 1.0)
     assert pick(rows, "accuracy", studies.AT_ONE) == run.evaluator.accuracies(state, suite(SMOKE, 2), "test")
     assert not pick(rows, "alpha", studies.AT_ONE)
 
@@ -93,9 +93,9 @@ def test_references_are_the_base_and_each_expert_on_its_own_task(run: runs.Run) 
     assert pick(rows, "normalised_accuracy", "individual") == {"all": 1.0}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: runs.Run, name: str) -> None:
-    method, tasks = METHODS[name], suite(SMOKE, 2)
+    method, tasks = UPDATES[name], suite(SMOKE, 2)
     rows = studies.merge(run, 2, method)
     alpha = pick(rows, "alpha", name).get("all", 1.0)
     update = merging.merged_update([run.task_vector(task) for task in tasks], method)
@@ -113,7 +113,7 @@ def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
     brief, tasks, seen, encode = dataclasses.replace(run, profile=profile), suite(SMOKE, n_tasks), [], models.encode
     monkeypatch.setattr(models, "encode", lambda visual, images: seen.append(len(images)) or encode(visual, images))
     monkeypatch.setattr(evaluation.Evaluator, "folder", lambda self, weights: tmp_path / weights)
-    update = run.merged(METHODS["task_arithmetic"], n_tasks)
+    update = run.merged(named("task_arithmetic"), n_tasks)
     score = studies.validation_score(brief, update, tasks)
     assert sum(seen) == n_tasks * most
     found = score(0.5)
@@ -139,7 +139,7 @@ def test_alpha_never_sees_test_images(run: runs.Run, monkeypatch: pytest.MonkeyP
         return whole(self, candidates, split, most)
 
     monkeypatch.setattr(evaluation.Evaluator, "hits_of", noted)
-    rows = studies.merge(run, 2, METHODS["task_arithmetic"])
+    rows = studies.merge(run, 2, named("task_arithmetic"))
     searched = int(pick(rows, "evaluations", "task_arithmetic")["all"])
     experts_validated = 1  # both in one pass
     assert asked[: experts_validated + searched] == ["validation"] * (experts_validated + searched)
@@ -164,7 +164,7 @@ def test_compression_tells_its_size(run: runs.Run) -> None:
 
 def test_lambdas_are_the_smallest_of_the_best_on_each_tasks_own_validation_images(run: runs.Run) -> None:
     tasks = suite(SMOKE, 3)
-    total = run.merged(METHODS["task_arithmetic"], 3)
+    total = run.merged(named("task_arithmetic"), 3)
     chosen = studies.lambdas(run, 3, total)
     assert list(chosen) == list(tasks)
     for task, value in chosen.items():
@@ -179,7 +179,7 @@ def test_consensus_takes_the_lambda_of_each_task(run: runs.Run, monkeypatch: pyt
     rows = studies.consensus(run, 3)
     assert pick(rows, "lambda", "consensus_ta") == given
     assert not pd.DataFrame(rows).drop(columns=["value", "hits"]).duplicated().any()
-    consensus = dataclasses.replace(METHODS["consensus_ta"], bind=masks.consensus([0.6, 0.2, 0.5]))
+    consensus = dataclasses.replace(named("consensus_ta"), bind=masks.consensus([0.6, 0.2, 0.5]))
     update = merging.merged_update([run.task_vector(task) for task in suite(SMOKE, 3)], consensus)
     state = update.apply(run.evaluator.base, pick(rows, "alpha", "consensus_ta")["all"])
     assert pick(rows, "accuracy", "consensus_ta") == run.evaluator.accuracies(state, suite(SMOKE, 3), "test")
@@ -225,7 +225,7 @@ def test_no_choice_sees_test_images_and_nothing_is_predicted_twice(
 
 
 def test_all_keys_of_a_table_are_distinct(run: runs.Run) -> None:
-    rows = [row for n in SMOKE.suites for row in studies.merge(run, n, METHODS["tsv_m"])]
+    rows = [row for n in SMOKE.suites for row in studies.merge(run, n, named("tsv_m"))]
     assert not pd.DataFrame(rows).drop(columns=["value", "hits"]).duplicated().any()
 
 
@@ -243,7 +243,7 @@ def test_results_do_not_depend_on_who_asked_the_store_first(run: runs.Run, tmp_p
 
 
 def test_confusion_counts_every_input_and_has_the_accuracies_on_its_diagonal(run: runs.Run) -> None:
-    method = METHODS["tsv_m"]
+    method = named("tsv_m")
     rows = studies.confusion(run, 2, method, 0.5)
     state = run.merged(method, 2).apply(run.evaluator.base, 0.5)
     for task, accuracy in run.evaluator.accuracies(state, suite(SMOKE, 2), "test").items():
@@ -270,7 +270,7 @@ def test_adaptation_starts_from_task_arithmetic_and_from_tsv_m(run: runs.Run) ->
     rows = [row for rows in studies.adapted(run, 2, BRIEF) for row in rows if row["seed"] == 0]
     tasks = suite(SMOKE, 2)
     for name, (method, alpha) in {"adamerging": ("task_arithmetic", 0.3), "tsv_m_adapted": ("tsv_m", 1.0)}.items():
-        start = run.merged(METHODS[method], 2).apply(run.evaluator.base, alpha)
+        start = run.merged(UPDATES[method], 2).apply(run.evaluator.base, alpha)
         assert pick(rows, "accuracy_before", name) == run.evaluator.accuracies(start, tasks, "test")
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from compendium import paths
 from tsvlib import checkpoints, files, merging
 from tsvlib.cli import commands, frontdoor, options
-from tsvlib.methods import METHODS, named
+from tsvlib.methods import PROCESSES, UPDATES, named
 
 COMMANDS = ["plan", "merge", "compress", "expand", "interference", "spectra"]
 
@@ -75,9 +75,39 @@ def test_help_tells_in_a_clause_what_each_command_does(capsys: pytest.CaptureFix
         assert clause.endswith(".")
 
 
-def test_help_names_every_method() -> None:
-    named = re.findall(r"[a-z-]{3,}", options.METHODS)
-    assert {name.replace("-", "_") for name in named} == METHODS.keys()
+@pytest.mark.parametrize(("listing", "rows"), [(options.METHODS, UPDATES), (options.PROCESSES, PROCESSES)])
+def test_help_names_every_method(listing: str, rows: dict[str, object]) -> None:
+    named = re.findall(r"[a-z-]{3,}", listing)
+    assert {name.replace("-", "_") for name in named} == rows.keys()
+
+
+def test_what_follows_a_method_is_in_the_recipe_which_is_followed(inputs: list[str], tmp_path: Path) -> None:
+    merged, again = tmp_path / "merged.safetensors", tmp_path / "again.safetensors"
+    following = ["--method", "task-arithmetic", "--then", "svc", "--then", "boosting"]
+    assert call("merge", *inputs, *following, "--out", str(merged)) == 0
+    assert checkpoints.recipe(merged)["arguments"]["method"] == "task-arithmetic+svc+boosting"
+    assert call("merge", "--recipe", str(merged), "--out", str(again)) == 0
+    assert again.read_bytes() == merged.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--method", "svc"], "`svc` changes what another method merges, and merges nothing by itself; choose one of"),
+        (["--method", "emr"], "`emr` keeps a model for each task, and merges nothing by itself; choose one of"),
+        (
+            ["--then", "ties"],
+            "nothing named `ties` can follow a method; choose one of svc, svc-shrinking, boosting, lines",
+        ),
+    ],
+)
+def test_rows_of_another_kind_are_refused(
+    inputs: list[str], words: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "merged.safetensors"
+    assert call("merge", *inputs, *words, "--out", str(out)) != 0
+    assert reason in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_fixed_forms_write_what_they_promise(

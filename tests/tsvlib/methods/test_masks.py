@@ -17,7 +17,7 @@ from torch import Tensor
 from tsvlib import merging
 from tsvlib.errors import InputError
 from tsvlib.layers import MemorySuite
-from tsvlib.methods import METHODS, masks
+from tsvlib.methods import masks, named
 from tsvlib.methods.base import Method
 from tsvlib.taskvectors import TaskVector
 
@@ -37,7 +37,7 @@ def flat(vector: Mapping[str, Tensor]) -> Array:
 
 
 def consensus(lambdas: Sequence[float]) -> Method:
-    return replace(METHODS["consensus_ta"], bind=masks.consensus(lambdas))
+    return replace(named("consensus_ta"), bind=masks.consensus(lambdas))
 
 
 def wang(vectors: Array, shared: Array, lambdas: list[float]) -> npt.NDArray[np.bool_]:
@@ -60,14 +60,14 @@ def test_consensus_ta_is_its_papers_formula(n_tasks: int, seed: int) -> None:
     vectors = experts(n_tasks, seed)
     total = rows(vectors).sum(0)
     lambdas = [(0.2, 0.3, 0.4, 0.5, 0.6)[task % 5] for task in range(n_tasks)]
-    for method, values in ((consensus(lambdas), lambdas), (METHODS["consensus_ta"], [0.4] * n_tasks)):
+    for method, values in ((consensus(lambdas), lambdas), (named("consensus_ta"), [0.4] * n_tasks)):
         expected = total * (wang(rows(vectors), total, values).sum(0) >= 2)
         np.testing.assert_allclose(flat(merging.merged_update(vectors, method)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_consensus_by_hand() -> None:
     vectors = [{"w": torch.tensor(values)} for values in ([1.0, 4.0, 0.0, 2.0], [1.0, 0.5, 0.0, -2.0])]
-    found = merging.merged_update(vectors, METHODS["consensus_ta"])["w"]
+    found = merging.merged_update(vectors, named("consensus_ta"))["w"]
     assert found.tolist() == [2.0, 0.0, 0.0, 0.0]
 
 
