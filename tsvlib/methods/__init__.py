@@ -88,12 +88,12 @@ def named(name: str) -> Method:
     'Task arithmetic + SVC'
     """
     first, *following = name.replace("-", "_").split("+")
-    if first in METHODS and first not in UPDATES:
-        what = "changes what another method merges" if first in PROCESSES else "keeps a model for each task"
+    found = METHODS.get(first)
+    if found is not None and not isinstance(found, Method):
+        what = "changes what another method merges" if found.kind == "process" else "keeps a model for each task"
         raise InputError(f"`{first}` {what}, and merges nothing by itself; choose one of {_listed(UPDATES)}.")
-    if first not in UPDATES:
+    if found is None:
         raise InputError(f"there is no merging method `{name}`; choose one of {_listed(UPDATES)}.")
-    found = UPDATES[first]
     for each in following:
         if each not in PROCESSES:
             raise InputError(f"nothing named `{each}` can follow a method; choose one of {_listed(PROCESSES)}.")
