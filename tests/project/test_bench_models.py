@@ -121,7 +121,9 @@ def test_a_checkpoint_goes_all_the_way_to_classes(known: None, tmp_path: Path) -
     values = {quantity: value for quantity, value, _ in found}
     size = (tmp_path / TOY / TALL_MASKS.expert.format(task=published.tasks(1)[0])).stat().st_size
     assert list(values.values())[:3] == [len(SHAPES), layouts.parameters(SHAPES), size]
-    assert all(value > 0 and math.isfinite(value) for value in values.values())
+    # A difference of two times, which so few images leave to chance.
+    left_to_chance = "fine-tuning, "
+    assert all(math.isfinite(value) and (value > 0 or left_to_chance in key[2]) for key, value in values.items())
     assert found[-1][2] == "images a second"
     base, merged = (checkpoints.load(tmp_path / name) for name in ("read/base.safetensors", "merged.safetensors"))
     assert {key: tuple(tensor.shape) for key, tensor in merged.items()} == backbones.encoder(TOY, "open_clip")
@@ -145,7 +147,9 @@ def test_the_command_line_measures_both_on_a_small_model(
     assert run.main([*names, "--folder", str(tmp_path)]) == 0
     rows = table.read(tmp_path / "results" / "bench.csv")
     values = {(row.step, row.case, row.quantity): row.value for row in rows}
-    assert all(value > 0 and math.isfinite(value) for value in values.values())
+    # A difference of two times, which so few images leave to chance.
+    left_to_chance = "fine-tuning, "
+    assert all(math.isfinite(value) and (value > 0 or left_to_chance in key[2]) for key, value in values.items())
     assert values["models", "toy, cpu", "numbers of a checkpoint"] == layouts.parameters(SHAPES)
     assert values["models", "setting", "experts"] == 3
     assert 0.1 < values["models", "toy, cpu", "peak memory"] < 8
