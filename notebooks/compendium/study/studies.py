@@ -26,8 +26,8 @@ from tsvlib import checkpoints, devices, merging
 from tsvlib.checkpoints import TensorInfo
 from tsvlib.compression import Rank
 from tsvlib.layers import Suite
-from tsvlib.methods import masks, named, tsv
-from tsvlib.methods.base import Method
+from tsvlib.methods import emr, masks, named, tsv
+from tsvlib.methods.base import Experts, Method
 from tsvlib.taskvectors import StateDict, TaskVector
 
 SEARCH = {"alpha": 0.3, "evaluations": 4, "hits": 0.1}
@@ -197,6 +197,17 @@ def compressed(run: Run, n_tasks: int) -> list[Row]:
     whole = len(tasks) * run.task_vector(tasks[0]).stored_bytes
     sizes = {"individual": whole, "tsv_c": sum(size for _, size in results.values())}
     return rows + [observation(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
+
+
+def room(run: Run, n_tasks: int) -> list[Row]:
+    """Return the rows with the bytes of what else keeps a model for each task: TALL masks of the sum, EMR-Merging."""
+    tasks, suite = run.tasks(n_tasks), run.suite(run.tasks(n_tasks))
+    shared = SHARED["tall_mask_ta"](suite)
+    # Whatever the lambda, a mask takes the same room.
+    packed: dict[str, Experts] = {"tall_mask_ta": masks.pack(suite, tasks, shared, [masks.LAMBDA] * n_tasks)}
+    packed["emr"] = emr.pack(suite, tasks)
+    sizes = {name: experts.stored_bytes for name, experts in packed.items()}
+    return [observation(run, n_tasks, name, ALL_TASKS, "bytes", size) for name, size in sizes.items()]
 
 
 def adapted(
