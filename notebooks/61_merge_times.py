@@ -9,7 +9,7 @@
 # | Reads | the experts |
 # | Writes | `data/results/<profile>/measured/seconds.csv` |
 # | Paper item | none (`make beyond`) |
-# | Run time | mini: RUNTIME61 on 2 CPU cores, alone; minilm: not measured yet; smoke: a minute |
+# | Run time | mini: 8 to 12 minutes on 2 CPU cores, by an estimate; minilm: not measured yet; smoke: a minute |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

@@ -91,6 +91,7 @@ _ROWS: tuple[Row, ...] = (
 METHODS: dict[str, Row] = {row.name: row for row in _ROWS}
 UPDATES: dict[str, Method] = {row.name: row for row in _ROWS if isinstance(row, Method)}
 MEASURED: dict[str, Measured] = {row.name: row for row in _ROWS if isinstance(row, Measured)}
+PER_TASK: dict[str, PerTask] = {row.name: row for row in _ROWS if isinstance(row, PerTask)}
 PROCESSES: dict[str, Process] = {row.name: row for row in _ROWS if isinstance(row, Process)}
 _OTHERWISE = {
     "measured": "merges by what is measured on inputs, which only whoever has these can give it",

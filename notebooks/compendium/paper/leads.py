@@ -44,11 +44,12 @@ def against(frame: pd.DataFrame, sources: pd.DataFrame, reference: str = REFEREN
 
 def accuracy_table(frame: pd.DataFrame, sources: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """Return the cells of all methods and settings, those that are surely ahead or behind with their marks."""
-    titles = named(frame)
+    titles, found = named(frame), against(frame, sources)
     table = tables.accuracy_table(frame, sources, profile, titles)
-    for (backbone, n_tasks, name), row in against(frame, sources).iterrows():
-        place = titles[name], tables.column(profile.backbone(backbone).label, n_tasks)
-        table.loc[place] += AHEAD if row.ahead else BEHIND if row.behind else ""
+    for (backbone, n_tasks, name), ahead, behind in zip(found.index, found.ahead, found.behind, strict=True):
+        column = tables.column(profile.backbone(backbone).label, n_tasks)
+        mark = AHEAD if ahead else BEHIND if behind else ""
+        table.loc[titles[name], column] = f"{table.loc[titles[name], column]}{mark}"
     return table
 
 

@@ -135,11 +135,16 @@ def scatter_costs(
         rows, unit = costs.loc[n_tasks], 1e6 if cost == "bytes" else 1.0
         line = rows.loc[list(worth[n_tasks, cost])]
         axis.plot(line[cost] / unit, line.accuracy, drawstyle="steps-post", color="#bbbbbb", marker="", zorder=1)
-        for name, x, y in zip(rows.index, rows[cost] / unit, rows.accuracy, strict=True):
-            style = METHOD_STYLE[str(name)]
-            axis.plot(x, y, linestyle="", color=style.colour, marker=style.marker, markersize=6, label=style.title)
-        # None of something has a place beside a few.
-        axis.set_xscale("symlog", linthresh=10) if cost == "inputs" else axis.set_xscale("log")
+        for name in [each for each in TITLES if each in rows.index]:
+            style, place = METHOD_STYLE[name], (rows[cost][name] / unit, rows.accuracy[name])
+            # Letters have no edges, which would fill them up.
+            look = {"marker": style.marker, "color": style.colour, "markeredgewidth": 0.2}
+            axis.plot(*place, linestyle="", markersize=6, label=style.title, **look)
+        if cost == "inputs":
+            # None of them has a place beside a few.
+            axis.set_xscale("symlog", linthresh=10)
+        else:
+            log_x(axis)
         axis.set(title=f"{n_tasks} tasks", xlabel=labels[cost])
 
 

@@ -19,8 +19,8 @@ from compendium.study.statistics import COUNTS
 from compendium.study.studies import COLUMNS, SHARED, STARTS
 from tsvlib import merging
 from tsvlib.layers import Computing
-from tsvlib.methods import MEASURED, METHODS, named
-from tsvlib.methods.base import Method, PerTask, Quantity
+from tsvlib.methods import MEASURED, PER_TASK, named
+from tsvlib.methods.base import Method, Quantity
 from tsvlib.methods.statistics import Statistics
 from tsvlib.taskvectors import MatrixRule, TaskVector
 
@@ -72,7 +72,7 @@ MERGED = (*TABLE_1, *TSV, *SUCCESSORS, *FOLLOWED)
 ADAPTED = tuple(name for name in STARTS if name != "tsv_m_adapted")
 """One model by test-time adaptation, which takes long: of the first suite of each backbone alone."""
 
-PACKED = ("tsv_c", *SHARED, "emr")
+PACKED = ("tsv_c", *SHARED, *PER_TASK)
 """A model for each task."""
 
 TAKEN = COLUMNS | {
@@ -137,7 +137,7 @@ def _measured(run: Run, n_tasks: int, name: str) -> list[Row]:
         return studies.masked(run, n_tasks, name)
     if name == "tsv_c":
         return [row for row in studies.compressed(run, n_tasks) if row["method"] == name]
-    return _packed(run, n_tasks, name) if name in PACKED else _merged(run, n_tasks, name)
+    return _packed(run, n_tasks, name) if name in PER_TASK else _merged(run, n_tasks, name)
 
 
 def _merged(run: Run, n_tasks: int, name: str) -> list[Row]:
@@ -159,10 +159,8 @@ def _adapted(run: Run, n_tasks: int, name: str) -> list[Row]:
 
 
 def _packed(run: Run, n_tasks: int, name: str) -> list[Row]:
-    tasks, row = run.tasks(n_tasks), METHODS[name]
-    assert isinstance(row, PerTask)
-    experts = row.pack(run.suite(tasks), tasks)
-    base, evaluator = run.evaluator.base, run.evaluator
+    tasks, base, evaluator = run.tasks(n_tasks), run.evaluator.base, run.evaluator
+    experts = PER_TASK[name].pack(run.suite(tasks), tasks)
     hits = {task: evaluator.hits(experts.expert(task).apply(base), [task], "test")[task] for task in tasks}
     return [*tested(run, name, hits), observation(run, n_tasks, name, ALL_TASKS, "bytes", experts.stored_bytes)]
 

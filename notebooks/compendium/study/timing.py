@@ -11,8 +11,7 @@ from compendium.study.runs import Row, Run
 from tsvlib import compression
 from tsvlib.compression import Rank
 from tsvlib.layers import Computing
-from tsvlib.methods import MEASURED, METHODS, masks
-from tsvlib.methods.base import PerTask
+from tsvlib.methods import MEASURED, PER_TASK, masks
 
 COLUMNS = {
     "backbone": "model that was fine-tuned",
@@ -28,7 +27,7 @@ COLUMNS = {
 def seconds(run: Run, n_tasks: int, name: str) -> Row:
     """Return how long a method of ``beyond`` takes for the first ``n_tasks`` experts.
 
-    Experts are read before, and so is what is measured on inputs; of that, the first task is measured anew for its time.
+    Experts are read before, and so is what is measured on inputs; the first task is measured anew for its time.
     """
     tasks = run.tasks(n_tasks)
     run.suite(tasks)
@@ -53,8 +52,8 @@ def _work(run: Run, tasks: Sequence[str], name: str) -> Callable[[], object]:
     if name == "tsv_c":
         rank = Rank(fraction=1 / len(tasks))
         return lambda: [compression.compress(run.task_vector(task), rank, workers=workers()) for task in tasks]
-    if isinstance(row := METHODS.get(name), PerTask):
-        return lambda: row.pack(run.suite(tasks), tasks)
+    if name in PER_TASK:
+        return lambda: PER_TASK[name].pack(run.suite(tasks), tasks)
     chosen = beyond.method(name, lambda quantity: collected(run, quantity, tasks))
     return lambda: beyond.update(run, tasks, chosen, beyond.computing(name, Computing()))
 
