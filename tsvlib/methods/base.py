@@ -80,8 +80,8 @@ class Process:
 class Method:
     """A way to merge, what it requires, and the scaling coefficients alpha to choose from on validation images.
 
-    ``bind`` looks at a suite once, if the method has to, and returns what merges its layers one by one. Of a method
-    that takes statistics, ``bind`` is made from these, so that its row has none.
+    ``bind`` looks at a suite once, if the method has to, and returns what merges its layers one by one. A method
+    that takes statistics is made of its row, which is ``Measured``, when there are some.
     """
 
     kind: ClassVar[Kind] = "update"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Which methods lead, by how much, and at what cost: all methods compared with one of them on the same inputs."""
 
+from itertools import product
+
 import pandas as pd
 
 from compendium.paper import errors, tables
@@ -34,7 +36,7 @@ def against(frame: pd.DataFrame, sources: pd.DataFrame, reference: str = REFEREN
     rows = at(tables.drawn(frame, sources), metric="normalised_accuracy")
     own = at(rows, method=reference)
     others = rows.drop(index=[reference, *BOUNDS], level="method")
-    leads = others - own.loc[list(others.index.droplevel("method"))].set_axis(others.index)
+    leads = others - own.loc[list(others.droplevel("method").index)].set_axis(others.index)
     error = errors.standard_error(leads)
     sides = {"ahead": leads[0], "behind": -leads[0]}
     asked = pd.concat({side: errors.chances(margin, error, strict=True) for side, margin in sides.items()})
@@ -46,10 +48,11 @@ def accuracy_table(frame: pd.DataFrame, sources: pd.DataFrame, profile: Profile)
     """Return the cells of all methods and settings, those that are surely ahead or behind with their marks."""
     titles, found = named(frame), against(frame, sources)
     table = tables.accuracy_table(frame, sources, profile, titles)
-    for (backbone, n_tasks, name), ahead, behind in zip(found.index, found.ahead, found.behind, strict=True):
-        column = tables.column(profile.backbone(backbone).label, n_tasks)
-        mark = AHEAD if ahead else BEHIND if behind else ""
-        table.loc[titles[name], column] = f"{table.loc[titles[name], column]}{mark}"
+    marks = dict.fromkeys(found.index[found.ahead], AHEAD) | dict.fromkeys(found.index[found.behind], BEHIND)
+    for backbone, n_tasks in product(profile.backbones, profile.suites):
+        column = tables.column(backbone.label, n_tasks)
+        ends = [marks.get((backbone.name, n_tasks, name), "") for name in titles]
+        table[column] = [f"{cell}{end}" for cell, end in zip(table[column], ends, strict=True)]
     return table
 
 
@@ -77,8 +80,8 @@ def costs(frame: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
 
 def cost_table(found: pd.DataFrame, profile: Profile, backbone: str, n_tasks: int) -> pd.DataFrame:
     """Return what methods take in one setting as text, and their seconds with every backbone."""
-    rows = found.loc[backbone, n_tasks].reindex(list(dict.fromkeys(found.index.get_level_values("method"))))
-    rows = rows.reindex([name for name in tables.TITLES if name in rows.index])
+    every = set(found.index.get_level_values("method"))
+    rows = at(found, backbone=backbone, n_tasks=n_tasks).reindex([name for name in tables.TITLES if name in every])
     cells = {
         "Inputs": [_cell(value, "{:.0f}") for value in rows.inputs],
         "Labels": [_cell(value, "{:.0f}") for value in rows.labels],

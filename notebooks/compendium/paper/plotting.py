@@ -136,10 +136,10 @@ def scatter_costs(
         line = rows.loc[list(worth[n_tasks, cost])]
         axis.plot(line[cost] / unit, line.accuracy, drawstyle="steps-post", color="#bbbbbb", marker="", zorder=1)
         for name in [each for each in TITLES if each in rows.index]:
-            style, place = METHOD_STYLE[name], (rows[cost][name] / unit, rows.accuracy[name])
-            # Letters have no edges, which would fill them up.
-            look = {"marker": style.marker, "color": style.colour, "markeredgewidth": 0.2}
-            axis.plot(*place, linestyle="", markersize=6, label=style.title, **look)
+            style, x, y = METHOD_STYLE[name], rows[cost][name] / unit, rows.accuracy[name]
+            # Wide edges would fill letters up.
+            (mark,) = axis.plot(x, y, linestyle="", color=style.colour, marker=style.marker, label=style.title)
+            mark.set(markersize=6, markeredgewidth=0.2)
         if cost == "inputs":
             # None of them has a place beside a few.
             axis.set_xscale("symlog", linthresh=10)

@@ -38,11 +38,11 @@ def layer_inputs(
         yield watch.given
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes what is multiplied by the weights of a state while it is active."""
 
     def __init__(self, state: StateDict) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.given: dict[str, list[Tensor]] = {}
         # Copies are held as well, so that nothing else can come to lie in their place.
         self._weights = [(tensor, [key]) for key, tensor in state.items() if tensor.ndim == 2]
