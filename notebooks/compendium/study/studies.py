@@ -93,12 +93,13 @@ def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Call
 def validation_scores(run: Run, update: TaskVector, tasks: Sequence[str]) -> Callable[[Sequence[float]], list[float]]:
     """Return what judges alphas: the mean normalised accuracy of base + alpha * update on validation inputs.
 
-    A suite is judged by at most as many inputs as the profile states, the same number of first ones of each task.
+    A suite is judged by at most as many inputs as the profile states, the same number of first ones of each task. No
+    label is read before there is an alpha to judge.
     """
     most, base = run.profile.samples.alpha // len(tasks), run.evaluator.base
-    individual = shares(run.individual("validation", tasks, most))
 
     def scores(alphas: Sequence[float]) -> list[float]:
+        individual = shares(run.individual("validation", tasks, most))
         scaled = [Candidate(partial(update.apply, base, alpha), tasks) for alpha in alphas]
         measured = run.evaluator.hits_of(scaled, "validation", most)
         return [normalised_accuracy(shares(hits), individual) for hits in measured]
