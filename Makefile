@@ -78,7 +78,7 @@ $(eval $(call chapter,29_fig_confusion,$(call figure,confusion),$(call table,con
 $(eval $(call chapter,30_tab_merge,$(call printed,merge),$(call table,merge sources),$(PRINT)))
 $(eval $(call chapter,31_tab_compress,$(call printed,compress),$(call table,compress sources),$(PRINT)))
 $(eval $(call chapter,32_tab_ablation,$(call printed,ablation),$(call table,merge ablation sources),$(PRINT)))
-$(eval $(call chapter,33_tab_requirements,$(call printed,requirements),$(EXPERTS),$(METHOD) $(PRINT)))
+$(eval $(call chapter,33_tab_requirements,$(call printed,requirements),$(call table,compress),$(METHOD) $(PRINT)))
 $(eval $(call chapter,34_tab_test_time,$(call printed,test_time),$(call table,merge test_time sources),$(PRINT)))
 $(eval $(call chapter,40_audit,$(call printed,audit_sizes audit_means audit_cells),$(EXPERTS),$(PRINT)))
 $(eval $(call chapter,41_claims,$(call printed,claims),$(call table,spectra interference procrustes merge compress ablation alpha test_time sources),$(PRINT)))
@@ -113,7 +113,7 @@ intact-experts: intact-environment
 ##@ Checks
 
 smoke:  ## run every notebook on the tiny profile, in build/smoke
-	@$(MAKE) --no-print-directory paper PROFILE=smoke
+	@$(MAKE) --no-print-directory paper beyond PROFILE=smoke
 test: smoke  ## smoke, then all tests with coverage but the slow ones
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=$(THREADS) -m "not slow" --cov --cov-report=term $(ARGS)
 test-slow: | intact-environment  ## the slow tests: JupyterLab in a browser, long notebooks
@@ -125,7 +125,7 @@ lint: | intact-environment  ## ruff and mypy
 check: lint  ## lint, then test
 	@$(MAKE) --no-print-directory test
 verify:  ## rebuild in build/verify and compare with the tables of this checkout
-	@$(MAKE) --no-print-directory paper OUT=build/verify
+	@$(MAKE) --no-print-directory paper $(if $(wildcard $(R)/beyond.csv),beyond) OUT=build/verify
 	@$(compendium) check-tables $(R) || true  # told; whether numbers agree is what decides
 	@$(compendium) compare $(R) build/verify/data/results/$(PROFILE)
 bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (50 GB of disk)
@@ -147,4 +147,4 @@ clean:  ## delete build: drafts, logs, tool caches, smoke, runs with other param
 distclean: clean  ## delete also .venv and the cache with the experts, never what is committed
 	rm -rf .venv data/cache
 
-include $(C)/environment.mk $(C)/doctor.mk $(C)/compare.mk
+include $(C)/beyond.mk $(C)/environment.mk $(C)/doctor.mk $(C)/compare.mk

@@ -4,6 +4,7 @@
 # Instead of one merged model, TSV-Compress stores every expert as the leading singular components of its task
 # matrices: one over the number of tasks, so that all experts together take about as much room as one or two models.
 # TALL-Mask + TIES, with which the paper compares it, stores one update for all experts and one bit per weight for each.
+# So do TALL masks of the sum of task vectors and EMR-Merging, of which only the bytes are counted here (for Table 1).
 #
 # | | |
 # |---|---|
@@ -36,6 +37,8 @@ settings = profiles.load(profile, backbones, suites).with_further_seeds(further_
 rows = []
 for run, n_tasks in runs.cells(settings, "compressing"):
     rows += studies.compressed(run, n_tasks) + studies.masked(run, n_tasks)
+    if run.seed == run.evaluator.backbone.seeds[0]:
+        rows += studies.room(run, n_tasks)
 
 # %% [markdown]
 # Bytes count the values of all task vectors of a suite as they are stored: whole or as factors in float32, or as one
@@ -56,7 +59,7 @@ results.save("compress", frame, profile, studies.COLUMNS, tolerances=loose)
 
 # %%
 size = tables.means(frame, "bytes")
-share = size[["tsv_c", "tall_mask_ties"]].div(size.individual, axis=0)
+share = size.drop(columns="individual").div(size.individual, axis=0)
 (100 * share).round(1)
 
 # %% [markdown]

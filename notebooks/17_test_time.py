@@ -2,15 +2,15 @@
 # # Test-time adaptation
 #
 # How much of each task should go into each tensor of a merged model? AdaMerging learns it from inputs without labels:
-# one coefficient per task and tensor, moved until the predictions have little entropy. The appendix does the same
-# with what each task puts into TSV-M.
+# one coefficient per task and tensor, or one per task alone, moved until the predictions have little entropy. The
+# appendix does the same with what each task puts into TSV-M.
 #
 # | | |
 # |---|---|
 # | Reads | `checkpoints.csv`, `sources.csv` and the experts |
 # | Writes | `data/results/<profile>/test_time.csv` |
 # | Paper item | App. D.2.7 |
-# | Run time | mini: about 1 minute on 2 CPU cores; minilm: about 6 minutes; smoke: seconds |
+# | Run time | mini: about 2 minutes on 2 CPU cores; minilm: about 9 minutes; smoke: seconds |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
@@ -48,7 +48,7 @@ pd.Series(starts, name="start").to_frame()
 #
 # ## Adapt
 #
-# Each of the two has one thread of its own, so that the number of CPUs changes nothing but the time.
+# Each form has one thread of its own, so that the number of CPUs changes nothing but the time.
 
 # %%
 settings = profiles.load(profile, backbones, suites).first_seeds()

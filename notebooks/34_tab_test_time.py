@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Appendix D.2.7: test-time adaptation
 #
-# What coefficients learnt without labels add to task vectors (AdaMerging) and to TSV-M.
+# What coefficients learnt without labels add to task vectors (AdaMerging, with one for each task, or for each task and
+# tensor) and to TSV-M.
 #
 # | | |
 # |---|---|
@@ -32,7 +33,7 @@ frame = pd.concat([results.load("merge", profile), results.load("test_time", pro
 frame = frame[(frame.backbone == backbone.name) & (frame.n_tasks == n_tasks) & (frame.seed == backbone.seeds[0])]
 sources = results.load("sources", profile)
 rows = tables.summary(frame, sources)
-methods = ("task_arithmetic", "adamerging", "tsv_m", "tsv_m_adapted")
+methods = ("task_arithmetic", "adamerging_task", "adamerging", "tsv_m", "tsv_m_adapted")
 titles = {name: tables.TITLES[name] for name in methods}
 paper = published.load("test_time").set_index("method").percent
 
@@ -96,7 +97,7 @@ drawn = {
     for when, rows in (("", frame), (", start", pd.concat([experts, at_start])))
 }
 of = {f"{name}{when}": row for when, found in drawn.items() for name, row in found.iterrows()}
-pairs = [("adamerging", "adamerging, start"), ("tsv_m_adapted", "tsv_m_adapted, start")]
+pairs = [(name, f"{name}, start") for name in ("adamerging_task", "adamerging", "tsv_m_adapted")]
 pairs += [("adamerging", "task_arithmetic"), ("tsv_m_adapted", "tsv_m"), ("tsv_m_adapted", "adamerging")]
 gain = pd.DataFrame({f"{first} above {second}": 100 * (of[first] - of[second]) for first, second in pairs}).T
 pd.DataFrame({"points": gain[0], "error": errors.standard_error(gain)}).round(2)

@@ -92,7 +92,9 @@ def make(checkout, *arguments, code=0, venv="env", path=None):
     return done.stdout + done.stderr, [words[1][10:12] for words in called if words[0] == "run"]
 
 
-ALL = sorted({found[1] for needs in rules().values() if (found := NOTEBOOK.match(needs[0]))})
+EVERY = sorted({found[1] for needs in rules().values() if (found := NOTEBOOK.match(needs[0]))})
+ALL = [name for name in EVERY if name[0] != "6"]
+BEYOND = [name for name in EVERY if name[0] == "6"]
 
 
 def test_a_fresh_clone_recomputes_everything_and_then_nothing(checkout):
@@ -116,7 +118,7 @@ def test_fewer_or_more_jobs_do_the_same(checkout, jobs):
     [
         ("figures/mini/scaling.svg", ["22"]),
         ("figures/mini/merge.tex", ["30"]),
-        ("data/results/mini/compress.json", ["14", "23", "28", "31", "41"]),
+        ("data/results/mini/compress.json", ["14", "23", "28", "31", "33", "41"]),
         ("notebooks/00_tour.ipynb", ["00"]),
         ("notebooks/13_merge.ipynb", ["13", "15", "19", "22", "23", "27", "29", "30", "32", "34", "41"]),
         ("notebooks/20_fig_spectra.ipynb", ["20"]),
@@ -136,7 +138,7 @@ def test_a_changed_module_remakes_what_uses_it(checkout):
     (checkout / "tsvlib" / "merging.py").touch()
     assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "40")]
     (checkout / COMPENDIUM / "study" / "evaluation.py").touch()
-    assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "33", "40")]
+    assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "40")]
 
 
 @pytest.mark.parametrize(
@@ -192,6 +194,29 @@ def test_parts_need_only_their_part(checkout):
     assert sorted(make(checkout, "tables")[1]) == ["17", *printed]
 
 
+def test_all_methods_are_compared_after_the_paper_and_not_with_it(checkout):
+    said, ran = make(checkout, "beyond")
+    assert sorted(ran) == ["10", *BEYOND]
+    assert ran.index("60") < ran.index("61") < ran.index("62")
+    assert "Built: all methods" in said
+    assert (checkout / "calls").read_text().splitlines()[-1] == "compendium page"
+    said, ran = make(checkout, "beyond")
+    assert ran == []
+    assert said.startswith("Nothing to do:")
+    assert "compendium page" not in (checkout / "calls").read_text()
+    assert not set(make(checkout, "paper")[1]) & set(BEYOND)
+    (checkout / COMPENDIUM / "paper" / "leads.py").touch()
+    assert sorted(make(checkout, "beyond")[1]) == ["60", "62", "63"]
+    assert make(checkout, "paper")[1] == []
+
+
+def test_times_are_measured_when_nothing_else_runs(checkout):
+    ran = make(checkout, "-j4", "paper", "beyond")[1]
+    assert sorted(ran) == EVERY
+    assert sorted(ran[:-4]) == ALL
+    assert ran[-4:-2] == ["60", "61"]
+
+
 def build_in(checkout, folder, profile):
     """Let the stand-in make what it makes in another folder."""
     products = [line.split() for line in (checkout / "products").read_text().splitlines()]
@@ -219,7 +244,7 @@ def test_smoke_writes_into_build_alone(checkout):
     elsewhere(checkout, ("^(notebooks/)?", r"build/smoke/\1"), ("/mini/", "/smoke/"))
     text = (checkout / "products").read_text().replace("build/smoke/notebooks/", "build/smoke/notebooks/smoke/")
     (checkout / "products").write_text(text)
-    assert sorted(make(checkout, "smoke")[1]) == ALL
+    assert sorted(make(checkout, "smoke")[1]) == EVERY
     assert make(checkout, "paper", "PROFILE=smoke")[1] == []
     assert (checkout / "build" / "smoke" / "figures" / "smoke" / "scaling.svg").is_file()
     assert contents(checkout) == before
@@ -329,6 +354,14 @@ def test_verify_rebuilds_and_tells_of_other_code_before_numbers_decide(checkout)
     make(checkout, "verify", code=2)
 
 
+@pytest.mark.parametrize(("committed", "verified"), [(True, EVERY), (False, ALL)])
+def test_verify_makes_what_is_committed(checkout, committed, verified):
+    build_in(checkout, "build/verify", "mini")
+    if not committed:
+        (checkout / "data" / "results" / "mini" / "beyond.csv").unlink()
+    assert sorted(make(checkout, "verify")[1]) == verified
+
+
 def test_an_unknown_profile_is_one_sentence(checkout):
     said = make(checkout, "paper", "PROFILE=huge", code=2)[0]
     assert 'There is no profile "huge"; choose one of: ' in said
@@ -384,13 +417,14 @@ def test_the_real_row_is_shown_with_what_is_said_of_checkpoints(checkout):
 def test_the_table_of_contents_fits_on_three_pages_with_a_line_per_notebook():
     lines = (paths.ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150
+    lines += (paths.ROOT / COMPENDIUM / "beyond.mk").read_text(encoding="utf-8").splitlines()
     for notebook in (paths.ROOT / "notebooks").glob("[0-9]*.py"):
         assert sum(f"chapter,{notebook.stem}," in line for line in lines) == 1, notebook.stem
 
 
 def test_help_lists_every_target(checkout):
     said = make(checkout)[0]
-    names = ("cluster", "doctor", "compare")
+    names = ("beyond", "cluster", "doctor", "compare")
     parts = (checkout / "Makefile", *(checkout / COMPENDIUM / f"{name}.mk" for name in names))
     makefile = "".join(file.read_text() for file in parts)
     targets = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)

@@ -14,6 +14,8 @@ from compendium import paths, sourcecode
 
 SOURCES = sorted((paths.ROOT / "notebooks").glob("*.py"))
 FORBIDDEN = re.compile(r"^\s*[!%]|sys\.path|filterwarnings|https?://|open_clip|\bclass \w", re.MULTILINE)
+DRAWN, PRINTED = ("2", "63"), ("3", "62")
+COMPUTED = ("1", "60", "61")
 COMPUTING = {"evaluation", "experts", "merging", "compression", "models", "training", "datasets", "linalg"}
 
 each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
@@ -80,7 +82,7 @@ def test_prose_leads_from_cell_to_cell(source):
 
 @each_source
 def test_code_cells_are_short_and_plain(source):
-    longest = 30 if source.name.startswith("2") else 15
+    longest = 30 if source.name.startswith(DRAWN) else 15
     for text in code(source):
         assert len(text.splitlines()) <= longest, text
         assert not FORBIDDEN.search(text), text
@@ -98,10 +100,10 @@ def test_claims_are_asserted_at_the_end(source):
 @each_source
 def test_computing_and_drawing_are_apart(source):
     text = source.read_text(encoding="utf-8")
-    if source.name.startswith("1"):
+    if source.name.startswith(COMPUTED):
         assert "save_figure" not in text
         assert "save_table" not in text
-    if source.name.startswith(("2", "3")):
+    if source.name.startswith(DRAWN + PRINTED):
         assert COMPUTING.isdisjoint(part for module in imported_modules(source) for part in module.split("."))
         assert "results.save(" not in text
 

@@ -4,7 +4,7 @@
 To add one, write a function from a :class:`tsvlib.layers.Layer` to its update, and a row below. One that must see the
 whole suite before it can merge a layer, say to find a threshold, is a function from the suite to such a function; its
 row goes without ``layerwise``. A process is a function from a suite and what merges its layers to what merges them and
-changes the result.
+changes the result. What is measured on inputs comes from whoever has these; its row makes a method of it.
 """
 
 from tsvlib.errors import InputError
@@ -18,18 +18,32 @@ from tsvlib.methods import (
     dare,
     dc,
     emr,
+    esm,
+    fisher,
     isotropic,
     isotropic_cts,
     knots,
     lines,
     masks,
     ranks,
+    regmean,
     star,
     ties,
     tsv,
     wudi,
 )
-from tsvlib.methods.base import TENTHS, THIRTIETHS, VALIDATION, Method, Needs, PerTask, Process, Row, layerwise
+from tsvlib.methods.base import (
+    TENTHS,
+    THIRTIETHS,
+    VALIDATION,
+    Measured,
+    Method,
+    Needs,
+    PerTask,
+    Process,
+    Row,
+    layerwise,
+)
 
 ONE = (1.0,)
 _ROWS: tuple[Row, ...] = (
@@ -65,6 +79,9 @@ _ROWS: tuple[Row, ...] = (
     Method("knots_ties", "KnOTS-TIES", knots.knots_ties, TENTHS, VALIDATION),
     Method("dare", "DARE", dare.dare, THIRTIETHS, VALIDATION),
     Method("breadcrumbs", "Model Breadcrumbs", layerwise(breadcrumbs.breadcrumbs), THIRTIETHS, VALIDATION),
+    Measured("fisher", "Fisher merging", "fisher", fisher.fisher_merging),
+    Measured("regmean", "RegMean", "gram", regmean.regmean),
+    Measured("esm", "ESM", "inputs", esm.esm),
     PerTask("emr", "EMR-Merging", emr.pack, Needs(storage=True)),
     Process("svc", "SVC", calibration.svc, ONE),
     Process("svc_shrinking", "SVC, shrinking only", calibration.svc_bounded(1.0), ONE),
@@ -73,7 +90,14 @@ _ROWS: tuple[Row, ...] = (
 )
 METHODS: dict[str, Row] = {row.name: row for row in _ROWS}
 UPDATES: dict[str, Method] = {row.name: row for row in _ROWS if isinstance(row, Method)}
+MEASURED: dict[str, Measured] = {row.name: row for row in _ROWS if isinstance(row, Measured)}
+PER_TASK: dict[str, PerTask] = {row.name: row for row in _ROWS if isinstance(row, PerTask)}
 PROCESSES: dict[str, Process] = {row.name: row for row in _ROWS if isinstance(row, Process)}
+_OTHERWISE = {
+    "measured": "merges by what is measured on inputs, which only whoever has these can give it",
+    "experts": "keeps a model for each task, and merges nothing by itself",
+    "process": "changes what another method merges, and merges nothing by itself",
+}
 
 
 def named(name: str) -> Method:
@@ -90,8 +114,7 @@ def named(name: str) -> Method:
     first, *following = name.replace("-", "_").split("+")
     found = METHODS.get(first)
     if found is not None and not isinstance(found, Method):
-        what = "changes what another method merges" if found.kind == "process" else "keeps a model for each task"
-        raise InputError(f"`{first}` {what}, and merges nothing by itself; choose one of {_listed(UPDATES)}.")
+        raise InputError(f"`{first}` {_OTHERWISE[found.kind]}; choose one of {_listed(UPDATES)}.")
     if found is None:
         raise InputError(f"there is no merging method `{name}`; choose one of {_listed(UPDATES)}.")
     for each in following:

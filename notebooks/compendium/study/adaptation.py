@@ -2,8 +2,9 @@
 """Test-time adaptation: how much of each task goes into each tensor, learnt from inputs without labels (App. D.2.7).
 
 The objective is AdaMerging's (Yang et al.): a merged model that predicts with little entropy tends to predict well.
-Labels have no place in the interface. Nothing here knows of models or files. What tasks add to a tensor is asked for
-whenever it is needed, also on the way back to the coefficients, so that memory holds that of one tensor at a time.
+Its layer-wise form has a coefficient for each task and tensor, its task-wise form one for each task. Labels have no
+place in the interface. Nothing here knows of models or files. What tasks add to a tensor is asked for whenever it is
+needed, also on the way back to the coefficients, so that memory holds that of one tensor at a time.
 """
 
 import math
@@ -51,7 +52,7 @@ class Adapted(NamedTuple):
     """What adaptation found, with entropies in nats, as means over tasks."""
 
     coefficients: Float[Tensor, "tasks tensors"]
-    """One for each task and tensor, tensors in the order of the base."""
+    """One for each task and tensor, tensors in the order of the base; or one for each task, in a single column."""
     initial: dict[str, Tensor]
     """Weights with the coefficients at the start."""
     state: dict[str, Tensor]
@@ -74,17 +75,18 @@ def adapt(
     seed: int,
     settings: Settings = PROTOCOL,
     together: int | None = None,
+    taskwise: bool = False,
 ) -> Adapted:
     """Return the coefficients of ``parts``, all ``start`` at first, that lower the mean entropy of predictions.
 
-    Coefficients are free, neither clamped nor shared. The seed drives the draws of inputs and nothing else is random.
-    All inputs are encoded ``together`` at a time, or those of a task at once.
+    Coefficients are free, not clamped; if ``taskwise``, all tensors of a task share one. The seed drives the draws of
+    inputs and nothing else is random. All inputs are encoded ``together`` at a time, or those of a task at once.
 
     Raises:
         InputError: coefficients diverged.
     """
     first = next(iter(base))
-    coefficients = base[first].new_full((len(parts(first)), len(base)), start)
+    coefficients = base[first].new_full((len(parts(first)), 1 if taskwise else len(base)), start)
     initial = weighted(base, parts, coefficients)
     generator = torch.Generator().manual_seed(seed)
     chosen = [draws(len(task.inputs), settings.batch, settings.steps, generator) for task in tasks]
@@ -104,16 +106,17 @@ def adapt(
 
 
 def weighted(base: StateDict, parts: Parts, coefficients: Float[Tensor, "tasks tensors"]) -> dict[str, Tensor]:
-    """Return base + the sum over tasks of coefficient * part, tensor by tensor."""
+    """Return base + the sum over tasks of coefficient * part, tensor by tensor; a single column is that of all."""
 
     def added(key: str, column: Float[Tensor, " tasks"]) -> Tensor:
         sum_of_parts: Tensor = torch.tensordot(column, parts(key), 1)
         return sum_of_parts
 
+    columns = coefficients.expand(-1, len(base)).unbind(1)
     # Parts are asked for again on the way back instead of being kept.
     return {
         key: start + checkpoint(added, key, column, use_reentrant=False, preserve_rng_state=False)
-        for (key, start), column in zip(base.items(), coefficients.unbind(1), strict=True)
+        for (key, start), column in zip(base.items(), columns, strict=True)
     }
 
 

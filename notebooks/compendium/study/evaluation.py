@@ -207,10 +207,8 @@ def evaluator_of(profile: Profile, backbone: str) -> Evaluator:
     return Evaluator(profile, backbone)
 
 
-def predict(
-    profile: Profile, backbone: str, digest: str, state: Path, split: SplitName, wanted: Tasks, folder: Path
-) -> None:
-    """Predict what is wanted by the weights in a file: a unit of work.
+def evaluator_alike(profile: Profile, backbone: str, digest: str) -> Evaluator:
+    """Return the evaluator of a backbone, in a unit of work.
 
     Raises:
         InputError: the encoder here is not the one with this digest, as on a machine with another kind of device.
@@ -221,7 +219,14 @@ def predict(
             f"profile {profile.name}: workers of the cluster encode otherwise than who asked them ("
             f"{evaluator.encoder.digest!r}, not {digest!r}); give all the same device, or set 'device' to \"cpu\"."
         )
-    evaluator.predict({folder: checkpoints.load(state)}, split, {folder: wanted})
+    return evaluator
+
+
+def predict(
+    profile: Profile, backbone: str, digest: str, state: Path, split: SplitName, wanted: Tasks, folder: Path
+) -> None:
+    """Predict what is wanted by the weights in a file: a unit of work; InputError as :func:`evaluator_alike`."""
+    evaluator_alike(profile, backbone, digest).predict({folder: checkpoints.load(state)}, split, {folder: wanted})
 
 
 def _made(candidate: Candidate) -> tuple[str, StateDict]:

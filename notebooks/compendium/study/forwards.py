@@ -51,7 +51,7 @@ def forwards(profile: Profile, world: SizedWorld) -> dict[str, int]:
     and the first seed of the first backbone, on the first suite
 
     - 40 S for whole grids of two methods beside what their searches have scored (16), 6 V for the tour (00),
-    - for both forms of test-time adaptation (17): 2 V + 2 T, and every step three times its inputs.
+    - for each form of test-time adaptation (17): 2 V + 2 T, and every step three times its inputs.
 
     Predictions are kept, so what several notebooks ask for counts once.
     """

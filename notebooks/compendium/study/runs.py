@@ -17,6 +17,7 @@ from torch import Tensor
 from compendium import engine, paths, provenance
 from compendium.engine import Unit
 from compendium.profiles import Profile
+from compendium.study.adaptation import Unlabelled
 from compendium.study.evaluation import Candidate, Evaluator, Hits, evaluator_of, workers
 from compendium.worlds import protocol
 from compendium.worlds.protocol import SplitName
@@ -66,6 +67,15 @@ class Run:
         if self._fits:
             self._held[task] = found
         return found
+
+    def unlabelled(self, task: str, most: int | None = None) -> Unlabelled:
+        """Return the validation inputs of a task, all or the first ``most``, without labels."""
+        inputs = self.evaluator.world.split(task, "validation").inputs
+        return Unlabelled(inputs if most is None else inputs[:most], self.evaluator.head(task))
+
+    def digest(self, task: str) -> str:
+        """Return the SHA-256 of the checkpoint of an expert."""
+        return files.sha256(self._file(task))
 
     def suite(self, tasks: Sequence[str]) -> Suite:
         """Return the task vectors of some experts for methods that read them more than once."""

@@ -6,7 +6,7 @@ they hold.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,18 +17,19 @@ from torch import Tensor
 
 from compendium import paths
 from compendium.study import adaptation
-from compendium.study.adaptation import PROTOCOL, Adapted, Parts, Settings, Unlabelled
-from compendium.study.evaluation import Candidate, Hits, normalised_accuracy, packed, shares, workers
+from compendium.study.adaptation import PROTOCOL, Adapted, Parts, Settings
+from compendium.study.evaluation import Candidate, Hits, normalised_accuracy, shares, workers
+from compendium.study.observations import ALL_TASKS, lambda_rows, observation, tested
 from compendium.study.runs import Row, Run, each
 from compendium.study.search import search_alpha
-from tsvlib import checkpoints, devices
+from tsvlib import checkpoints, devices, merging
 from tsvlib.checkpoints import TensorInfo
 from tsvlib.compression import Rank
-from tsvlib.methods import masks, named, tsv
-from tsvlib.methods.base import Method
+from tsvlib.layers import Suite
+from tsvlib.methods import emr, masks, named, tsv
+from tsvlib.methods.base import Experts, Method
 from tsvlib.taskvectors import StateDict, TaskVector
 
-ALL_TASKS = "all"
 SEARCH = {"alpha": 0.3, "evaluations": 4, "hits": 0.1}
 """How far a search of alpha may end elsewhere on another machine, where the score is flat.
 
@@ -38,8 +39,17 @@ AT_ONE = "tsv_m_alpha_1"
 """TSV-M with the alpha that the paper recommends instead of one that labels chose."""
 
 TALL_MASK = "tall_mask_ties"
-STARTS = {"adamerging": 0.3, "tsv_m_adapted": 1.0}
-"""The two forms of test-time adaptation, with the value at which all of their coefficients start."""
+SHARED: dict[str, Callable[[Suite], TaskVector]] = {
+    TALL_MASK: masks.shared_update,
+    "tall_mask_ta": partial(merging.merged_update, method="task_arithmetic"),
+}
+"""What experts share of which TALL masks keep a part, by the names of these methods."""
+
+STARTS = {"adamerging_task": 0.3, "adamerging": 0.3, "tsv_m_adapted": 1.0}
+"""The forms of test-time adaptation, with the value at which all of their coefficients start."""
+
+TASKWISE = ("adamerging_task",)
+"""Those with a single coefficient for each task."""
 HITS = "inputs that were right, in the order of the split: one bit each, eight of them as two hexadecimal digits"
 COLUMNS = {
     "backbone": "model that was fine-tuned",
@@ -71,7 +81,7 @@ def references(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows between which a merged model lies: the zero-shot model and the individual experts."""
     tasks = run.tasks(n_tasks)
     (zero_shot,) = run.measured_with_experts([Candidate(lambda: run.evaluator.base, tasks)], "test", tasks)
-    return [*_measured(run, "zero_shot", zero_shot), *_measured(run, "individual", run.individual("test", tasks))]
+    return [*tested(run, "zero_shot", zero_shot), *tested(run, "individual", run.individual("test", tasks))]
 
 
 def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Callable[[float], float]:
@@ -83,12 +93,13 @@ def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Call
 def validation_scores(run: Run, update: TaskVector, tasks: Sequence[str]) -> Callable[[Sequence[float]], list[float]]:
     """Return what judges alphas: the mean normalised accuracy of base + alpha * update on validation inputs.
 
-    A suite is judged by at most as many inputs as the profile states, the same number of first ones of each task.
+    A suite is judged by at most as many inputs as the profile states, the same number of first ones of each task. No
+    label is read before there is an alpha to judge.
     """
     most, base = run.profile.samples.alpha // len(tasks), run.evaluator.base
-    individual = shares(run.individual("validation", tasks, most))
 
     def scores(alphas: Sequence[float]) -> list[float]:
+        individual = shares(run.individual("validation", tasks, most))
         scaled = [Candidate(partial(update.apply, base, alpha), tasks) for alpha in alphas]
         measured = run.evaluator.hits_of(scaled, "validation", most)
         return [normalised_accuracy(shares(hits), individual) for hits in measured]
@@ -98,7 +109,7 @@ def validation_scores(run: Run, update: TaskVector, tasks: Sequence[str]) -> Cal
 
 def merge(run: Run, n_tasks: int, method: Method) -> list[Row]:
     """Merge the first ``n_tasks`` experts, choose alpha on validation inputs, and return the rows of the test."""
-    return _searched(run, n_tasks, method, run.merged(method, n_tasks))
+    return searched(run, n_tasks, method, run.merged(method, n_tasks))
 
 
 def tsv_merge(run: Run, n_tasks: int) -> list[Row]:
@@ -106,20 +117,25 @@ def tsv_merge(run: Run, n_tasks: int) -> list[Row]:
     method = named("tsv_m")
     update = run.merged(method, n_tasks)
     whole = run.evaluator.hits(update.apply(run.evaluator.base), run.tasks(n_tasks), "test")
-    return _searched(run, n_tasks, method, update) + _measured(run, AT_ONE, whole)
+    return searched(run, n_tasks, method, update) + tested(run, AT_ONE, whole)
 
 
 def consensus(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows of Consensus TA with the lambda of each task chosen for its mask of the sum of task vectors."""
+    method, chosen = agreed(run, n_tasks)
+    return merge(run, n_tasks, method) + lambda_rows(run, method.name, chosen)
+
+
+def agreed(run: Run, n_tasks: int) -> tuple[Method, dict[str, float]]:
+    """Return Consensus TA with the lambda of each task that validation inputs choose, and these."""
     chosen = lambdas(run, n_tasks, run.merged(named("task_arithmetic"), n_tasks))
-    method = replace(named("consensus_ta"), bind=masks.consensus(list(chosen.values())))
-    return merge(run, n_tasks, method) + _lambda_rows(run, method.name, chosen)
+    return replace(named("consensus_ta"), bind=masks.consensus(list(chosen.values()))), chosen
 
 
-def masked(run: Run, n_tasks: int) -> list[Row]:
-    """Return the rows of TALL-Mask + TIES: each expert as its mask of the update that all share, and their bytes."""
+def masked(run: Run, n_tasks: int, name: str = TALL_MASK) -> list[Row]:
+    """Return the rows of TALL masks: each expert as its mask of the update that all share, and their bytes."""
     tasks = run.tasks(n_tasks)
-    shared = masks.shared_update(run.suite(tasks))
+    shared = SHARED[name](run.suite(tasks))
     chosen = lambdas(run, n_tasks, shared)
 
     def measured(task: str) -> tuple[Hits, int]:
@@ -130,9 +146,9 @@ def masked(run: Run, n_tasks: int) -> list[Row]:
     results = dict(zip(tasks, each(measured, tasks), strict=True))
     size = shared.stored_bytes + sum(mask for _, mask in results.values())
     return [
-        *_measured(run, TALL_MASK, {task: hits for task, (hits, _) in results.items()}),
-        *_lambda_rows(run, TALL_MASK, chosen),
-        _row(run, n_tasks, TALL_MASK, ALL_TASKS, "bytes", size),
+        *tested(run, name, {task: hits for task, (hits, _) in results.items()}),
+        *lambda_rows(run, name, chosen),
+        observation(run, n_tasks, name, ALL_TASKS, "bytes", size),
     ]
 
 
@@ -177,21 +193,33 @@ def compressed(run: Run, n_tasks: int) -> list[Row]:
     tasks = run.tasks(n_tasks)
     rank = Rank(fraction=1 / n_tasks)
     results = dict(zip(tasks, each(lambda task: run.truncated(task, [rank])[0], tasks), strict=True))
-    rows = _measured(run, "individual", run.individual("test", run.tasks(n_tasks)))
-    rows += _measured(run, "tsv_c", {task: hits for task, (hits, _) in results.items()})
+    rows = tested(run, "individual", run.individual("test", run.tasks(n_tasks)))
+    rows += tested(run, "tsv_c", {task: hits for task, (hits, _) in results.items()})
     whole = len(tasks) * run.task_vector(tasks[0]).stored_bytes
     sizes = {"individual": whole, "tsv_c": sum(size for _, size in results.values())}
-    return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
+    return rows + [observation(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
 
 
-def adapted(run: Run, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[list[Row]]:
-    """Yield the rows of test-time adaptation (App. D.2.7) of the first ``n_tasks`` experts, for each of ``STARTS``.
+def room(run: Run, n_tasks: int) -> list[Row]:
+    """Return the rows with the bytes of what else keeps a model for each task: TALL masks of the sum, EMR-Merging."""
+    tasks, suite = run.tasks(n_tasks), run.suite(run.tasks(n_tasks))
+    shared = SHARED["tall_mask_ta"](suite)
+    # Whatever the lambda, a mask takes the same room.
+    packed: dict[str, Experts] = {"tall_mask_ta": masks.pack(suite, tasks, shared, [masks.LAMBDA] * n_tasks)}
+    packed["emr"] = emr.pack(suite, tasks)
+    sizes = {name: experts.stored_bytes for name, experts in packed.items()}
+    return [observation(run, n_tasks, name, ALL_TASKS, "bytes", size) for name, size in sizes.items()]
+
+
+def adapted(
+    run: Run, n_tasks: int, settings: Settings = PROTOCOL, names: Sequence[str] = tuple(STARTS)
+) -> Iterator[list[Row]]:
+    """Yield the rows of test-time adaptation (App. D.2.7) of the first ``n_tasks`` experts, for each of some forms.
 
     Coefficients are learnt from validation inputs, of which no label is read; test inputs come after.
     """
     evaluator, tasks = run.evaluator, run.tasks(n_tasks)
-    splits = [evaluator.world.split(task, "validation") for task in tasks]
-    inputs = [Unlabelled(split.inputs, evaluator.head(task)) for task, split in zip(tasks, splits, strict=True)]
+    inputs = [run.unlabelled(task) for task in tasks]
 
     def adapt(name: str) -> Adapted:
         with parts_on_disk(run, tasks, name) as parts:
@@ -206,11 +234,12 @@ def adapted(run: Run, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[l
                 seed=run.seed,
                 settings=settings,
                 together=evaluator.encoder.batch,
+                taskwise=name in TASKWISE,
             )
 
-    for name, found in zip(STARTS, devices.ordered(adapt, STARTS, workers()), strict=True):
+    for name, found in zip(names, devices.ordered(adapt, names, workers()), strict=True):
         models = [Candidate(partial(dict, state), tasks) for state in (found.state, found.initial)]
-        rows, initial = (_measured(run, name, hits) for hits in evaluator.hits_of(models, "test"))
+        rows, initial = (tested(run, name, hits) for hits in evaluator.hits_of(models, "test"))
         rows += [row | {"metric": f"{row['metric']}_before"} for row in initial]
         learnt = found.coefficients
         values = {
@@ -220,7 +249,7 @@ def adapted(run: Run, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[l
             "coefficient_mean": float(learnt.mean()),
             "coefficient_largest": float(learnt.max()),
         }
-        yield rows + [_row(run, len(tasks), name, ALL_TASKS, metric, value) for metric, value in values.items()]
+        yield rows + [observation(run, len(tasks), name, ALL_TASKS, metric, value) for metric, value in values.items()]
 
 
 @contextmanager
@@ -234,7 +263,7 @@ def parts_on_disk(run: Run, tasks: Sequence[str], name: str) -> Iterator[Parts]:
             stack[expert] = change
         return stack
 
-    parts = changes if name == "adamerging" else partial(tsv.tsv_m_parts, suite, computing=run.computing)
+    parts = partial(tsv.tsv_m_parts, suite, computing=run.computing) if name == "tsv_m_adapted" else changes
     layout = {key: TensorInfo(suite.dtype, (suite.n_tasks, *shape)) for key, shape in suite.shapes.items()}
     file = paths.cache(run.profile.name) / "adaptation" / f"{run.backbone}__{run.seed}__{name}.safetensors"
     checkpoints.write(file, layout, {}, ((key, parts(key)) for key in checkpoints.file_order(layout)))
@@ -244,40 +273,13 @@ def parts_on_disk(run: Run, tasks: Sequence[str], name: str) -> Iterator[Parts]:
         file.unlink(missing_ok=True)
 
 
-def _searched(run: Run, n_tasks: int, method: Method, update: TaskVector) -> list[Row]:
+def searched(run: Run, n_tasks: int, method: Method, update: TaskVector) -> list[Row]:
+    """Return the rows of the test of an update, with the alpha of its method that validation inputs choose."""
     tasks = run.tasks(n_tasks)
     found = search_alpha(validation_score(run, update, tasks), method.alphas)
     state = update.apply(run.evaluator.base, found.alpha)
-    rows = _measured(run, method.name, run.evaluator.hits(state, tasks, "test"))
+    rows = tested(run, method.name, run.evaluator.hits(state, tasks, "test"))
     if not method.searches_alpha:
         return rows
     search = {"alpha": found.alpha, "validation_score": found.score, "evaluations": found.evaluations}
-    return rows + [_row(run, n_tasks, method.name, ALL_TASKS, metric, value) for metric, value in search.items()]
-
-
-def _measured(run: Run, method: str, hits: Mapping[str, Hits]) -> list[Row]:
-    n_tasks, accuracies = len(hits), shares(hits)
-    normalised = normalised_accuracy(accuracies, shares(run.individual("test", list(hits))))
-    return [
-        *(_row(run, n_tasks, method, task, "accuracy", accuracies[task], hits[task]) for task in hits),
-        _row(run, n_tasks, method, ALL_TASKS, "normalised_accuracy", normalised),
-    ]
-
-
-def _lambda_rows(run: Run, method: str, chosen: Mapping[str, float]) -> list[Row]:
-    return [_row(run, len(chosen), method, task, "lambda", value) for task, value in chosen.items()]
-
-
-def _row(
-    run: Run, n_tasks: int, method: str, task: str, metric: str, value: float | int, hits: Hits | None = None
-) -> Row:
-    return {
-        "backbone": run.backbone,
-        "n_tasks": n_tasks,
-        "method": method,
-        "seed": run.seed,
-        "task": task,
-        "metric": metric,
-        "value": float(value),
-        "hits": "" if hits is None else packed(hits),
-    }
+    return rows + [observation(run, n_tasks, method.name, ALL_TASKS, metric, value) for metric, value in search.items()]

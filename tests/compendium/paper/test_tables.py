@@ -13,7 +13,7 @@ import pytest
 
 from compendium import profiles, published
 from compendium.paper import tables
-from tsvlib.methods import UPDATES
+from tsvlib.methods import METHODS, named
 
 SMOKE = profiles.load("smoke")
 NAMES = {"task_arithmetic": "Task arithmetic", "tsv_m": "TSV-M"}
@@ -125,7 +125,11 @@ def test_published_cells_stand_as_printed_under_the_backbone_that_stands_for_the
 
 
 def test_titles_are_those_of_the_methods() -> None:
-    assert {name: tables.TITLES[name] for name in UPDATES} == {name: method.title for name, method in UPDATES.items()}
+    assert {name: tables.TITLES[name] for name in METHODS} == {name: row.title for name, row in METHODS.items()}
+    followed = [name for name in tables.TITLES if "+" in name]
+    assert followed
+    assert [tables.TITLES[name] for name in followed] == [named(name).title for name in followed]
+    assert len(set(tables.TITLES.values())) == len(tables.TITLES)
 
 
 def test_what_only_draws_and_prints_needs_no_torch() -> None:

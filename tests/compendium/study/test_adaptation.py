@@ -189,6 +189,29 @@ def test_two_steps_are_adams() -> None:
     assert twice.curve == pytest.approx([once.before, once.after], rel=1e-12)
 
 
+@examples(max_examples=10)
+@given(st.integers(0, 2**32 - 1))
+def test_a_coefficient_for_a_whole_task_has_the_sum_of_its_tensors_gradients(seed: int) -> None:
+    base, parts, tasks = problem(seed)
+    start = torch.full((N_TASKS, 1), 0.3, dtype=torch.float64, requires_grad=True)
+    value, gradient = adaptation.descent(adaptation.weighted(base, stacked(parts), start), start, tasks, encoder)
+    assert value == pytest.approx(transcribed(base, parts, tasks, np.full((N_TASKS, len(base)), 0.3)), rel=1e-12)
+    expected = differences(base, parts, tasks).sum(1, keepdims=True)
+    np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-4, atol=1e-8)
+
+
+def test_a_step_with_a_coefficient_for_each_task_moves_all_of_its_tensors_alike() -> None:
+    base, parts, _ = problem()
+    tasks = [task._replace(inputs=task.inputs[:7]) for task in problem()[2]]
+    settings = Settings(steps=1, learning_rate=0.01, batch=7)
+    found = adapt(base, stacked(parts), tasks, encoder, start=0.3, seed=0, settings=settings, taskwise=True)
+    slope = differences(base, parts, tasks).sum(1, keepdims=True)
+    np.testing.assert_allclose(found.coefficients.numpy(), 0.3 - 0.01 * np.sign(slope), rtol=1e-5)
+    for key in base:
+        change = sum(found.coefficients[task, 0] * parts[task][key] for task in range(N_TASKS))
+        torch.testing.assert_close(found.state[key], base[key] + change)
+
+
 def binary(images: Tensor) -> list[Unlabelled]:
     return [Unlabelled(images, torch.tensor([[1.0], [-1.0]], dtype=torch.float64))]
 

@@ -79,8 +79,9 @@ def test_the_count_is_an_upper_bound_and_not_far_off(profile: Profile) -> None:
         pass
     told = forwards.forwards(profile, world)
     tasks, settings = profile.suites[0], adaptation.PROTOCOL
-    unkept = 2 * forwards.BACKWARD * settings.steps * settings.batch * tasks
-    unkept += (4 + forwards.TOUR) * sum(world.count(task.name, "validation") for task in world.tasks[:tasks])
+    forms = len(studies.STARTS)
+    unkept = forms * forwards.BACKWARD * settings.steps * settings.batch * tasks
+    unkept += (2 * forms + forwards.TOUR) * sum(world.count(task.name, "validation") for task in world.tasks[:tasks])
     told[profile.backbones[0].name] -= unkept
     for backbone, most in told.items():
         found = kept(paths.cache("tables") / "evaluations" / backbone)

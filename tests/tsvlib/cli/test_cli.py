@@ -95,6 +95,7 @@ def test_what_follows_a_method_is_in_the_recipe_which_is_followed(inputs: list[s
     [
         (["--method", "svc"], "`svc` changes what another method merges, and merges nothing by itself; choose one of"),
         (["--method", "emr"], "`emr` keeps a model for each task, and merges nothing by itself; choose one of"),
+        (["--method", "esm"], "`esm` merges by what is measured on inputs, which only whoever has these can give it;"),
         (
             ["--then", "ties"],
             "nothing named `ties` can follow a method; choose one of svc, svc-shrinking, boosting, lines",
