@@ -44,8 +44,8 @@ COURSE_SEED = 17320
 # ## Task singular vectors
 #
 # `factors(name)` decomposes the task matrices $\Delta_i = U_i \Sigma_i V_i^\top$ of all experts in one layer, and
-# returns three lists, one entry per task: the columns of $U_i$, the singular values, the columns of $V_i$. With `k`, only
-# the $k$ leading components are kept. Read how it turns $V_i^\top$ into $V_i$; you will not have to do it again.
+# returns three lists, one entry per task: the columns of $U_i$, the singular values, the columns of $V_i$. With `k`,
+# only the $k$ leading components are kept. Read how it turns $V_i^\top$ into $V_i$; you will not have to do it again.
 
 # %%
 run = next(runs.of(profiles.load(profile).first_suite()))
@@ -69,8 +69,8 @@ print(f"{len(tasks)} tasks, {layer}: {tuple(base[layer].shape)}, of which each t
 # %% [markdown]
 # ## Exercise 1: the vectors of all tasks (2 points)
 #
-# Put the blocks of all tasks side by side, task after task, $U = [\,U_1 \mid U_2 \mid \dots \mid U_T\,]$. The argument is
-# a list of matrices with $d$ rows and $k$ columns each, the result has $d$ rows and $T k$ columns.
+# Put the blocks of all tasks side by side, task after task, $U = [\,U_1 \mid U_2 \mid \dots \mid U_T\,]$. The argument
+# is a list of matrices with $d$ rows and $k$ columns each, the result has $d$ rows and $T k$ columns.
 
 
 # %% nbgrader={"grade": false, "grade_id": "side_by_side", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -131,8 +131,8 @@ plt.show()
 #
 # $$\mathrm{STI} = \bigl\|(U^\top U - I)\,\Sigma\,(V^\top V - I)\bigr\|_1 ,$$
 #
-# with the vectors of all tasks side by side in $U$ and $V$, and their singular values on the diagonal of $\Sigma$, in the
-# same order. As before, $\|\cdot\|_1$ is the sum of the absolute values of all entries. The arguments are $U$, the
+# with the vectors of all tasks side by side in $U$ and $V$, and their singular values on the diagonal of $\Sigma$, in
+# the same order. As before, $\|\cdot\|_1$ is the sum of the absolute values of all entries. The arguments are $U$, the
 # singular values as a vector, and $V$; vectors are columns of both.
 
 
@@ -163,6 +163,11 @@ def joined(us, ss, vs):
     return side_by_side(us), torch.cat(ss), side_by_side(vs)
 
 
+def kept(name):
+    """Return these for the components of a layer that TSV-Merge keeps, an even share for each task."""
+    return joined(*factors(name, share(name)))
+
+
 def of_pair(one, two):
     """Return the STI of the leading vectors of two tasks in the layer."""
     return sti(*joined(*([each[one], each[two]] for each in leading)))
@@ -171,14 +176,13 @@ def of_pair(one, two):
 numbers = range(len(tasks))
 pairs = [[of_pair(one, two) if one != two else 0.0 for two in numbers] for one in numbers]
 largest = max(map(max, pairs))
-kept = {name: joined(*factors(name, share(name))) for name in matrices}
+relative = [sti(u, s, v) / float(s.sum()) for u, s, v in map(kept, matrices)]
 
-# %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(6.75, 3.2))
 pictures.task_map(left, [[value / largest for value in row] for row in pairs], tasks, "STI of two tasks / largest")
 places = [run.evaluator.world.place(name) for name in matrices]
 labels = [f"{number} {name}" if number >= 0 else name for number, name in places]
-right.barh(labels, [sti(u, s, v) / float(s.sum()) for u, s, v in kept.values()], color=pictures.COLOURS[0])
+right.barh(labels, relative, color=pictures.COLOURS[0])
 right.set(xlabel="STI / sum of singular values")
 right.invert_yaxis()
 right.grid(visible=False)
@@ -222,7 +226,7 @@ a3.check_whiten(whiten, seed=COURSE_SEED)
 # rounding.
 
 # %%
-u, s, v = (x.double() for x in kept[layer])
+u, s, v = (x.double() for x in kept(layer))
 fig, axes = plt.subplots(1, 2, figsize=(6.75, 3.2))
 for axis, title, right in zip(axes, ("before", "after whitening"), (v, whiten(v)), strict=True):
     pictures.similarity_map(axis, similarity(right), tasks, rf"$V^\top V$ {title}")
@@ -255,29 +259,29 @@ print(f"STI: {sti(u, s, v):,.0f} before, {sti(whiten(u), s, whiten(v)):.0e} afte
 # gives $Z = I$ and reaches it. (3 points: one for the trace, one for the bound, one for reaching it.)
 #
 # 3. For $D^{-1}$: all singular values are above zero just if the columns are independent. (Without that the trace is
-# still largest at $P Q^\top$, but other matrices reach it too.) More than $d / T$ vectors for each of $T$ tasks are more
-# than $d$ vectors in $d$ dimensions, which are dependent, whatever they are. (1 point.)
+# still largest at $P Q^\top$, but other matrices reach it too.) More than $d / T$ vectors for each of $T$ tasks are
+# more than $d$ vectors in $d$ dimensions, which are dependent, whatever they are. (1 point.)
 # ### END SOLUTION
 
 # %% [markdown]
 # ## The proposition on a computer
 #
-# A proof needs no experiment, but a program may need one. First the vectors of the layer: the largest difference between
-# any two entries of the two matrices, in both precisions.
+# A proof needs no experiment, but a program may need one. First the vectors of the layer: the largest difference
+# between any two entries of the two matrices, in both precisions.
 
 # %%
+left, _, right = kept(layer)
 for kind in (torch.float32, torch.float64):
-    for side, x in {"left": u.to(kind), "right": v.to(kind)}.items():
+    for side, x in {"left": left.to(kind), "right": right.to(kind)}.items():
         p, d, qh = torch.linalg.svd(x, full_matrices=False)
-        print(
-            f"{kind}, {side} vectors: {float((whiten(x) - p @ qh).abs().max()):.0e}; least singular value {float(d[-1]):.0e}"
-        )
+        apart = float((whiten(x) - p @ qh).abs().max())
+        print(f"{kind}, {side} vectors: {apart:.0e} apart; least singular value of X {float(d[-1]):.0e}")
 
 # %% [markdown]
 # Now columns that are closer and closer to dependent: the least singular value of $X$ falls from left to right. Both
 # curves show how far the columns of the result are from orthonormal, in float32, whose rounding error is about
-# $10^{-7}$. $X^\top X$ has the *squares* of the singular values; what does that do to the digits of the small ones? Where
-# points are missing, the computer found an eigenvalue below zero, which has no root.
+# $10^{-7}$. $X^\top X$ has the *squares* of the singular values; what does that do to the digits of the small ones?
+# Where points are missing, the computer found an eigenvalue below zero, which has no root.
 
 
 # %%
@@ -306,8 +310,8 @@ plt.show()
 #
 # $$\|X_\perp - X\|_F, \qquad X_\perp = P Q^\top .$$
 #
-# Work it out on paper first: it needs nothing but the singular values of $X$. Then it also makes sense for an $X$ that is
-# wider than tall, whose columns cannot be independent.
+# Work it out on paper first: it needs nothing but the singular values of $X$. Then it also makes sense for an $X$ that
+# is wider than tall, whose columns cannot be independent.
 
 
 # %% nbgrader={"grade": false, "grade_id": "procrustes_error", "locked": false, "schema_version": 3, "solution": true, "task": false}

@@ -70,8 +70,8 @@ print(f"{len(tasks)} experts: {', '.join(tasks)}")
 # ## Exercise 1: TSV-M for one layer (6 points)
 #
 # Write Algorithm 1 for a list of task matrices of one layer. Twelve lines are enough. Mind that `torch.linalg.svd`
-# returns $V^\top$, whose *rows* are the vectors; decide early whether you carry columns or rows, and which dimension you
-# concatenate along.
+# returns $V^\top$, whose *rows* are the vectors; decide early whether you carry columns or rows, and which dimension
+# you concatenate along.
 
 
 # %% nbgrader={"grade": false, "grade_id": "tsv_m", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -96,10 +96,10 @@ a4.check_tsv_m(tsv_m, seed=COURSE_SEED)
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# What does it change? Send the strongest input direction $v_{i1}$ of each task through the merged matrix, and look at how
-# much of the answer goes along the strongest output direction $u_{j1}$ of each task, in units of what task $i$ alone
-# would say. Were all these directions orthogonal, there would be 1 on the diagonal and 0 elsewhere; what stands elsewhere
-# is one task answering for another. Compare each column's own entry with its others. What did TSV-M pay?
+# What does it change? Send the strongest input direction $v_{i1}$ of each task through the merged matrix, and look at
+# how much of the answer goes along the strongest output direction $u_{j1}$ of each task, in units of what task $i$
+# alone would say. Were all these directions orthogonal, there would be 1 on the diagonal and 0 elsewhere; what stands
+# elsewhere is one task answering for another. Compare each column's own entry with its others. What did TSV-M pay?
 
 # %%
 deltas = [expert[layer] - base[layer] for expert in experts]
@@ -117,8 +117,8 @@ plt.show()
 # ## Exercise 2: the whole model (4 points)
 #
 # Now all layers, $\theta = \theta_{\mathrm{base}} + \alpha\,\tau$. In $\tau$, every tensor with two dimensions is what
-# `tsv_m` makes of the task matrices, except those named `text_projection`; every other tensor, and `text_projection`, is
-# the *mean* of what the experts changed. $\alpha$ scales both. Do not change the base or the experts.
+# `tsv_m` makes of the task matrices, except those named `text_projection`; every other tensor, and `text_projection`,
+# is the *mean* of what the experts changed. $\alpha$ scales both. Do not change the base or the experts.
 
 
 # %% nbgrader={"grade": false, "grade_id": "merge", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -141,8 +141,8 @@ a4.check_merge(merge, seed=COURSE_SEED)
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Your model beside the library's, and the accuracy of the base, the merged model and each task's own expert. $\alpha = 1$
-# is what the paper recommends.
+# Your model beside the library's, with the $\alpha = 1$ that the paper recommends, and the accuracy of the base, the
+# merged model and each task's own expert.
 
 # %%
 merged, library = merge(base, experts, 1.0), run.merged(UPDATES["tsv_m"], len(tasks)).apply(base, 1.0)
@@ -150,7 +150,6 @@ apart = sum(float((merged[key] - library[key]).square().sum()) for key in base) 
 moved = sum(float((library[key] - base[key]).square().sum()) for key in base) ** 0.5
 print(f"the library's update has the length {moved:.2f}, and yours is {apart:.0e} away from it")
 
-# %%
 states = {"base": base, "merged": merged}
 found = {label: run.evaluator.accuracies(state, tasks, "validation", images) for label, state in states.items()}
 found["expert"] = {
@@ -221,7 +220,6 @@ forms = {
 alphas = (0.2, 0.4, 0.8, 1.4, 2.0, 3.0)
 curves = {form: curve(lambda deltas, on=on: ablation(deltas, *on), alphas) for form, on in forms.items()}
 
-# %%
 fig, axis = plt.subplots(figsize=(5, 2.8))
 for form, values in curves.items():
     look = plotting.METHOD_STYLE[form]
@@ -235,8 +233,9 @@ plt.show()
 #
 # Is TSV-M the last word? Write a method of your own: from the task matrices of one layer to its update. What is no
 # matrix is averaged as before. Some places to look: which components are kept, and how many of which task; what becomes
-# of the singular values; what is done to directions that several tasks share; how long the update is. The points are for
-# any method that hears every task, whatever their order, and gives the same twice. How good it is, the leaderboard tells.
+# of the singular values; what is done to directions that several tasks share; how long the update is. The points are
+# for any method that hears every task, whatever their order, and gives the same twice. How good it is, the leaderboard
+# tells.
 #
 # Define all that it needs *inside* the function: its text is handed in and run elsewhere, where there is nothing but
 # `torch` and `math`.
@@ -267,24 +266,24 @@ a4.check_own_method(own_method, seed=COURSE_SEED)
 ### END HIDDEN TESTS
 
 # %%
-own = dict(zip(alphas, curve(own_method, alphas), strict=True))
-for alpha, value in own.items():
-    print(f"alpha {alpha:.1f}: {value:.1f} %, TSV-M {curves['tsv_m'][alphas.index(alpha)]:.1f} %")
+for alpha, value in zip(alphas, curve(own_method, alphas), strict=True):
+    print(f"alpha {alpha:.1f}: {value:.1f} %")
 
 # %% [markdown]
 # ## The leaderboard
 #
 # You have tried several methods and alphas on the same few images, and kept what did best there. So your number is too
-# good, by an amount that nobody knows. The leaderboard measures what you never saw: your method merges experts that were
-# trained with other random seeds, and is measured on test images.
+# good, by an amount that nobody knows. The leaderboard measures what you never saw: your method merges experts that
+# were trained with other random seeds, and is measured on test images.
 #
 # Give your method a `name` in the first cell, say in `words` what it does, choose `alpha`, and hand in the file that
 # this cell writes. It holds your merged model with its digest, the text of your function, and the accuracy that you
-# measured. All three are checked: the model is measured again, and your function is run again. What is not so is refused.
+# measured. All three are checked: the model is measured again, and your function is run again. What is not so is
+# refused.
 
 # %%
-words = "TSV-M in which all kept directions count the same"
-alpha = max(own, key=own.get)
+words = "what it does, in a sentence"
+alpha = 1.0  # your choice, from the numbers above
 if name:
     file = entries.enter(run, own_method, name, words, alpha=alpha, images=images)
     entry, _ = entries.load(file)
@@ -295,20 +294,20 @@ if name:
 #
 # In eight to twelve sentences, with the numbers that you have seen:
 #
-# 1. Which of the two steps of TSV-M gains something alone, and which only together with the other? Explain it: what does
-#    truncation do for orthogonalisation? (Exercise 5 of assignment 3 has the picture.)
+# 1. Which of the two steps of TSV-M gains something alone, and which only together with the other? Explain it: what
+#    does truncation do for orthogonalisation? (Exercise 5 of assignment 3 has the picture.)
 # 2. TSV-M is best here at another $\alpha$ than task arithmetic. Why?
-# 3. What was the idea of your own method, what did you expect, and what came of it? Each accuracy rests on 100 images of
-#    each of eight tasks. Which difference to TSV-M would you believe, and how would you find out whether it is real?
+# 3. What was the idea of your own method, what did you expect, and what came of it? Each accuracy rests on 100 images
+#    of each of eight tasks. Which difference to TSV-M would you believe, and how would you find out whether it is real?
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "what_makes_it_work", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # 1. By the tops of the curves (on one machine) task arithmetic has 75.2 %, low rank alone 75.6 %, orthogonalising alone
 # 76.4 %: gains that are no larger than the noise. Both together have 81.6 %. All components of eight tasks are eight
 # times as many vectors as there are dimensions. They cannot be orthonormal, so that interference stays, and they are
-# moved far. A share of 1/T of them has just room, moves less, and leaves no interference. Truncating alone costs little,
-# because the first components hold most of a task matrix, and gains nothing, because these interfere like all. (2
-# points: one for the numbers, one for the room that truncation makes.)
+# moved far. A share of 1/T of them has just room, moves less, and leaves no interference. Truncating alone costs
+# little, because the first components hold most of a task matrix, and gains nothing, because these interfere like all.
+# (2 points: one for the numbers, one for the room that truncation makes.)
 #
 # 2. In the sum, tasks that share directions add up: the map shows answers of more than 1 on the diagonal, and as much
 # elsewhere. Orthogonalised vectors share nothing, and each is turned away from where its task wanted it: answers are
@@ -325,5 +324,5 @@ if name:
 #
 # - Keep twice the share of components, or half of it. Is $1/T$ the best share, and what must break when it is more?
 # - Orthogonalise one side alone. STI is zero then, too; is the accuracy that of TSV-M?
-# - Merge two tasks that interfere much by the map of assignment 3, and two that interfere little. Does STI tell what the
-#   merged model loses?
+# - Merge two tasks that interfere much by the map of assignment 3, and two that interfere little. Does STI tell what
+#   the merged model loses?

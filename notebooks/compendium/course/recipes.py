@@ -67,7 +67,7 @@ def method_of(source: str) -> Method:
 def update(method: Method, base: StateDict, experts: Sequence[StateDict]) -> TaskVector:
     """Return what a method makes of experts: its own update of every task matrix, the mean change of everything else.
 
-    InputError when it stops, or does not return a finite tensor with the shape of the layer.
+    NotImplementedError passes. InputError when it stops otherwise, or returns no finite tensor with the layer's shape.
     """
     vectors = [taskvectors.task_vector(base, expert) for expert in experts]
     matrices = set(vectors[0].matrices)
@@ -122,6 +122,8 @@ def _run_apart(place: Path) -> int | None:
 def _merged(method: Method, key: str, deltas: list[Tensor]) -> Tensor:
     try:
         found: object = method([delta.clone() for delta in deltas])
+    except NotImplementedError:
+        raise
     except NameError as error:
         told = f"{_told(error)}; define what it needs inside of it, since only its own text is handed in"
         raise InputError(f"{NAME}, on `{key}`: {told}.") from error

@@ -146,7 +146,7 @@ def test_what_is_not_so_is_refused(run: Run, file: Path) -> None:
     entry, state = entries.load(file)
     other = scaled(state)
     honest = {"weights": checkpoints.state_digest(other)}
-    honest["measured"] = entries.normalised_accuracy(run, other, IMAGES)  # type: ignore[assignment]
+    honest["measured"] = entries.normalised_accuracy(run, other, IMAGES)
     cases = [
         ("the digest that it states", forged(file, weights="0" * 64)),
         ("the digest that it states", forged(file, scaled)),

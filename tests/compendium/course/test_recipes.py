@@ -101,6 +101,11 @@ def test_a_method_that_fails_is_told_in_a_sentence(source: str, words: str) -> N
     assert "\n" not in sentence
 
 
+def test_what_is_not_written_yet_is_no_mistake() -> None:
+    with pytest.raises(NotImplementedError):
+        recipes.update(recipes.method_of(method("raise NotImplementedError()")), *models())
+
+
 def test_apart_it_is_the_same(written: tuple[Path, list[Path]]) -> None:
     found, wanted = recipes.update_apart(SUM, *written), recipes.update(own_method, *models())
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
@@ -114,6 +119,7 @@ def test_apart_it_is_the_same(written: tuple[Path, list[Path]]) -> None:
         ("import os; os._exit(0)", "ended the process"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended the process"),
         ("import sys; sys.exit()", "ended the process"),
+        ("raise NotImplementedError", "ended the process"),
     ],
 )
 def test_what_a_method_does_apart_stays_there(body: str, words: str, written: tuple[Path, list[Path]]) -> None:
