@@ -164,6 +164,27 @@ def pretrain(profile: str, backbones: tuple[str, ...]) -> None:
 
 
 @cli.command()
+@click.argument("entries", nargs=-1, required=True, type=_PATH)
+@click.option("--seed", "seeds", multiple=True, required=True, type=click.IntRange(min=0), help="May be repeated.")
+@_PROFILE
+def leaderboard(entries: tuple[Path, ...], seeds: tuple[int, ...], profile: str) -> None:
+    """Rank ENTRIES of assignment 4 by experts of seeds that students have not seen, which are trained if need be."""
+    from compendium import doctor, profiles
+    from compendium.course import leaderboard
+    from compendium.study import runs
+    from compendium.worlds import experts
+
+    known = profiles.load(profile)
+    unseen = leaderboard.hidden(known, seeds)
+    for each in (known.first_suite(), unseen):
+        doctor.check(each)
+    experts.train_first_suite(known)
+    experts.train_all(unseen)
+    ranking = leaderboard.rank(entries, next(runs.of(known.first_suite())), unseen)
+    _say("\n".join(leaderboard.told(ranking)))
+
+
+@cli.command()
 @_PROFILE
 @_BACKBONES
 @_SUITES

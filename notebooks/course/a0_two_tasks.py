@@ -13,10 +13,13 @@
 # | Time | about 90 minutes; all cells together run in seconds |
 # | Paper item | Equation 6, Proposition 4.1, Appendix A |
 #
-# **How it works.** You write functions where a cell says `YOUR CODE HERE`. The cell after it tries your function on a
-# few inputs; if something is off, a sentence tells what was tried and, for the usual mistakes, which one it looks like.
-# Grading does the same with other inputs. Write every step yourself in plain torch: what `tsvlib` has to offer is
-# noticed. Before you hand in, restart the kernel and run all cells from the top.
+# **How it works.** You write functions where a cell says `YOUR CODE HERE`: put your lines in the place of `raise
+# NotImplementedError()`. The cell after it tries your function on a few inputs. If it says nothing, all is well; if
+# something is off, a sentence tells what was tried and, for the usual mistakes, which one it looks like. Grading does
+# the same with other inputs. Cells without an exercise use what you wrote, so go from top to bottom; you may change
+# them as you like. Written answers stand in the place of `YOUR ANSWER HERE`, and are read by people. Write every step
+# yourself in plain torch: what `tsvlib` has to offer is noticed. Before you hand in, restart the kernel and run all
+# cells from the top.
 
 # %% nbgrader={"grade": false, "grade_id": "imports", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import math

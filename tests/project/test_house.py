@@ -28,8 +28,8 @@ COMPENDIUM = (
     {"provenance"},
     {"machine", "profiles", "published"},
     {"runner", "worlds"},
-    {"course", "paper", "prose", "study"},
-    {"doctor"},
+    {"paper", "prose", "study"},
+    {"course", "doctor"},
     {"commands"},
 )
 FLOORS = {"tsvlib": TSVLIB, "compendium": COMPENDIUM}

@@ -47,3 +47,18 @@ def task_map(axis: Axes, values: Sequence[Sequence[float]], tasks: Sequence[str]
     axis.set_xticklabels(tasks, rotation=90)
     axis.set_yticklabels(tasks)
     axis.grid(visible=False)
+
+
+def similarity_map(axis: Axes, products: Float[Tensor, "vectors vectors"], tasks: Sequence[str], title: str) -> None:
+    """Show inner products of vectors, equally many of each task, with lines between tasks; colours end at one half."""
+    k = len(products) / len(tasks)
+    axis.imshow(products.numpy(), cmap="PuOr", vmin=-0.5, vmax=0.5, interpolation="nearest")
+    for border in range(1, len(tasks)):
+        axis.axhline(border * k - 0.5, color="black", linewidth=0.4)
+        axis.axvline(border * k - 0.5, color="black", linewidth=0.4)
+    middles = [(number + 0.5) * k - 0.5 for number in range(len(tasks))]
+    axis.set_xticks(middles, tasks, rotation=90)
+    axis.set_yticks(middles, tasks)
+    axis.tick_params(length=0)
+    axis.set_title(title)
+    axis.grid(visible=False)
