@@ -4,7 +4,7 @@
 To add one, write a function from a :class:`tsvlib.layers.Layer` to its update, and a row below. One that must see the
 whole suite before it can merge a layer, say to find a threshold, is a function from the suite to such a function; its
 row goes without ``layerwise``. A process is a function from a suite and what merges its layers to what merges them and
-changes the result.
+changes the result. A row declares what its method requires: whoever has an alpha to choose needs labelled inputs.
 """
 
 from tsvlib.errors import InputError
@@ -18,18 +18,34 @@ from tsvlib.methods import (
     dare,
     dc,
     emr,
+    esm,
+    fisher,
     isotropic,
     isotropic_cts,
     knots,
     lines,
     masks,
     ranks,
+    regmean,
     star,
     ties,
     tsv,
     wudi,
 )
-from tsvlib.methods.base import TENTHS, THIRTIETHS, VALIDATION, Method, Needs, PerTask, Process, Row, layerwise
+from tsvlib.methods.base import (
+    INPUTS,
+    STORAGE,
+    TENTHS,
+    THIRTIETHS,
+    VALIDATION,
+    Informed,
+    Method,
+    Needs,
+    PerTask,
+    Process,
+    Row,
+    layerwise,
+)
 
 ONE = (1.0,)
 _ROWS: tuple[Row, ...] = (
@@ -38,8 +54,9 @@ _ROWS: tuple[Row, ...] = (
     Method("ties", "TIES", ties.ties, TENTHS, VALIDATION),
     Method("iso_c", "Iso-C", layerwise(isotropic.iso_c), TENTHS, VALIDATION),
     Method("consensus_ta", "Consensus TA", layerwise(masks.consensus_ta), THIRTIETHS, VALIDATION),
-    Method("tsv_m", "TSV-M", layerwise(tsv.tsv_m), TENTHS),
-    Method("tsv_m_eigen", "TSV-M, eigen form", layerwise(tsv.tsv_m_eigen), TENTHS),
+    Method("tsv_m", "TSV-M", layerwise(tsv.tsv_m), TENTHS, VALIDATION),
+    Method("tsv_m_alpha_1", "TSV-M, alpha = 1", layerwise(tsv.tsv_m), ONE),
+    Method("tsv_m_eigen", "TSV-M, eigen form", layerwise(tsv.tsv_m_eigen), TENTHS, VALIDATION),
     Method("low_rank", "Low rank only", layerwise(tsv.low_rank), THIRTIETHS, VALIDATION),
     Method(
         "interference_reduction",
@@ -48,10 +65,10 @@ _ROWS: tuple[Row, ...] = (
         TENTHS,
         VALIDATION,
     ),
-    Method("tsv_m_exchanged", "TSV-M, steps exchanged", layerwise(ranks.orthogonalised_first), TENTHS),
-    Method("tsv_m_gavish_donoho", "TSV-M, Gavish-Donoho", layerwise(ranks.gavish_donoho), TENTHS),
-    Method("tsv_m_marchenko_pastur", "TSV-M, Marchenko-Pastur", layerwise(ranks.marchenko_pastur), TENTHS),
-    Method("tsv_m_energy", "TSV-M, energy", ranks.energy, TENTHS),
+    Method("tsv_m_exchanged", "TSV-M, steps exchanged", layerwise(ranks.orthogonalised_first), TENTHS, VALIDATION),
+    Method("tsv_m_gavish_donoho", "TSV-M, Gavish-Donoho", layerwise(ranks.gavish_donoho), TENTHS, VALIDATION),
+    Method("tsv_m_marchenko_pastur", "TSV-M, Marchenko-Pastur", layerwise(ranks.marchenko_pastur), TENTHS, VALIDATION),
+    Method("tsv_m_energy", "TSV-M, energy", ranks.energy, TENTHS, VALIDATION),
     Method("dc_merge", "DC-Merge", layerwise(dc.dc_merge), TENTHS, VALIDATION),
     Method("iso_cts", "Iso-CTS", layerwise(isotropic_cts.iso_cts), TENTHS, VALIDATION),
     Method(
@@ -65,7 +82,12 @@ _ROWS: tuple[Row, ...] = (
     Method("knots_ties", "KnOTS-TIES", knots.knots_ties, TENTHS, VALIDATION),
     Method("dare", "DARE", dare.dare, THIRTIETHS, VALIDATION),
     Method("breadcrumbs", "Model Breadcrumbs", layerwise(breadcrumbs.breadcrumbs), THIRTIETHS, VALIDATION),
-    PerTask("emr", "EMR-Merging", emr.pack, Needs(storage=True)),
+    Informed("fisher", "Fisher merging", "Fisher information", fisher.fisher_merging, ONE, INPUTS),
+    Informed("regmean", "RegMean", "Gram matrices of inputs", regmean.regmean, ONE, INPUTS),
+    Informed("esm", "ESM", "inputs of linear layers", esm.esm, ONE, INPUTS),
+    PerTask("emr", "EMR-Merging", emr.pack, STORAGE),
+    PerTask("tall_mask_ties", "TALL-Mask + TIES", masks.pack_ties, VALIDATION.beside(STORAGE)),
+    PerTask("tall_mask_arithmetic", "TALL-Mask + task arithmetic", masks.pack_arithmetic, VALIDATION.beside(STORAGE)),
     Process("svc", "SVC", calibration.svc, ONE),
     Process("svc_shrinking", "SVC, shrinking only", calibration.svc_bounded(1.0), ONE),
     Process("boosting", "Subspace Boosting", boosting.boosting),
@@ -73,6 +95,8 @@ _ROWS: tuple[Row, ...] = (
 )
 METHODS: dict[str, Row] = {row.name: row for row in _ROWS}
 UPDATES: dict[str, Method] = {row.name: row for row in _ROWS if isinstance(row, Method)}
+INFORMED: dict[str, Informed] = {row.name: row for row in _ROWS if isinstance(row, Informed)}
+PER_TASK: dict[str, PerTask] = {row.name: row for row in _ROWS if isinstance(row, PerTask)}
 PROCESSES: dict[str, Process] = {row.name: row for row in _ROWS if isinstance(row, Process)}
 
 
@@ -90,8 +114,7 @@ def named(name: str) -> Method:
     first, *following = name.replace("-", "_").split("+")
     found = METHODS.get(first)
     if found is not None and not isinstance(found, Method):
-        what = "changes what another method merges" if found.kind == "process" else "keeps a model for each task"
-        raise InputError(f"`{first}` {what}, and merges nothing by itself; choose one of {_listed(UPDATES)}.")
+        raise InputError(f"`{first}` {_lacking(found)}; choose one of {_listed(UPDATES)}.")
     if found is None:
         raise InputError(f"there is no merging method `{name}`; choose one of {_listed(UPDATES)}.")
     for each in following:
@@ -99,6 +122,14 @@ def named(name: str) -> Method:
             raise InputError(f"nothing named `{each}` can follow a method; choose one of {_listed(PROCESSES)}.")
         found = found.then(PROCESSES[each])
     return found
+
+
+def _lacking(row: Informed | PerTask | Process) -> str:
+    """Say why a row merges no checkpoints into one model by itself."""
+    if isinstance(row, Informed):
+        return f"merges by {row.statistics} of each expert, and no checkpoint holds that"
+    what = "changes what another method merges" if isinstance(row, Process) else "keeps a model for each task"
+    return f"{what}, and merges nothing by itself"
 
 
 def _listed(rows: dict[str, Method] | dict[str, Process]) -> str:

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol, TypeVar
 from torch import Tensor
 
 from tsvlib.layers import Computing, Layer, Suite
+from tsvlib.methods.statistics import Statistics
 from tsvlib.taskvectors import MatrixRule, TaskVector
 
 Merge = Callable[[Layer], Tensor]
@@ -47,6 +48,9 @@ NOTHING = Needs()
 INPUTS = Needs(inputs=True)
 """For statistics that no label enters."""
 
+STORAGE = Needs(storage=True)
+"""For what keeps something of every task."""
+
 VALIDATION = Needs(inputs=True, labels=True)
 """For a coefficient that has to be chosen by accuracy."""
 
@@ -68,8 +72,7 @@ class Process:
 class Method:
     """A way to merge, what it requires, and the scaling coefficients alpha to choose from on validation images.
 
-    ``bind`` looks at a suite once, if the method has to, and returns what merges its layers one by one. Of a method
-    that takes statistics, ``bind`` is made from these, so that its row has none.
+    ``bind`` looks at a suite once, if the method has to, and returns what merges its layers one by one.
     """
 
     kind: ClassVar[Kind] = "update"
@@ -97,6 +100,27 @@ class Method:
         )
 
 
+@dataclass(frozen=True)
+class Informed:
+    """A way to merge that is told more of each expert than its weights: what that is, what it requires, its alphas.
+
+    ``statistics`` are the words for what is measured on the inputs of each expert's task, without their labels.
+    """
+
+    kind: ClassVar[Kind] = "update"
+
+    name: str
+    title: str
+    statistics: str
+    bind: Callable[[Sequence[Statistics]], Binding]
+    alphas: tuple[float, ...]
+    needs: Needs = INPUTS
+
+    def by(self, statistics: Sequence[Statistics]) -> Method:
+        """Return the method by the statistics of each expert, in their order."""
+        return Method(self.name, self.title, self.bind(statistics), self.alphas, self.needs)
+
+
 class Experts(Protocol):
     """Models for single tasks, made from what they share and what each has of its own."""
 
@@ -120,7 +144,7 @@ class PerTask:
     needs: Needs = NOTHING
 
 
-Row = Method | PerTask | Process
+Row = Method | Informed | PerTask | Process
 THIRTIETHS = tuple(step / 30 for step in range(1, 31))
 TENTHS = tuple(step / 10 for step in range(1, 31))
 

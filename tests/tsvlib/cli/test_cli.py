@@ -77,7 +77,7 @@ def test_help_tells_in_a_clause_what_each_command_does(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize(("listing", "rows"), [(options.METHODS, UPDATES), (options.PROCESSES, PROCESSES)])
 def test_help_names_every_method(listing: str, rows: dict[str, object]) -> None:
-    named = re.findall(r"[a-z-]{3,}", listing)
+    named = re.findall(r"[a-z0-9-]{3,}", listing)
     assert {name.replace("-", "_") for name in named} == rows.keys()
 
 
@@ -95,6 +95,10 @@ def test_what_follows_a_method_is_in_the_recipe_which_is_followed(inputs: list[s
     [
         (["--method", "svc"], "`svc` changes what another method merges, and merges nothing by itself; choose one of"),
         (["--method", "emr"], "`emr` keeps a model for each task, and merges nothing by itself; choose one of"),
+        (["--method", "tall-mask-ties"], "`tall_mask_ties` keeps a model for each task, and merges nothing by itself"),
+        (["--method", "fisher"], "`fisher` merges by Fisher information of each expert, and no checkpoint holds that"),
+        (["--method", "regmean"], "`regmean` merges by Gram matrices of inputs of each expert, and no checkpoint"),
+        (["--method", "esm"], "`esm` merges by inputs of linear layers of each expert, and no checkpoint holds that"),
         (
             ["--then", "ties"],
             "nothing named `ties` can follow a method; choose one of svc, svc-shrinking, boosting, lines",
