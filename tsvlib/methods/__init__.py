@@ -4,7 +4,8 @@
 To add one, write a function from a :class:`tsvlib.layers.Layer` to its update, and a row below. One that must see the
 whole suite before it can merge a layer, say to find a threshold, is a function from the suite to such a function; its
 row goes without ``layerwise``. A process is a function from a suite and what merges its layers to what merges them and
-changes the result. A row declares what its method requires: whoever has an alpha to choose needs labelled inputs.
+changes the result. What is measured on inputs comes from whoever has these; its row makes a method of it.
+A row declares what its method requires: whoever has an alpha or a lambda to choose needs labelled inputs.
 """
 
 from tsvlib.errors import InputError
@@ -33,12 +34,10 @@ from tsvlib.methods import (
     wudi,
 )
 from tsvlib.methods.base import (
-    INPUTS,
-    STORAGE,
     TENTHS,
     THIRTIETHS,
     VALIDATION,
-    Informed,
+    Measured,
     Method,
     Needs,
     PerTask,
@@ -65,10 +64,10 @@ _ROWS: tuple[Row, ...] = (
         TENTHS,
         VALIDATION,
     ),
-    Method("tsv_m_exchanged", "TSV-M, steps exchanged", layerwise(ranks.orthogonalised_first), TENTHS, VALIDATION),
-    Method("tsv_m_gavish_donoho", "TSV-M, Gavish-Donoho", layerwise(ranks.gavish_donoho), TENTHS, VALIDATION),
-    Method("tsv_m_marchenko_pastur", "TSV-M, Marchenko-Pastur", layerwise(ranks.marchenko_pastur), TENTHS, VALIDATION),
-    Method("tsv_m_energy", "TSV-M, energy", ranks.energy, TENTHS, VALIDATION),
+    Method("tsv_m_exchanged", "TSV-M, steps exchanged", layerwise(ranks.orthogonalised_first), ONE),
+    Method("tsv_m_gavish_donoho", "TSV-M, Gavish-Donoho", layerwise(ranks.gavish_donoho), ONE),
+    Method("tsv_m_marchenko_pastur", "TSV-M, Marchenko-Pastur", layerwise(ranks.marchenko_pastur), ONE),
+    Method("tsv_m_energy", "TSV-M, energy", ranks.energy, ONE),
     Method("dc_merge", "DC-Merge", layerwise(dc.dc_merge), TENTHS, VALIDATION),
     Method("iso_cts", "Iso-CTS", layerwise(isotropic_cts.iso_cts), TENTHS, VALIDATION),
     Method(
@@ -82,12 +81,14 @@ _ROWS: tuple[Row, ...] = (
     Method("knots_ties", "KnOTS-TIES", knots.knots_ties, TENTHS, VALIDATION),
     Method("dare", "DARE", dare.dare, THIRTIETHS, VALIDATION),
     Method("breadcrumbs", "Model Breadcrumbs", layerwise(breadcrumbs.breadcrumbs), THIRTIETHS, VALIDATION),
-    Informed("fisher", "Fisher merging", "Fisher information", fisher.fisher_merging, ONE, INPUTS),
-    Informed("regmean", "RegMean", "Gram matrices of inputs", regmean.regmean, ONE, INPUTS),
-    Informed("esm", "ESM", "inputs of linear layers", esm.esm, ONE, INPUTS),
-    PerTask("emr", "EMR-Merging", emr.pack, STORAGE),
-    PerTask("tall_mask_ties", "TALL-Mask + TIES", masks.pack_ties, VALIDATION.beside(STORAGE)),
-    PerTask("tall_mask_arithmetic", "TALL-Mask + task arithmetic", masks.pack_arithmetic, VALIDATION.beside(STORAGE)),
+    Measured("fisher", "Fisher merging", "fisher", fisher.fisher_merging),
+    Measured("regmean", "RegMean", "gram", regmean.regmean),
+    Measured("esm", "ESM", "inputs", esm.esm),
+    PerTask("emr", "EMR-Merging", emr.pack, Needs(storage=True)),
+    PerTask("tall_mask_ties", "TALL-Mask + TIES", masks.pack_ties, VALIDATION.beside(Needs(storage=True))),
+    PerTask(
+        "tall_mask_ta", "TALL-Mask + task arithmetic", masks.pack_arithmetic, VALIDATION.beside(Needs(storage=True))
+    ),
     Process("svc", "SVC", calibration.svc, ONE),
     Process("svc_shrinking", "SVC, shrinking only", calibration.svc_bounded(1.0), ONE),
     Process("boosting", "Subspace Boosting", boosting.boosting),
@@ -95,9 +96,14 @@ _ROWS: tuple[Row, ...] = (
 )
 METHODS: dict[str, Row] = {row.name: row for row in _ROWS}
 UPDATES: dict[str, Method] = {row.name: row for row in _ROWS if isinstance(row, Method)}
-INFORMED: dict[str, Informed] = {row.name: row for row in _ROWS if isinstance(row, Informed)}
+MEASURED: dict[str, Measured] = {row.name: row for row in _ROWS if isinstance(row, Measured)}
 PER_TASK: dict[str, PerTask] = {row.name: row for row in _ROWS if isinstance(row, PerTask)}
 PROCESSES: dict[str, Process] = {row.name: row for row in _ROWS if isinstance(row, Process)}
+_OTHERWISE = {
+    "measured": "merges by what is measured on inputs, which only whoever has these can give it",
+    "experts": "keeps a model for each task, and merges nothing by itself",
+    "process": "changes what another method merges, and merges nothing by itself",
+}
 
 
 def named(name: str) -> Method:
@@ -114,7 +120,7 @@ def named(name: str) -> Method:
     first, *following = name.replace("-", "_").split("+")
     found = METHODS.get(first)
     if found is not None and not isinstance(found, Method):
-        raise InputError(f"`{first}` {_lacking(found)}; choose one of {_listed(UPDATES)}.")
+        raise InputError(f"`{first}` {_OTHERWISE[found.kind]}; choose one of {_listed(UPDATES)}.")
     if found is None:
         raise InputError(f"there is no merging method `{name}`; choose one of {_listed(UPDATES)}.")
     for each in following:
@@ -122,14 +128,6 @@ def named(name: str) -> Method:
             raise InputError(f"nothing named `{each}` can follow a method; choose one of {_listed(PROCESSES)}.")
         found = found.then(PROCESSES[each])
     return found
-
-
-def _lacking(row: Informed | PerTask | Process) -> str:
-    """Say why a row merges no checkpoints into one model by itself."""
-    if isinstance(row, Informed):
-        return f"merges by {row.statistics} of each expert, and no checkpoint holds that"
-    what = "changes what another method merges" if isinstance(row, Process) else "keeps a model for each task"
-    return f"{what}, and merges nothing by itself"
 
 
 def _listed(rows: dict[str, Method] | dict[str, Process]) -> str:

@@ -17,8 +17,11 @@ Binding = Callable[[Suite], Merge]
 Follow = Callable[[Suite, Merge], Merge]
 """From a suite and what merges its layers to what merges and then changes them."""
 
-Kind = Literal["update", "experts", "process"]
-"""One model for all tasks, a model for each, or a change of any update."""
+Kind = Literal["update", "measured", "experts", "process"]
+"""One model for all tasks, one by what was measured on inputs, a model for each task, or a change of any update."""
+
+Quantity = Literal["fisher", "gram", "inputs"]
+"""What is measured on an expert: its Fisher information, Gram matrices of its layers' inputs, or these themselves."""
 
 Found = TypeVar("Found")
 
@@ -43,13 +46,18 @@ class Needs(NamedTuple):
         """
         return Needs(*(mine or theirs for mine, theirs in zip(self, other, strict=True)))
 
+    def without(self, other: "Needs") -> "Needs":
+        """Return what the first requires and the second does not.
+
+        >>> Needs(training=True, inputs=True, labels=True).without(Needs(inputs=True, labels=True))
+        Needs(training=True, storage=False, inputs=False, labels=False)
+        """
+        return Needs(*(mine and not theirs for mine, theirs in zip(self, other, strict=True)))
+
 
 NOTHING = Needs()
 INPUTS = Needs(inputs=True)
 """For statistics that no label enters."""
-
-STORAGE = Needs(storage=True)
-"""For what keeps something of every task."""
 
 VALIDATION = Needs(inputs=True, labels=True)
 """For a coefficient that has to be chosen by accuracy."""
@@ -72,7 +80,8 @@ class Process:
 class Method:
     """A way to merge, what it requires, and the scaling coefficients alpha to choose from on validation images.
 
-    ``bind`` looks at a suite once, if the method has to, and returns what merges its layers one by one.
+    ``bind`` looks at a suite once, if the method has to, and returns what merges its layers one by one. Of a method
+    that takes statistics, ``bind`` is made from these, so that its row has none.
     """
 
     kind: ClassVar[Kind] = "update"
@@ -89,36 +98,34 @@ class Method:
         return len(self.alphas) > 1
 
     def then(self, process: Process) -> "Method":
-        """Return this method followed by a process."""
+        """Return this method followed by a process; where that has one alpha, nothing has to be chosen any more."""
+        settled = self.searches_alpha and len(process.alphas) == 1
+        mine = self.needs.without(VALIDATION) if settled else self.needs
         return replace(
             self,
             name=f"{self.name}+{process.name}",
             title=f"{self.title} + {process.title}",
             bind=lambda suite: process.follow(suite, self.bind(suite)),
             alphas=process.alphas or self.alphas,
-            needs=self.needs.beside(process.needs),
+            needs=mine.beside(process.needs),
         )
 
 
 @dataclass(frozen=True)
-class Informed:
-    """A way to merge that is told more of each expert than its weights: what that is, what it requires, its alphas.
+class Measured:
+    """A way to merge by what was measured on each expert, which makes a method of it, and what it requires."""
 
-    ``statistics`` are the words for what is measured on the inputs of each expert's task, without their labels.
-    """
-
-    kind: ClassVar[Kind] = "update"
+    kind: ClassVar[Kind] = "measured"
 
     name: str
     title: str
-    statistics: str
+    quantity: Quantity
     bind: Callable[[Sequence[Statistics]], Binding]
-    alphas: tuple[float, ...]
     needs: Needs = INPUTS
 
     def by(self, statistics: Sequence[Statistics]) -> Method:
-        """Return the method by the statistics of each expert, in their order."""
-        return Method(self.name, self.title, self.bind(statistics), self.alphas, self.needs)
+        """Return the method by the statistics of each expert, in the order of a suite; alpha is 1."""
+        return Method(self.name, self.title, self.bind(statistics), (1.0,), self.needs)
 
 
 class Experts(Protocol):
@@ -144,7 +151,7 @@ class PerTask:
     needs: Needs = NOTHING
 
 
-Row = Method | Informed | PerTask | Process
+Row = Method | Measured | PerTask | Process
 THIRTIETHS = tuple(step / 30 for step in range(1, 31))
 TENTHS = tuple(step / 10 for step in range(1, 31))
 

@@ -96,9 +96,7 @@ def test_what_follows_a_method_is_in_the_recipe_which_is_followed(inputs: list[s
         (["--method", "svc"], "`svc` changes what another method merges, and merges nothing by itself; choose one of"),
         (["--method", "emr"], "`emr` keeps a model for each task, and merges nothing by itself; choose one of"),
         (["--method", "tall-mask-ties"], "`tall_mask_ties` keeps a model for each task, and merges nothing by itself"),
-        (["--method", "fisher"], "`fisher` merges by Fisher information of each expert, and no checkpoint holds that"),
-        (["--method", "regmean"], "`regmean` merges by Gram matrices of inputs of each expert, and no checkpoint"),
-        (["--method", "esm"], "`esm` merges by inputs of linear layers of each expert, and no checkpoint holds that"),
+        (["--method", "fisher"], "`fisher` merges by what is measured on inputs, which only whoever has these can"),
         (
             ["--then", "ties"],
             "nothing named `ties` can follow a method; choose one of svc, svc-shrinking, boosting, lines",

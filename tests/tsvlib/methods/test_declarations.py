@@ -17,8 +17,8 @@ from compendium import paths
 from tsvlib import checkpoints, merging
 from tsvlib.errors import InputError
 from tsvlib.layers import MemorySuite
-from tsvlib.methods import INFORMED, METHODS, PER_TASK, PROCESSES, UPDATES, named, wudi
-from tsvlib.methods.base import INPUTS, NOTHING, VALIDATION, Needs
+from tsvlib.methods import MEASURED, METHODS, PER_TASK, PROCESSES, UPDATES, named, wudi
+from tsvlib.methods.base import INPUTS, NOTHING, VALIDATION, Needs, Quantity
 from tsvlib.methods.statistics import Statistics
 from tsvlib.taskvectors import StateDict, TaskVector
 
@@ -35,20 +35,20 @@ def experts() -> list[dict[str, Tensor]]:
 class Unlabelled(Mapping[str, Tensor]):
     """What was measured on unlabelled inputs alone, made when it is asked for; anything else is told."""
 
-    def __init__(self, seed: int, kind: str) -> None:
+    def __init__(self, seed: int, kind: Quantity) -> None:
         self.seed, self.kind = seed, kind
 
     def __getitem__(self, key: str) -> Tensor:
-        if key not in SHAPES or (self.kind != "Fisher information" and key not in LINEAR):
+        if key not in SHAPES or (self.kind != "fisher" and key not in LINEAR):
             raise AssertionError(f"asked for {key!r}, which no unlabelled input tells")
         rows = math.prod(SHAPES[key][1:])
         inputs = oracles.matrix(40, rows, self.seed + len(key))
-        if self.kind == "Fisher information":
+        if self.kind == "fisher":
             return oracles.matrix(1, math.prod(SHAPES[key]), self.seed).square().reshape(SHAPES[key])
-        return inputs if self.kind == "inputs of linear layers" else inputs.mT @ inputs
+        return inputs if self.kind == "inputs" else inputs.mT @ inputs
 
     def __iter__(self) -> Iterator[str]:
-        return iter(SHAPES if self.kind == "Fisher information" else LINEAR)
+        return iter(SHAPES if self.kind == "fisher" else LINEAR)
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -62,29 +62,34 @@ def test_whoever_has_an_alpha_to_choose_needs_labelled_inputs_and_nobody_else_do
     assert {row.needs for row in PROCESSES.values()} == {NOTHING}
 
 
-def test_a_process_adds_its_needs_and_takes_the_search_with_it() -> None:
-    # After a sum that has an alpha to choose, LiNeS brings its own.
+def test_where_a_process_settles_alpha_no_label_is_needed_any_more() -> None:
     assert named("task_arithmetic").needs == VALIDATION
-    assert named("tsv-m-alpha-1+svc").needs == NOTHING
-    assert not named("task_arithmetic+svc").searches_alpha
+    for name in ("svc", "svc_shrinking", "lines"):
+        assert named(f"task_arithmetic+{name}").alphas == (1.0,)
+        assert named(f"task_arithmetic+{name}").needs == NOTHING
+    assert named("task_arithmetic+boosting").needs == VALIDATION
+    assert named("tsv-m-alpha-1+boosting").needs == NOTHING
+    assert named("wudi+svc").needs == Needs(training=True)
 
 
-@pytest.mark.parametrize("name", INFORMED)
+@pytest.mark.parametrize("name", MEASURED)
 def test_methods_that_declare_inputs_alone_run_on_what_knows_no_label(name: str) -> None:
-    row = INFORMED[name]
-    assert (row.needs, row.alphas) == (INPUTS, (1.0,))
-    told: list[Statistics] = [Unlabelled(10 * number, row.statistics) for number in range(len(NAMES))]
-    found = merging.merged_update(experts(), row.by(told))
+    row = MEASURED[name]
+    assert row.needs == INPUTS
+    told: list[Statistics] = [Unlabelled(10 * number, row.quantity) for number in range(len(NAMES))]
+    method = row.by(told)
+    assert (method.needs, method.alphas) == (INPUTS, (1.0,))
+    found = merging.merged_update(experts(), method)
     assert {key: tuple(tensor.shape) for key, tensor in found.items()} == SHAPES
     assert all(tensor.isfinite().all() and tensor.any() for tensor in found.values())
     plain = merging.merged_update(experts(), "weight_averaging")
     assert not torch.equal(found["net.0.w"], plain["net.0.w"])
 
 
-@pytest.mark.parametrize("name", INFORMED)
+@pytest.mark.parametrize("name", MEASURED)
 def test_methods_that_declare_inputs_do_not_run_without(name: str) -> None:
-    with pytest.raises(InputError, match=rf"there is .* of 0 experts, and {len(NAMES)} are merged"):
-        merging.merged_update(experts(), INFORMED[name].by([]))
+    with pytest.raises(InputError, match=rf"of 0 experts, and {len(NAMES)} are merged"):
+        merging.merged_update(experts(), MEASURED[name].by([]))
 
 
 _WATCHED = """

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from compendium import paths
 from tsvlib import checkpoints, merging
 from tsvlib.layers import MemorySuite
-from tsvlib.methods import INFORMED, PER_TASK, PROCESSES, UPDATES, named, ties
+from tsvlib.methods import MEASURED, PER_TASK, PROCESSES, UPDATES, named, ties
 from tsvlib.taskvectors import StateDict, TaskVector
 
 LAYERS, N_TASKS = 16, 4
@@ -61,7 +61,7 @@ def statistics(name: str) -> list[dict[str, Tensor]]:
 def runs() -> dict[str, Any]:
     """Return what merges, by the name of a row, or of what follows the sum of all changes."""
     found: dict[str, Any] = {name: method.bind for name, method in UPDATES.items()}
-    found |= {name: row.bind(statistics(name)) for name, row in INFORMED.items()}
+    found |= {name: row.bind(statistics(name)) for name, row in MEASURED.items()}
     return found | {f"+{name}": named(f"task_arithmetic+{name}").bind for name in PROCESSES}
 
 

@@ -122,7 +122,7 @@ def test_masked_experts_are_the_update_of_ties_where_their_masks_say_so(seed: in
         assert all(torch.equal(found.expert(name)[key], direct[key]) for key in SHAPES)
 
 
-@pytest.mark.parametrize(("name", "bind"), [("tall_mask_ties", ties.ties_sum), ("tall_mask_arithmetic", ARITHMETIC)])
+@pytest.mark.parametrize(("name", "bind"), [("tall_mask_ties", ties.ties_sum), ("tall_mask_ta", ARITHMETIC)])
 def test_without_a_choice_all_lambdas_are_the_papers_middle_one(name: str, bind: Binding) -> None:
     vectors = experts(3, 0)
     suite = MemorySuite(vectors)
