@@ -81,6 +81,12 @@ def test_help_names_every_method(listing: str, rows: dict[str, object]) -> None:
     assert {name.replace("-", "_") for name in named} == rows.keys()
 
 
+def test_the_readme_names_every_method_that_the_command_line_takes() -> None:
+    text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    for name in (*UPDATES, *PROCESSES):
+        assert f"`{name.replace('_', '-')}`" in text, name
+
+
 def test_what_follows_a_method_is_in_the_recipe_which_is_followed(inputs: list[str], tmp_path: Path) -> None:
     merged, again = tmp_path / "merged.safetensors", tmp_path / "again.safetensors"
     following = ["--method", "task-arithmetic", "--then", "svc", "--then", "boosting"]
