@@ -129,7 +129,7 @@ verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(compendium) check-tables $(R) || true  # told; whether numbers agree is what decides
 	@$(compendium) compare $(R) build/verify/data/results/$(PROFILE)
 bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (50 GB of disk)
-	$(PYTHON) -m bench.run merge paper memory storage models figure --device cpu && $(PYTHON) -m bench.summary
+	$(PYTHON) -m bench.run merge methods paper memory storage models figure --device cpu && $(PYTHON) -m bench.summary
 
 ##@ Workshop
 

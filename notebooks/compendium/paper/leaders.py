@@ -42,9 +42,9 @@ def told() -> str:
     best = ", ".join(f"{titles[name]} in {count}" for name, count in later.method.value_counts().items())
     return (
         f"When it was published, TSV-M led the other merging methods of Table 2 in {_where(first)} points of "
-        "normalised accuracy. Of the methods that came since and need nothing beyond the checkpoints either, the best now leads "
-        f"TSV-M in {_where(later)} points ({best}). ESM, which sees at most 32 unlabelled images of each task, does so "
-        f"in {_where(shown)} points. All of these numbers are from the same experts."
+        "normalised accuracy. Of the methods that came since and need nothing beyond the checkpoints either, the best "
+        f"now leads TSV-M in {_where(later)} points ({best}). ESM, which sees at most 32 unlabelled images of each "
+        f"task, does so in {_where(shown)} points. All of these numbers are from the same experts."
     )
 
 
