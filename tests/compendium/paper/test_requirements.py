@@ -19,10 +19,9 @@ def test_every_merging_method_declares_and_others_are_no_merging_methods():
     assert set(requirements.declared()) <= set(TITLES)
 
 
-def test_what_searches_alpha_needs_labelled_images_unless_one_alpha_serves():
+def test_whoever_searches_alpha_needs_labelled_images():
     for name, method in UPDATES.items():
-        without = not method.searches_alpha or name in ("tsv_m", "tsv_m_eigen")
-        assert method.needs == (Needs() if without else Needs(inputs=True, labels=True)), name
+        assert method.needs.labels == method.needs.inputs == method.searches_alpha, name
 
 
 def test_declarations_are_the_papers_but_for_the_lambdas_of_tall_masks():
