@@ -38,7 +38,7 @@ TABLES_OF := $(addprefix $(C)/paper/,tables.py errors.py evidence.py)
 JUDGE := $(TABLES_OF) $(C)/paper/claims.py
 DRAW := $(addprefix $(C)/paper/,plotting.py tsv.mplstyle) $(TABLES_OF)
 PUBLISHED := $(C)/published.py $(wildcard data/published/*.csv)
-PRINT := $(PUBLISHED) $(JUDGE) $(addprefix $(C)/paper/,audit.py leaders.py requirements.py)
+PRINT := $(PUBLISHED) $(JUDGE) $(addprefix $(C)/paper/,audit.py requirements.py successors.py)
 BASES := $(wildcard $(addprefix data/$(PROFILE)/,*.toml *.txt models/*.json weights/*.safetensors texts/*.csv))
 
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.

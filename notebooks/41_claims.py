@@ -30,7 +30,7 @@ suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 from compendium import profiles, provenance, published
-from compendium.paper import claims, leaders, results, tables
+from compendium.paper import claims, results, successors, tables
 
 # %% [markdown]
 # Nothing is computed anew: the numbers are those of the result tables.
@@ -62,7 +62,7 @@ caption = (
     "of cases that are exact; in how many cases a claim is true; the smallest effect that could have been seen in "
     "every case; the verdict; and the rule, with the number of cases that Holm corrects for. "
     f"{tables.sampling(found['sources'])}{results.stated('merge', profile)}{profiles.left_out(settings)} "
-    f"{leaders.told()}"
+    f"{successors.told()}"
 )
 results.save_table("claims", ledger, profile, caption)
 ledger
@@ -72,7 +72,7 @@ ledger
 # and the published numbers say who leads now:
 
 # %%
-print(leaders.told())
+print(successors.told())
 
 # %% [markdown]
 # All of that is about image encoders. For large language models Hitit, Girrbach and Akata (arXiv 2511.21437, 2025) find

@@ -86,9 +86,7 @@ _ROWS: tuple[Row, ...] = (
     Measured("esm", "ESM", "inputs", esm.esm),
     PerTask("emr", "EMR-Merging", emr.pack, Needs(storage=True)),
     PerTask("tall_mask_ties", "TALL-Mask + TIES", masks.pack_ties, VALIDATION.beside(Needs(storage=True))),
-    PerTask(
-        "tall_mask_ta", "TALL-Mask + task arithmetic", masks.pack_arithmetic, VALIDATION.beside(Needs(storage=True))
-    ),
+    PerTask("tall_mask_ta", "TALL-Mask + TA", masks.pack_arithmetic, VALIDATION.beside(Needs(storage=True))),
     Process("svc", "SVC", calibration.svc, ONE),
     Process("svc_shrinking", "SVC, shrinking only", calibration.svc_bounded(1.0), ONE),
     Process("boosting", "Subspace Boosting", boosting.boosting),
