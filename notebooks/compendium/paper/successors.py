@@ -37,7 +37,7 @@ def by_inputs() -> pd.DataFrame:
 
 def told() -> str:
     """Return who led and who leads, in sentences."""
-    titles = published.load("successor_requirements").set_index("method").title
+    titles = published.load("successor_requirements").set_index("method").title.to_dict()
     first, later, shown = then(), since(), by_inputs()
     best = ", ".join(f"{titles[name]} in {count}" for name, count in later.method.value_counts().items())
     return (

@@ -24,7 +24,7 @@ from tsvlib.taskvectors import MatrixRule
 
 Array = npt.NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
-SHAPES = {"in_proj_weight": (18, 7), "proj": (6, 9), "bias": (5,), "scale": ()}
+SHAPES = {"in_proj_weight": (18, 7), "proj": (6, 9), "text_projection": (5, 5), "bias": (5,), "scale": ()}
 
 
 def experts(n_tasks: int, seed: int) -> list[dict[str, Tensor]]:
