@@ -27,7 +27,7 @@ SPARE = 1.01
 MOST = 4
 """How many are named beside the best."""
 
-HAVING = {
+HAVING: Mapping[str, Mapping[str, bool | None]] = {
     "nothing but the checkpoints": {"inputs": False, "labels": False, "more": False},
     "unlabelled inputs of each task": {"inputs": True, "labels": False, "more": False},
     "labelled inputs of each task": {"inputs": True, "labels": True, "more": False},
@@ -83,8 +83,12 @@ def _best(world: World) -> dict[str, str]:
 
 
 def taken(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return by method whether it takes ``inputs``, ``labels`` and ``more`` bytes than one model, in any setting."""
+    """Return by method whether it takes ``inputs``, ``labels`` and ``more`` bytes than one model, in any setting.
+
+    Of what nobody counted the bytes, as the zero-shot model and the experts, nothing is returned.
+    """
     values = frame.pivot_table(index=["backbone", "n_tasks", "method"], columns="metric", values="value")
+    values = values[values.bytes.notna()]
     one = values.bytes.xs(ONE_MODEL, level="method").reindex(values.droplevel("method").index).to_numpy()
     flags = pd.DataFrame({"inputs": values.inputs > 0, "labels": values.labels > 0, "more": values.bytes > SPARE * one})
     return flags.groupby(level="method").any()
@@ -105,12 +109,12 @@ def _pooled(world: World) -> pd.DataFrame:
 
 def _told(rows: pd.DataFrame) -> str:
     """Return the best of some methods with its number, and those that sampling could put level with it."""
-    best = rows[0].idxmax()
+    best = str(rows[0].idxmax())
     others = rows.drop(index=best)
     leads = rows.loc[best] - others
     surely = errors.holm(errors.chances(leads[0], errors.standard_error(leads), strict=True))
-    error = errors.standard_error(rows.loc[[best]]).iloc[0]
-    level = list(leads[0][~surely].sort_values(kind="stable").index)
+    number, error = float(rows[0][best]), float(errors.standard_error(rows)[best])
+    level = [str(name) for name in leads[0][~surely].sort_values(kind="stable").index]
     names = [TITLES[name] for name in level[:MOST]] + ([f"{len(level) - MOST} more"] if len(level) > MOST else [])
     also = f" (level: {', '.join(names)})" if names else ""
-    return f"{TITLES[best]} {100 * rows.loc[best, 0]:.1f} ± {100 * error:.1f}{also}"
+    return f"{TITLES[best]} {100 * number:.1f} ± {100 * error:.1f}{also}"

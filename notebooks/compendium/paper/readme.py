@@ -12,7 +12,7 @@ from tsvlib.errors import InputError
 PROFILE = "mini"
 BEGIN = "<!-- `make notebooks` writes this table. -->\n"
 WORLDS = "<!-- `make compare` writes this table. -->\n"
-CHOICES = "<!-- `make beyond` writes this table. -->\n"
+CHOICES = "<!-- `make notebooks` writes this table of methods. -->\n"
 _HEAD = "| Notebook | Shows | Paper item | Writes | Run time |\n|---|---|---|---|---|\n"
 _SHOWN = (".svg", ".md")
 """Of the formats of a figure or a printed table, the one that a browser shows."""

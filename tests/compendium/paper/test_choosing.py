@@ -34,7 +34,9 @@ def observed(backbone: str, n_tasks: int, method: str, accuracy: float) -> list[
     rows: list[dict[str, object]] = [
         place | {"task": task, "metric": "accuracy", "value": accuracy, "hits": hits(accuracy)} for task in TASKS
     ]
-    kinds = zip(("bytes", "inputs", "labels"), TAKEN.get(method, (0.0, 0, 0)), strict=True)
+    if method not in TAKEN:
+        return rows
+    kinds = zip(("bytes", "inputs", "labels"), TAKEN[method], strict=True)
     return rows + [place | {"task": "all", "metric": kind, "value": float(value), "hits": ""} for kind, value in kinds]
 
 
@@ -42,6 +44,8 @@ def world(accuracies: dict[str, float], lacking: tuple[tuple[str, int, str], ...
     places = [(*cell, method) for cell in CELLS for method in accuracies]
     rows = [row for place in places if place not in lacking for row in observed(*place, accuracies[place[2]])]
     experts = [row for cell in CELLS for row in observed(*cell, "individual", 0.9)]
+    # Between which methods lie, and which are none.
+    rows += experts + [row for cell in CELLS for row in observed(*cell, "zero_shot", 0.3)]
     order = " ".join(map(str, range(INPUTS)))
     names = {
         task: " ".join(hashlib.sha256(f"{task}/{i}".encode()).hexdigest()[:8] for i in range(INPUTS)) for task in TASKS
@@ -103,6 +107,7 @@ def test_what_a_method_takes_is_what_was_counted() -> None:
     takes = choosing.taken(world(GOOD).methods)
     assert takes.loc["tsv_m_alpha_1"].to_dict() == {"inputs": False, "labels": False, "more": False}
     assert takes.loc["adamerging"].to_dict() == {"inputs": True, "labels": False, "more": False}
+    assert set(takes.index) == set(TAKEN)
     assert takes.loc["tall_mask_ties"].to_dict() == {"inputs": True, "labels": True, "more": True}
 
 
