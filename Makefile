@@ -38,7 +38,7 @@ TABLES_OF := $(addprefix $(C)/paper/,tables.py errors.py evidence.py)
 JUDGE := $(TABLES_OF) $(C)/paper/claims.py
 DRAW := $(addprefix $(C)/paper/,plotting.py tsv.mplstyle) $(TABLES_OF)
 PUBLISHED := $(C)/published.py $(wildcard data/published/*.csv)
-PRINT := $(PUBLISHED) $(JUDGE) $(addprefix $(C)/paper/,audit.py requirements.py)
+PRINT := $(PUBLISHED) $(JUDGE) $(addprefix $(C)/paper/,audit.py requirements.py successors.py)
 BASES := $(wildcard $(addprefix data/$(PROFILE)/,*.toml *.txt models/*.json weights/*.safetensors texts/*.csv))
 
 # The experts are never committed, so a fresh clone recomputes everything, whatever times its checkout gave to files.
@@ -129,7 +129,7 @@ verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(compendium) check-tables $(R) || true  # told; whether numbers agree is what decides
 	@$(compendium) compare $(R) build/verify/data/results/$(PROFILE)
 bench: | intact-environment  ## measure speed, memory and precision against the published algorithm (50 GB of disk)
-	$(PYTHON) -m bench.run merge paper memory storage models figure --device cpu && $(PYTHON) -m bench.summary
+	$(PYTHON) -m bench.run merge methods paper memory storage models figure --device cpu && $(PYTHON) -m bench.summary
 
 ##@ Workshop
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``python -m bench.run merge paper memory storage gpu encoding models figure`` measures, one step after the other.
+"""``python -m bench.run merge methods paper memory storage gpu encoding models figure`` measures, step by step.
 
 Every step prints a table and puts its rows into ``bench/results/bench.csv``; ``figure`` draws that file.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from bench import backbone, encoding, gpu, published, steps, table, truesize
+from bench import backbone, encoding, gpu, methods, published, steps, table, truesize
 from bench.steps import Settings
 from bench.table import Row
 from compendium import paths
@@ -22,6 +22,7 @@ RESULTS = paths.ROOT / "bench" / "results"
 FOLDER = paths.build() / "bench"
 MEASUREMENTS: dict[str, Callable[[Settings], list[Row]]] = {
     "merge": steps.merge,
+    "methods": methods.methods,
     "paper": backbone.paper,
     "memory": steps.memory,
     "storage": steps.storage,
@@ -30,6 +31,8 @@ MEASUREMENTS: dict[str, Callable[[Settings], list[Row]]] = {
     "models": truesize.models_at_true_size,
 }
 TINY = ("tiny", 3)
+FEW = ("tsv_m", "regmean", "emr", "task_arithmetic+svc")
+"""Methods of each kind."""
 
 
 def run(names: Sequence[str], settings: Settings, results: Path) -> None:
@@ -79,6 +82,7 @@ def _command(
             sizes=(8,),
             encoders=(published.TOY.stem,),
             images=4,
+            methods=FEW,
         )
     run(names, settings, folder / "results" if tiny else RESULTS)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tsvlib.files import replacing
 
-STEPS = ("merge", "paper", "memory", "storage", "gpu", "encoding", "models")
+STEPS = ("merge", "methods", "paper", "memory", "storage", "gpu", "encoding", "models")
 
 
 class Row(NamedTuple):

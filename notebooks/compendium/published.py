@@ -21,6 +21,7 @@ NAMES = (
     "merging",
     "per_dataset",
     "requirements",
+    "successor_requirements",
     "successors",
     "test_time",
 )

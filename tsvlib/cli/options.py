@@ -13,9 +13,9 @@ from tsvlib.errors import InputError
 
 CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
 METHODS = (
-    "tsv-m, tsv-m-eigen, tsv-m-exchanged, tsv-m-gavish-donoho, tsv-m-marchenko-pastur, tsv-m-energy, low-rank, "
-    "interference-reduction, dc-merge, iso-c, iso-cts, regmean-from-differences, swudi, aswudi, wudi, star, cart, "
-    "knots-ties, ties, dare, breadcrumbs, consensus-ta, task-arithmetic or weight-averaging"
+    "tsv-m, tsv-m-alpha-1, tsv-m-eigen, tsv-m-exchanged, tsv-m-gavish-donoho, tsv-m-marchenko-pastur, tsv-m-energy, "
+    "low-rank, interference-reduction, dc-merge, iso-c, iso-cts, regmean-from-differences, swudi, aswudi, wudi, star, "
+    "cart, knots-ties, ties, dare, breadcrumbs, consensus-ta, task-arithmetic or weight-averaging"
 )
 PROCESSES = "svc, svc-shrinking, boosting or lines"
 REPLACED = "an older one is replaced when all is done"

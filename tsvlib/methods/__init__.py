@@ -5,6 +5,7 @@ To add one, write a function from a :class:`tsvlib.layers.Layer` to its update, 
 whole suite before it can merge a layer, say to find a threshold, is a function from the suite to such a function; its
 row goes without ``layerwise``. A process is a function from a suite and what merges its layers to what merges them and
 changes the result. What is measured on inputs comes from whoever has these; its row makes a method of it.
+A row declares what its method requires: whoever has an alpha or a lambda to choose needs labelled inputs.
 """
 
 from tsvlib.errors import InputError
@@ -52,8 +53,9 @@ _ROWS: tuple[Row, ...] = (
     Method("ties", "TIES", ties.ties, TENTHS, VALIDATION),
     Method("iso_c", "Iso-C", layerwise(isotropic.iso_c), TENTHS, VALIDATION),
     Method("consensus_ta", "Consensus TA", layerwise(masks.consensus_ta), THIRTIETHS, VALIDATION),
-    Method("tsv_m", "TSV-M", layerwise(tsv.tsv_m), TENTHS),
-    Method("tsv_m_eigen", "TSV-M, eigen form", layerwise(tsv.tsv_m_eigen), TENTHS),
+    Method("tsv_m", "TSV-M", layerwise(tsv.tsv_m), TENTHS, VALIDATION),
+    Method("tsv_m_alpha_1", "TSV-M, alpha = 1", layerwise(tsv.tsv_m), ONE),
+    Method("tsv_m_eigen", "TSV-M, eigen form", layerwise(tsv.tsv_m_eigen), TENTHS, VALIDATION),
     Method("low_rank", "Low rank only", layerwise(tsv.low_rank), THIRTIETHS, VALIDATION),
     Method(
         "interference_reduction",
@@ -62,10 +64,10 @@ _ROWS: tuple[Row, ...] = (
         TENTHS,
         VALIDATION,
     ),
-    Method("tsv_m_exchanged", "TSV-M, steps exchanged", layerwise(ranks.orthogonalised_first), TENTHS),
-    Method("tsv_m_gavish_donoho", "TSV-M, Gavish-Donoho", layerwise(ranks.gavish_donoho), TENTHS),
-    Method("tsv_m_marchenko_pastur", "TSV-M, Marchenko-Pastur", layerwise(ranks.marchenko_pastur), TENTHS),
-    Method("tsv_m_energy", "TSV-M, energy", ranks.energy, TENTHS),
+    Method("tsv_m_exchanged", "TSV-M, steps exchanged", layerwise(ranks.orthogonalised_first), ONE),
+    Method("tsv_m_gavish_donoho", "TSV-M, Gavish-Donoho", layerwise(ranks.gavish_donoho), ONE),
+    Method("tsv_m_marchenko_pastur", "TSV-M, Marchenko-Pastur", layerwise(ranks.marchenko_pastur), ONE),
+    Method("tsv_m_energy", "TSV-M, energy", ranks.energy, ONE),
     Method("dc_merge", "DC-Merge", layerwise(dc.dc_merge), TENTHS, VALIDATION),
     Method("iso_cts", "Iso-CTS", layerwise(isotropic_cts.iso_cts), TENTHS, VALIDATION),
     Method(
@@ -83,6 +85,8 @@ _ROWS: tuple[Row, ...] = (
     Measured("regmean", "RegMean", "gram", regmean.regmean),
     Measured("esm", "ESM", "inputs", esm.esm),
     PerTask("emr", "EMR-Merging", emr.pack, Needs(storage=True)),
+    PerTask("tall_mask_ties", "TALL-Mask + TIES", masks.pack_ties, VALIDATION.beside(Needs(storage=True))),
+    PerTask("tall_mask_ta", "TALL-Mask + TA", masks.pack_arithmetic, VALIDATION.beside(Needs(storage=True))),
     Process("svc", "SVC", calibration.svc, ONE),
     Process("svc_shrinking", "SVC, shrinking only", calibration.svc_bounded(1.0), ONE),
     Process("boosting", "Subspace Boosting", boosting.boosting),

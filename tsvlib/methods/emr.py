@@ -19,9 +19,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from tsvlib.errors import InputError
 from tsvlib.layers import Layer, Suite
-from tsvlib.methods.masks import Masked
+from tsvlib.methods.masks import Masked, check_names
 from tsvlib.precision import check_held
 from tsvlib.taskvectors import TaskVector
 
@@ -68,8 +67,7 @@ def pack(suite: Suite, experts: Sequence[str]) -> Rescaled:
     The update is in float32, or in float64 where experts are. The rescaler of an expert of which no entry has an
     elected sign is 0, as it keeps nothing. InputError for fewer or more names than experts.
     """
-    if len(experts) != suite.n_tasks:
-        raise InputError(f"there are {len(experts)} names for {suite.n_tasks} experts; give one for each.")
+    check_names(suite, experts)
     shared, masks = {}, {}
     own, held = torch.zeros(2, suite.n_tasks, dtype=torch.float64)
     for key in suite.shapes:

@@ -10,8 +10,6 @@ from tsvlib.methods import METHODS, UPDATES, named
 from tsvlib.methods.base import INPUTS, NOTHING, VALIDATION, Needs
 
 TITLES = tables.TITLES
-SEARCHED_ELSEWHERE = ("tsv_m", "tsv_m_eigen", "tsv_m_exchanged", "tsv_m_gavish_donoho", "tsv_m_marchenko_pastur")
-SEARCHED_ELSEWHERE += ("tsv_m_energy",)
 SIZES = {"individual": 4e6, "tsv_c": 1.5e6, "tall_mask_ties": 1.1e6, "tall_mask_ta": 1.1e6, "emr": 1.2e6}
 
 
@@ -32,11 +30,9 @@ def test_every_method_declares_and_others_are_no_ways_to_merge():
     assert set(requirements.declared()) <= set(TITLES)
 
 
-def test_what_searches_alpha_needs_labelled_images_unless_one_alpha_serves():
+def test_whoever_searches_alpha_needs_labelled_images():
     for name, method in UPDATES.items():
-        trained = NOTHING if name != "wudi" else Needs(training=True)
-        without = not method.searches_alpha or name in SEARCHED_ELSEWHERE
-        assert method.needs == (trained if without else VALIDATION), name
+        assert method.needs.labels == method.needs.inputs == method.searches_alpha, name
 
 
 def test_what_follows_with_an_alpha_of_its_own_leaves_no_label_to_ask_for():

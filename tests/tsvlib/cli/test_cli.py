@@ -77,8 +77,14 @@ def test_help_tells_in_a_clause_what_each_command_does(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize(("listing", "rows"), [(options.METHODS, UPDATES), (options.PROCESSES, PROCESSES)])
 def test_help_names_every_method(listing: str, rows: dict[str, object]) -> None:
-    named = re.findall(r"[a-z-]{3,}", listing)
+    named = re.findall(r"[a-z0-9-]{3,}", listing)
     assert {name.replace("-", "_") for name in named} == rows.keys()
+
+
+def test_the_readme_names_every_method_that_the_command_line_takes() -> None:
+    text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    for name in (*UPDATES, *PROCESSES):
+        assert f"`{name.replace('_', '-')}`" in text, name
 
 
 def test_what_follows_a_method_is_in_the_recipe_which_is_followed(inputs: list[str], tmp_path: Path) -> None:
@@ -96,6 +102,8 @@ def test_what_follows_a_method_is_in_the_recipe_which_is_followed(inputs: list[s
         (["--method", "svc"], "`svc` changes what another method merges, and merges nothing by itself; choose one of"),
         (["--method", "emr"], "`emr` keeps a model for each task, and merges nothing by itself; choose one of"),
         (["--method", "esm"], "`esm` merges by what is measured on inputs, which only whoever has these can give it;"),
+        (["--method", "tall-mask-ties"], "`tall_mask_ties` keeps a model for each task, and merges nothing by itself"),
+        (["--method", "fisher"], "`fisher` merges by what is measured on inputs, which only whoever has these can"),
         (
             ["--then", "ties"],
             "nothing named `ties` can follow a method; choose one of svc, svc-shrinking, boosting, lines",

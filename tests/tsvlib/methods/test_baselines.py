@@ -19,12 +19,12 @@ from tsvlib.cli import workflows
 from tsvlib.cli.workflows import Inputs, Session
 from tsvlib.errors import InputError
 from tsvlib.layers import Computing, MemorySuite
-from tsvlib.methods import named, ties
+from tsvlib.methods import UPDATES, named, ties
 from tsvlib.taskvectors import MatrixRule
 
 Array = npt.NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
-SHAPES = {"in_proj_weight": (18, 7), "proj": (6, 9), "bias": (5,), "scale": ()}
+SHAPES = {"in_proj_weight": (18, 7), "proj": (6, 9), "text_projection": (5, 5), "bias": (5,), "scale": ()}
 
 
 def experts(n_tasks: int, seed: int) -> list[dict[str, Tensor]]:
@@ -141,7 +141,7 @@ def test_iso_c_evens_out_singular_values_and_invents_no_directions() -> None:
     assert not merging.merged_update([{"proj": torch.zeros(3, 3)}] * 2, named("iso_c"))["proj"].any()
 
 
-@pytest.mark.parametrize("name", ["ties", "iso-c", "consensus-ta"])
+@pytest.mark.parametrize("name", UPDATES)
 def test_files_hold_the_base_once_and_alpha_times_the_update(tmp_path: Path, name: str) -> None:
     vectors = experts(3, 0)
     base = {key: torch.randn(shape) for key, shape in SHAPES.items()}

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsvlib import merging
 from tsvlib.layers import MemorySuite
 from tsvlib.methods import masks
 from tsvlib.taskvectors import StateDict
@@ -23,7 +22,7 @@ LAMBDAS = [0.2, 0.6, 0.4]
 def packed(vectors: list[dict[str, Tensor]]) -> masks.Masked:
     suite = MemorySuite(vectors)
     names, lambdas = NAMES[: len(vectors)], LAMBDAS[: len(vectors)]
-    return masks.pack(suite, names, merging.merged_update(suite, "task_arithmetic"), lambdas)
+    return masks.pack(suite, names, masks.shared_update(suite, masks.ARITHMETIC), lambdas)
 
 
 def flat(vector: StateDict) -> Array:
