@@ -23,6 +23,8 @@ import pandas as pd
 from compendium.course import assignments, confinement, grading, submissions
 from compendium.course.classroom import Classroom
 
+pd.set_option("display.max_colwidth", None)
+
 # %% [markdown]
 # ## What there is
 #
@@ -93,21 +95,20 @@ release = classroom.release(name)
 # %%
 cells = assignments.marked(classroom.source(name))
 right = {grade_id: cell.source for grade_id, cell in cells.items() if assignments.known(cell)["solution"]}
-handed_in = {
+answers = {
     "ada": right,
     "bert": right | {"procrustes": "def procrustes(x):\n    q, r = torch.linalg.qr(x)\n    return q"},
     "cleo": right | {"task_matrix": "def task_matrix(s, u, v):\n    while True:\n        pass"},
     "dora": right | {"angle": "def angle(a, b):\n    return 45.0", "check_angle": "print('all right')"},
 }
-for student, answers in handed_in.items():
-    submissions.hand_in(classroom.folder, student, name, assignments.answered(release, answers))
+handed_in = {student: assignments.answered(release, given) for student, given in answers.items()}
+handed_in["dora"].cells.remove(assignments.marked(handed_in["dora"])["check_sti_of_two"])
+
 letter = classroom.file("submitted", name, "emil")
 letter.parent.mkdir(parents=True)
 letter.write_text("Dear instructor, my cat ate my notebook.", encoding="utf-8")
-
-without = submissions.read(classroom.file("submitted", name, "dora"))
-without.cells.remove(assignments.marked(without)["check_sti_of_two"])
-submissions.hand_in(classroom.folder, "dora", name, without)
+for student, notebook in handed_in.items():
+    submissions.hand_in(classroom.folder, student, name, notebook)
 
 # %% [markdown]
 # ## Marking

@@ -171,7 +171,9 @@ class Classroom:
     def _done(trouble: str, result: dict[str, Any]) -> None:
         if not result["success"]:
             told = "\n".join(filter(None, (result.get("error"), result.get("log"))))
-            reasons = [reason for reason in _REASON.findall(told) if not reason.startswith("nbgrader.")]
+            if "KeyboardInterrupt" in result.get("error", ""):
+                raise KeyboardInterrupt
+            reasons = [each for each in _REASON.findall(told) if not each.startswith("nbgrader.")]
             reason = (reasons or ["no reason given"])[-1]
             raise InputError(f"{trouble}: nbgrader says {reason!r}; see to that and run the command again.")
 

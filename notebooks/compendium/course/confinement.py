@@ -14,12 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from compendium import paths
 from compendium.course.running import Ran, Request
+from tsvlib.errors import InputError
 
 MOST = 20_000_000
 """Bytes that the process may answer."""
+
+
+_RUNNING: set["subprocess.Popen[bytes]"] = set()
 
 
 @dataclass(frozen=True)
@@ -62,24 +67,36 @@ def run(request: Request, limits: Limits, hidden: Sequence[Path] = (), cpus: Set
     """Return what became of the cells that were run, in a process that sees nothing of the ``hidden`` folders.
 
     ``cpus`` are those that it runs on; none are all. Cells that are missing in what is returned were not reached.
+
+    Raises:
+        InputError: the process did not come as far as the first cell.
     """
     wall = walls()
     hiding = _hidden([str(folder) for folder in hidden if folder.is_dir()]) if wall.hiding and hidden else []
     words = [*wall.command, *hiding, sys.executable, "-m", "compendium.course.running"]
-    with tempfile.TemporaryDirectory(prefix="tsv-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tsv-") as folder, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # noqa: S603
             words,
             cwd=folder,
             env=_surroundings(folder),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=errors,
             start_new_session=True,
         )
-        if cpus and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(process.pid, cpus)
         with _ended(process, limits.seconds):
-            return _answer(process, json.dumps(request).encode())
+            if cpus and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(process.pid, cpus)
+            found = _answer(process, json.dumps(request).encode())
+        if request["cells"] and not found:
+            raise InputError(f"no cell could be run: {_last_line(errors)}; see to that and mark again.")
+        return found
+
+
+def end_all() -> None:
+    """End all submissions that run."""
+    for process in list(_RUNNING):
+        _kill(process)
 
 
 def _works(words: Sequence[str]) -> bool:
@@ -109,11 +126,13 @@ def _ended(process: "subprocess.Popen[bytes]", seconds: float) -> Iterator[None]
     """End a process, and all that it has started, at the end of the block or after so many seconds."""
     alarm = threading.Timer(seconds, _kill, [process])
     alarm.start()
+    _RUNNING.add(process)
     try:
         yield
     finally:
         alarm.cancel()
         _kill(process)
+        _RUNNING.discard(process)
         if process.stdout:
             process.stdout.close()
         process.wait()
@@ -141,5 +160,14 @@ def _answer(process: "subprocess.Popen[bytes]", request: bytes) -> list[Ran]:
     left = MOST
     while left > 0 and (line := process.stdout.readline(left)).endswith(b"\n"):
         left -= len(line)
-        found.append(json.loads(line))
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
     return found
+
+
+def _last_line(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "the time was over before Python was ready"

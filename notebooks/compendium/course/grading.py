@@ -60,14 +60,7 @@ def grade(
     Raises:
         InputError: the class lacks the assignment, or nobody (of ``only`` these students) has handed in something.
     """
-    classroom.release(name)
-    handed_in = classroom.students(name)
-    if strangers := sorted(set(only) - set(handed_in)):
-        raise InputError(f"{name}: {strangers[0]} has handed in nothing; name a folder below submitted.")
-    students = list(only) or handed_in
-    if not students:
-        place = classroom.file("submitted", name, "STUDENT")
-        raise InputError(f"{place}: there is no submission like this; put them there, in a folder for each student.")
+    students = _students(classroom, name, only)
     if missing := confinement.walls().missing:
         tell(missing)
     with tempfile.TemporaryDirectory(prefix="tsv-") as folder, ThreadPoolExecutor(at_once) as pool:
@@ -75,8 +68,13 @@ def grade(
         hidden = [classroom.folder, Path(folder), assignments.FOLDER]
         places = _places(at_once)
         running = [pool.submit(_ran, each, limits, hidden, places) for each in staged]
-        # nbgrader changes the working directory and its grade book has one writer, so this is done one by one.
-        found = [_marked(classroom, name, each, run, tell) for each, run in zip(staged, running, strict=True)]
+        try:
+            # nbgrader changes the working directory and its grade book has one writer, so this is done one by one.
+            found = [_marked(classroom, name, each, run, tell) for each, run in zip(staged, running, strict=True)]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            confinement.end_all()
+            raise
     classroom.export()
     return found
 
@@ -91,6 +89,18 @@ def rows(classroom: Classroom, name: str, marked: Sequence[Marked]) -> list[tupl
         by_hand = f"{open_['most'].sum():g} to give" if len(open_) else "nothing"
         found.append((each.student, points, by_hand, each.trouble or " ".join(each.remarks)))
     return found
+
+
+def _students(classroom: Classroom, name: str, only: Sequence[str]) -> list[str]:
+    """Return whose submissions are to be marked, if they are there and their class as well."""
+    classroom.release(name)
+    handed_in = classroom.students(name)
+    if strangers := sorted(set(only) - set(handed_in)):
+        raise InputError(f"{name}: {strangers[0]} has handed in nothing; name a folder below submitted.")
+    if not handed_in:
+        place = classroom.file("submitted", name, "STUDENT")
+        raise InputError(f"{place}: there is no submission like this; put them there, in a folder for each student.")
+    return list(only) or handed_in
 
 
 @dataclass(frozen=True)
@@ -140,13 +150,15 @@ def _marked(
     def execute(notebook: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         if to_run(notebook, classroom.release(name)) != staged.cells:
             raise RuntimeError("nbgrader would run other cells than those that were run")
-        remarks.extend(put_back(notebook, running.result()))
+        remarks.extend(put_back(notebook, ran))
         if remarks:
             note = "**When this was marked**\n\n" + "\n".join(f"- {remark}" for remark in remarks)
             notebook.cells.insert(0, nbformat.v4.new_markdown_cell(note))  # type: ignore[no-untyped-call]
         return notebook, resources
 
     try:
+        # Here, since nbgrader would take an interruption for a fault of the submission.
+        ran = running.result()
         classroom.autograde(name, staged.student, staged.folder, execute)
         classroom.feedback(name, staged.student)
     except InputError as error:

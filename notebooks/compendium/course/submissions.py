@@ -51,7 +51,8 @@ def read(file: Path) -> NotebookNode:
         raise InputError(
             f"{file}: this is not a notebook ({type(error).__name__}); hand in the .ipynb file."
         ) from error
-    found: NotebookNode = notebook
+    # Which normalising makes a plain dictionary of an old one.
+    found: NotebookNode = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -83,9 +84,12 @@ def received(file: Path, release: NotebookNode) -> Received:
             notebook.cells.insert(place, copy.deepcopy(cell))
         else:
             place = next(number for number, each in enumerate(notebook.cells) if each is mine)
-            remarks += _mended(mine, cell)
+            remarks += _changed(mine, cell)
             notebook.cells[place] = _of_kind(mine, cell)
         place += 1
+    for number, cell in enumerate(notebook.cells):
+        # Cells that were put back may have the id of a copy that somebody made.
+        cell.id = f"cell-{number}"
     return Received(notebook, remarks)
 
 
@@ -115,7 +119,7 @@ def _forgotten(notebook: NotebookNode, release: NotebookNode) -> list[str]:
     return copies
 
 
-def _mended(mine: NotebookNode, handed_out: NotebookNode) -> list[str]:
+def _changed(mine: NotebookNode, handed_out: NotebookNode) -> list[str]:
     """Say whether a cell is not what it should be, in which nothing was to be written."""
     is_changed = mine.source.strip() != handed_out.source.strip() or mine.cell_type != handed_out.cell_type
     if known(handed_out)["locked"] and is_changed:
