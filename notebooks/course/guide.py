@@ -139,9 +139,15 @@ pd.DataFrame(rows, columns=heading).set_index(heading[0])
 
 # %% [markdown]
 # Ada has all points that tests can give. Bert, Cleo and Dora lose those of one exercise; what stands in deleted or
-# changed tests does not matter, since they are put back. Emil has none, and nobody else is worse off for it. What is
-# marked by hand you give in `nbgrader formgrader`, or in the grade book, and then run `make grade` again for feedback
-# with all points: what you gave stays.
+# changed tests does not matter, since they are put back. Emil has none, and nobody else is worse off for it.
+#
+# Written answers you read in nbgrader's *Formgrader*, a menu entry of a JupyterLab that runs in the folder of the class:
+#
+# ```
+# cd ~/autumn && /path/of/this/repository/.venv/bin/jupyter lab
+# ```
+#
+# Then run `make grade` again for feedback with all points: what you gave stays.
 
 # %%
 marks = classroom.marks(name).pivot_table("points", "student", "exercise", sort=False)

@@ -126,7 +126,7 @@ class Classroom:
         """Return the points of all submissions, a row for each student and exercise; NaN is still to be marked."""
         with self.gradebook() as book:
             grades = [
-                (submission.student_id, grade.name, grade.score, grade.max_score, bool(grade.needs_manual_grade))
+                (submission.student_id, grade.name, grade.score, grade.max_score, _is_open(grade))
                 for submission in book.assignment_submissions(name)
                 for notebook in submission.notebooks
                 for grade in notebook.grades
@@ -176,6 +176,11 @@ class Classroom:
             reasons = [each for each in _REASON.findall(told) if not each.startswith("nbgrader.")]
             reason = (reasons or ["no reason given"])[-1]
             raise InputError(f"{trouble}: nbgrader says {reason!r}; see to that and run the command again.")
+
+
+def _is_open(grade: Any) -> bool:
+    """Tell whether somebody has still to read an answer and to give its points."""
+    return bool(grade.needs_manual_grade) and grade.manual_score is None
 
 
 def _shown(notebook: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
