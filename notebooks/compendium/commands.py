@@ -219,9 +219,10 @@ def grade(assignment: str, folder: Path, students: tuple[str, ...], at_once: int
     from compendium import runner, terminal
     from compendium.course import grading
     from compendium.course.classroom import Classroom
+    from compendium.course.confinement import Limits
 
     runner.use_private_folders()
-    classroom, limits = Classroom(folder), grading.Limits(memory=memory * 2**30, **seconds)
+    classroom, limits = Classroom(folder), Limits(memory=memory * 2**30, **seconds)
     marked = grading.grade(classroom, assignment, students, limits=limits, at_once=at_once, tell=tell)
     _say(terminal.table(grading.rows(classroom, assignment, marked), min(shutil.get_terminal_size().columns, WIDEST)))
     _say(f"\nFeedback lies in {classroom.folder / 'feedback'}, and all marks are in {classroom.folder / 'grades.csv'}.")

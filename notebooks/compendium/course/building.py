@@ -56,7 +56,7 @@ def guide(folder: Path) -> Path:
     source: NotebookNode = jupytext.read(GUIDE)
     source.metadata.kernelspec = dict(runner.KERNEL)
     found = _executed(source, {"folder": str(folder / "example")}, GUIDE.stem)
-    page, _ = HTMLExporter().from_notebook_node(found)
+    page, _ = HTMLExporter().from_notebook_node(found)  # type: ignore[no-untyped-call]
     text: str = nbformat.writes(found)  # type: ignore[no-untyped-call]
     for suffix, content in (("ipynb", f"{text}\n"), ("html", page)):
         with replacing(folder / f"{GUIDE.stem}.{suffix}") as draft:

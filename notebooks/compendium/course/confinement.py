@@ -115,8 +115,8 @@ def _surroundings(folder: str) -> Mapping[str, str]:
     """Return the environment of the process: what it needs to start, and its own folder for all that it writes."""
     inherited = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
     roots = os.pathsep.join([str(paths.ROOT), str(paths.ROOT / "notebooks")])
-    own = ("HOME", "TMPDIR", "TSV_OUTPUT", "TSV_CACHE", "IPYTHONDIR", "MPLCONFIGDIR")
-    own += ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    of_jupyter = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    own = ("HOME", "TMPDIR", "TSV_OUTPUT", "TSV_CACHE", "IPYTHONDIR", "MPLCONFIGDIR", *of_jupyter)
     found = {name: os.environ[name] for name in inherited if name in os.environ} | dict.fromkeys(own, folder)
     return {"PYTHONPATH": roots, **found, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 

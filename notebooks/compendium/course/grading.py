@@ -81,7 +81,7 @@ def grade(
 
 def rows(classroom: Classroom, name: str, marked: Sequence[Marked]) -> list[tuple[str, ...]]:
     """Return what is told of submissions that were marked, with headings: points, and those still to be given."""
-    found = [("Student", "Points", "By hand", "Remarks")]
+    found: list[tuple[str, ...]] = [("Student", "Points", "By hand", "Remarks")]
     for each in marked:
         own = classroom.marks(name).query("student == @each.student")
         tested, open_ = own[own["points"].notna()], own[own["points"].isna()]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from compendium import paths
-from compendium.course import confinement, memory
+from compendium.course import confinement, memory, running
 from compendium.course.confinement import Limits
+from tsvlib.errors import InputError
 
 # Generous, as a kernel may start beside other work; cells that never end take as long as this.
 SECONDS = 20
@@ -61,7 +62,6 @@ def test_a_cell_that_never_ends_or_kills_its_kernel_costs_itself_and_no_other() 
     assert found[7]["outputs"][0]["ename"] == "SyntaxError"
 
 
-@pytest.mark.slow
 def test_memory_network_and_disk_have_limits(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("hidden tests", encoding="utf-8")
     found = run(
@@ -86,13 +86,19 @@ def test_memory_network_and_disk_have_limits(tmp_path: Path) -> None:
     assert (tmp_path / "secret").read_text(encoding="utf-8") == "hidden tests"
 
 
-@pytest.mark.slow
-def test_a_flood_of_output_is_cut_and_costs_nothing() -> None:
-    found = run("for _ in range(200): print('x' * 100_000)", "print(1)")
-    assert [each["status"] for each in found] == ["ok", "ok"]
+def test_a_flood_of_output_is_cut_and_a_dead_kernel_costs_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sources = ("for _ in range(200): print('x' * 100_000)", "x = 1", "import os\nos._exit(0)", "print(x)")
+    cells: list[Any] = [{"number": n, "source": text, "check": False} for n, text in enumerate(sources)]
+    found: list[Any] = []
+    # In this process, as the one of its own does it.
+    running.run({"cells": cells, "seconds": SECONDS, "memory": 2**31}, found.append)
+    assert [each["status"] for each in found] == ["ok", "ok", "died", "ok"]
     assert len(printed(found[0])) < 1_000_000
     assert "more than is kept" in printed(found[0])
-    assert printed(found[1]) == "1\n"
+    assert printed(found[3]) == "1\n"
 
 
 @pytest.mark.slow
@@ -105,6 +111,12 @@ def test_the_time_of_all_cells_ends_everything_even_what_was_left_behind(tmp_pat
     if confinement.walls().missing:
         pytest.skip(confinement.walls().missing)
     assert not [process for process in Path("/proc").glob("[0-9]*") if b"86399.5" in words(process)]
+
+
+def test_a_process_that_does_not_start_is_no_fault_of_a_submission(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confinement, "_surroundings", lambda folder: {"PYTHONHOME": folder})
+    with pytest.raises(InputError, match=r"^no cell could be run: .*; see to that and mark again\.$"):
+        run("print(1)")
 
 
 def test_what_a_machine_does_not_allow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
