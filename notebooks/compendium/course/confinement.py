@@ -122,7 +122,7 @@ def _surroundings(folder: str) -> Mapping[str, str]:
 
 
 @contextmanager
-def _ended(process: "subprocess.Popen[bytes]", seconds: float) -> Iterator[None]:
+def _ended(process: "subprocess.Popen[bytes]", seconds: int) -> Iterator[None]:
     """End a process, and all that it has started, at the end of the block or after so many seconds."""
     alarm = threading.Timer(seconds, _kill, [process])
     alarm.start()

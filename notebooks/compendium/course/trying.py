@@ -28,7 +28,8 @@ class Wrong(AssertionError):  # noqa: N818  (it is the answer that is wrong, not
     def _render_traceback_(self) -> list[str]:
         """Return what a notebook shows: the sentence, and the line at which a student's function stopped, if it did."""
         stopped = traceback.extract_tb(self.__cause__.__traceback__) if self.__cause__ else []
-        theirs = [frame for frame in stopped if not Path(frame.filename).is_relative_to(_OURS)]
+        ours = [number for number, frame in enumerate(stopped) if Path(frame.filename).is_relative_to(_OURS)]
+        theirs = stopped[ours[-1] + 1 :] if ours else []
         where = [f"It stopped at line {theirs[0].lineno}: {theirs[0].line}"] if theirs else []
         return [f"{type(self).__name__}: {self}", *where]
 
