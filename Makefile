@@ -147,4 +147,4 @@ clean:  ## delete build: drafts, logs, tool caches, smoke, runs with other param
 distclean: clean  ## delete also .venv and the cache with the experts, never what is committed
 	rm -rf .venv data/cache
 
-include $(C)/beyond.mk $(C)/environment.mk $(C)/doctor.mk $(C)/compare.mk
+include $(C)/beyond.mk $(C)/environment.mk $(C)/doctor.mk $(C)/compare.mk $(C)/course.mk

@@ -25,6 +25,7 @@ WIDEST = 120
 _PATH = click.Path(path_type=Path)
 _PROFILE = click.option("--profile", default="mini", help="Which world at which size.")
 _BACKBONES = click.option("--backbones", default="", help="Only these of its backbones, with commas between them.")
+_CLASS = click.option("--class", "folder", type=_PATH, default=Path("build/course"), help="The folder of a class.")
 _SUITES = click.option("--suites", default="", help="Only suites of so many tasks, with commas between the numbers.")
 
 
@@ -211,6 +212,42 @@ def readme() -> None:
 
     place = paths.ROOT / "README.md"
     results.write_text(place, readme.renewed(place.read_text(encoding="utf-8")))
+
+
+@cli.command()
+@_CLASS
+@_PROFILE
+@click.option("--seed", type=click.IntRange(1, 2**31 - 1), help="The class's own, for its hidden tests.")
+def course(folder: Path, profile: str, seed: int | None) -> None:
+    """Make assignments for students, solutions, and the guide for instructors with an example of feedback."""
+    from compendium import runner
+    from compendium.course import building
+
+    runner.use_private_folders()
+    building.build(folder, seed, profile, tell)
+
+
+@cli.command()
+@click.argument("assignment")
+@_CLASS
+@click.option("--student", "students", multiple=True, help="Only this one; may be repeated.")
+@click.option("--at-once", type=click.IntRange(min=1), default=2, help="So many submissions side by side.")
+@click.option("--cell-seconds", type=click.IntRange(min=1), default=30, help="What a cell may take.")
+@click.option("--seconds", type=click.IntRange(min=1), default=300, help="What a submission may take.")
+@click.option("--memory", type=click.IntRange(min=1), default=2, help="GB, beside what Python takes with torch.")
+def grade(assignment: str, folder: Path, students: tuple[str, ...], at_once: int, memory: int, **seconds: int) -> int:
+    """Mark what students handed in, each apart from the others, without network and within limits."""
+    from compendium import runner, terminal
+    from compendium.course import grading
+    from compendium.course.classroom import Classroom
+    from compendium.course.confinement import Limits
+
+    runner.use_private_folders()
+    classroom, limits = Classroom(folder), Limits(memory=memory * 2**30, **seconds)
+    marked = grading.grade(classroom, assignment, students, limits=limits, at_once=at_once, tell=tell)
+    _say(terminal.table(grading.rows(classroom, assignment, marked), min(shutil.get_terminal_size().columns, WIDEST)))
+    _say(f"\nFeedback lies in {classroom.folder / 'feedback'}, and all marks are in {classroom.folder / 'grades.csv'}.")
+    return 1 if any(each.trouble for each in marked) else 0
 
 
 @cli.command()

@@ -115,7 +115,8 @@ def test_a_readme_without_a_place_for_the_table_is_told():
 
 
 def test_the_readme_names_targets_that_exist_and_every_dependency():
-    parts = ("Makefile", *(f"notebooks/compendium/{name}.mk" for name in ("beyond", "cluster", "doctor", "compare")))
+    names = ("beyond", "cluster", "doctor", "compare", "course")
+    parts = ("Makefile", *(f"notebooks/compendium/{name}.mk" for name in names))
     rules = "".join((ROOT / name).read_text("utf-8") for name in parts)
     phony = set(re.findall(r"^([a-z-]+):.*##", rules, re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", README)) <= phony

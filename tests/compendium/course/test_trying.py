@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 from torch import Tensor
 
 import tsvlib
@@ -57,6 +58,22 @@ def said(function: object, trial: Trial = TRIAL, **options: Any) -> str:
 )
 def test_a_wrong_answer_has_its_sentence(function: object, words: str) -> None:
     assert words in said(function)
+
+
+def test_a_notebook_shows_the_sentence_and_where_a_function_stopped() -> None:
+    shell = InteractiveShell()
+    shown: list[list[str]] = []
+    shell._showtraceback = lambda kind, error, lines: shown.append(lines)
+    shell.user_ns.update(attempt=attempt, TRIAL=TRIAL)
+    shell.run_cell("def double(x):\n    y = x.clone()\n    return y")
+    shell.run_cell("attempt(double, 'double', TRIAL)")
+    shell.run_cell("def double(x):\n    y = x.clone()\n    return y @ y[0, :, None, None]")
+    shell.run_cell("attempt(double, 'double', TRIAL)")
+    shell.history_manager.end_session()
+    assert shown[0] == ["Wrong: `double`, tried on a matrix: the number two is missing."]
+    sentence, where = shown[1]
+    assert sentence.startswith("Wrong: `double`, tried on a matrix: it stopped with RuntimeError: ")
+    assert where == "It stopped at line 3: return y @ y[0, :, None, None]"
 
 
 @pytest.mark.parametrize("answer", [4, np.int64(4), torch.tensor(4)])
