@@ -36,11 +36,19 @@ class Unlabelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """How coefficients are learnt: steps of Adam, its learning rate, inputs of every task in each step."""
+    """How coefficients are learnt: steps of Adam, its learning rate, inputs of every task in each step.
+
+    InputError for a number that is not above zero.
+    """
 
     steps: int = 50
     learning_rate: float = 0.005
     batch: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse what would learn nothing."""
+        if strays := [name for name, value in vars(self).items() if not value > 0]:
+            raise InputError(f"test-time adaptation: {strays[0]} must be above 0, not {getattr(self, strays[0])}.")
 
 
 PROTOCOL = Settings()

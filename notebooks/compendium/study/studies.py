@@ -24,6 +24,7 @@ from compendium.study.search import search_alpha
 from tsvlib import checkpoints, devices
 from tsvlib.checkpoints import TensorInfo
 from tsvlib.compression import Rank
+from tsvlib.errors import InputError
 from tsvlib.methods import masks, named, tsv
 from tsvlib.methods.base import Method
 from tsvlib.taskvectors import StateDict, TaskVector
@@ -169,13 +170,16 @@ def confusion(run: Run, n_tasks: int, method: Method, alpha: float) -> list[Row]
     ]
 
 
-def compressed(run: Run, n_tasks: int) -> list[Row]:
-    """Return the rows of TSV-C: each expert from 1 / n_tasks of its components, with the bytes that it takes.
+def compressed(run: Run, n_tasks: int, rank: Rank | None = None) -> list[Row]:
+    """Return the rows of TSV-C: each expert from 1 / n_tasks of its components or of a rank, with the bytes it takes.
 
-    The bytes of ``individual`` are those of whole task vectors. Both count float32 values.
+    The bytes of ``individual`` are those of whole task vectors. Both count float32 values. InputError for a rank by
+    energy, which gives each task matrix another number of components.
     """
     tasks = run.tasks(n_tasks)
-    rank = Rank(fraction=1 / n_tasks)
+    rank = rank or Rank(fraction=1 / n_tasks)
+    if rank.energy:
+        raise InputError(f"TSV-C is measured at shares or numbers of components; choose one of these, not {rank}.")
     results = dict(zip(tasks, each(lambda task: run.truncated(task, [rank])[0], tasks), strict=True))
     rows = _measured(run, "individual", run.individual("test", run.tasks(n_tasks)))
     rows += _measured(run, "tsv_c", {task: hits for task, (hits, _) in results.items()})
