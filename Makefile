@@ -53,7 +53,7 @@ $(EXPERTS): $(FIRST_SUITE)
 # what is in the stores would depend on who came first. So some follow 13_merge, which fills both.
 EXPERTS_SEEN := $(call table,checkpoints sources)
 AFTER_MERGE := $(call table,merge)
-$(eval $(call chapter,00_tour,,$(FIRST_SUITE),$(STUDY) $(DRAW) $(addprefix $(C)/,views.py paper/sliders.py paper/tour.py)))
+$(eval $(call chapter,00_tour,,$(FIRST_SUITE),$(STUDY) $(DRAW) $(addprefix $(C)/,views.py paper/sliders.py paper/maps.py)))
 $(eval $(call chapter,01_tasks,$(call figure,tasks),$(EXPERTS),$(DRAW)))
 $(eval $(call chapter,10_checkpoints,$(call table,checkpoints sources),$(EXPERTS),$(STUDY) $(TABLES_OF)))
 $(eval $(call chapter,11_spectra,$(call table,spectra),$(EXPERTS_SEEN),$(STUDY) $(JUDGE)))

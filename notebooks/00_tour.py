@@ -29,8 +29,7 @@ import pandas as pd
 import torch
 
 from compendium import profiles, provenance
-from compendium.paper import plotting, sliders
-from compendium.paper import tour as pictures
+from compendium.paper import maps, plotting, sliders
 from compendium.study import runs
 from compendium.study.tour import Tour, kept
 from tsvlib import linalg, sti
@@ -137,7 +136,7 @@ pd.DataFrame({"shape": [tuple(each.shape) for each in steps.values()]}, index=li
 # %%
 free = tsv.orthogonalised(few)
 before, after = sti.singular_task_interference(few).entrywise, sti.remaining_interference(free).entrywise
-pictures.before_and_after(few, free)
+maps.before_and_after(few, free)
 plt.show()
 print(f"interference of the kept components: {before:.4g} before, {after:.1g} after orthogonalisation")
 
@@ -203,7 +202,7 @@ ranks = {rank or "as TSV-M": chosen} | {name: each for name, each in tour.ranks.
 alphas = {f"{each:.4g}": each for each in sorted({*UPDATES["tsv_m"].alphas, alpha})}
 choices = {"layer": (tour.layers, shown), "rank": (ranks, chosen), "alpha": (alphas, alpha)}
 moving = {name: sliders.Slider(*choice) for name, choice in choices.items()}
-sliders.show(lambda **values: pictures.look(*tour.look(**values)), moving)
+sliders.show(lambda **values: maps.look(*tour.look(**values)), moving)
 
 # %% [markdown]
 # What must hold whatever the data: orthogonal vectors do not interfere, and twelve lines are enough.

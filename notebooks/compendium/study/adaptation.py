@@ -38,7 +38,7 @@ class Unlabelled(NamedTuple):
 class Settings:
     """How coefficients are learnt: steps of Adam, its learning rate, inputs of every task in each step.
 
-    InputError for a number that is not above zero.
+    InputError for no step, no input, or a rate below zero.
     """
 
     steps: int = 50
@@ -46,9 +46,9 @@ class Settings:
     batch: int = 16
 
     def __post_init__(self) -> None:
-        """Refuse what would learn nothing."""
-        if strays := [name for name, value in vars(self).items() if not value > 0]:
-            raise InputError(f"test-time adaptation: {strays[0]} must be above 0, not {getattr(self, strays[0])}.")
+        """Refuse what cannot be done."""
+        if min(self.steps, self.batch) < 1 or not self.learning_rate >= 0:
+            raise InputError(f"test-time adaptation cannot take {self}; give one step or more and a rate of 0 or more.")
 
 
 PROTOCOL = Settings()

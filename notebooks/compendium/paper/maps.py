@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The pictures of the tour: what tasks share before and after orthogonalisation, and how accurate a model is."""
+"""Maps of what tasks share, before and after orthogonalisation, and how accurate a model is: what the tour shows."""
 
 import itertools
 from collections.abc import Mapping, Sequence
