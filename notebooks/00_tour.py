@@ -169,7 +169,8 @@ for key, start in base.items():
 tour, library = Tour(run, n_tasks), run.merged(UPDATES["tsv_m"], n_tasks)
 off = max(float((change[key] - library[key]).norm() / library[key].norm().clamp_min(1e-30)) for key in base)
 print(f"by hand and by the library, tensors differ by {off:.0e} of their norm at most")
-measured = dict(tour.references) | {f"By hand, alpha = {alpha}": tour.measured(merged)}
+measured = {plotting.METHOD_STYLE[name].title: found for name, found in tour.references.items()}
+measured |= {f"By hand, alpha = {alpha}": tour.measured(merged)}
 for name, alphas in {"task_arithmetic": (0.1, 0.2, 0.4), "tsv_m": (0.5, 1.0, 1.5)}.items():
     found = run.merged(UPDATES[name], n_tasks)
     measured |= {f"{UPDATES[name].title}, alpha = {a}": tour.measured(found.apply(base, a)) for a in alphas}
@@ -198,7 +199,7 @@ for name, alphas in {"task_arithmetic": (0.1, 0.2, 0.4), "tsv_m": (0.5, 1.0, 1.5
 # without a kernel, the picture stands still, at the values of the parameters.
 
 # %%
-ranks = {rank or "as TSV-M": chosen} | {name: each for name, each in tour.ranks.items() if each != chosen}
+ranks = ({} if chosen in tour.ranks.values() else {rank: chosen}) | tour.ranks
 alphas = {f"{each:.4g}": each for each in sorted({*UPDATES["tsv_m"].alphas, alpha})}
 choices = {"layer": (tour.layers, shown), "rank": (ranks, chosen), "alpha": (alphas, alpha)}
 moving = {name: sliders.Slider(*choice) for name, choice in choices.items()}

@@ -197,9 +197,9 @@ def run_all(browser):
         browser.press("Enter", 13, chromium.SHIFT)
 
 
-def test_a_slider_moves_the_picture_and_no_file_holds_it(lab, small_tour, tmp_path):
+def test_a_slider_moves_the_picture_and_no_file_holds_it(lab, small_tour, tmp_path_factory):
     slider, image = ".jp-Notebook .widget-hslider", ".jp-Notebook .widget-image"
-    with opened(lab, "00_tour", tmp_path / "first") as browser:
+    with opened(lab, "00_tour", tmp_path_factory.mktemp("first")) as browser:
         run_all(browser)
         browser.wait(f"document.querySelectorAll({slider!r}).length == 3")
         browser.wait(f"(document.querySelector({image!r}) || {{}}).complete")
@@ -209,7 +209,7 @@ def test_a_slider_moves_the_picture_and_no_file_holds_it(lab, small_tour, tmp_pa
         assert shown > 600
         told = "[...document.querySelectorAll('.jp-Notebook .widget-label')].pop().textContent"
         assert "16 of 32 components of each task" in browser.measure(told)
-        # Of the rank, from one half to a quarter.
+        # Of the rank, from one half to all.
         browser.measure(f"document.querySelectorAll({slider!r})[1].querySelector('.noUi-handle').focus()")
         browser.press("ArrowRight", 39)
         browser.wait(f"!{told}.includes('16 of 32') && {told}.includes('components')")
@@ -219,7 +219,7 @@ def test_a_slider_moves_the_picture_and_no_file_holds_it(lab, small_tour, tmp_pa
     text = small_tour.read_text(encoding="utf-8")
     assert "image/png" in text
     assert "widget-view" not in text
-    with opened(lab, "00_tour", tmp_path / "again") as browser:
+    with opened(lab, "00_tour", tmp_path_factory.mktemp("again")) as browser:
         assert browser.measure("document.querySelectorAll('.jp-Notebook .jp-RenderedImage img').length") >= 3
         assert "rror displaying" not in browser.measure("document.querySelector('.jp-Notebook').innerText")
 
