@@ -17,8 +17,8 @@ SEARCH = 10
 BACKWARD = 3
 """What a step of test-time adaptation takes for each input, in passes forward: it goes backward, too."""
 
-TOUR = 8
-"""Models that the tour measures and no other notebook does: the base and seven merged ones."""
+TOUR = 6
+"""Models that the tour measures on validation inputs and no other notebook does: the base and merged ones."""
 
 
 @runtime_checkable
@@ -50,7 +50,7 @@ def forwards(profile: Profile, world: SizedWorld) -> dict[str, int]:
 
     and the first seed of the first backbone, on the first suite
 
-    - 40 S for whole grids of two methods beside what their searches have scored (16), 8 V for the tour (00),
+    - 40 S for whole grids of two methods beside what their searches have scored (16), 6 V for the tour (00),
     - for both forms of test-time adaptation (17): 2 V + 2 T, and every step three times its inputs.
 
     Predictions are kept, so what several notebooks ask for counts once.

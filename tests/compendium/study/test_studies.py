@@ -175,7 +175,7 @@ def test_compression_takes_another_rank(run: runs.Run, text: str) -> None:
 
 
 def test_compression_by_energy_is_refused(run: runs.Run) -> None:
-    with pytest.raises(InputError, match="shares or numbers of components; choose one of these, not energy=0.5"):
+    with pytest.raises(InputError, match=r"shares or numbers of components; choose one of these, not energy=0\.5"):
         studies.compressed(run, 3, Rank.parse("energy=0.5"))
 
 
