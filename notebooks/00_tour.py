@@ -151,7 +151,7 @@ merged, change = dict(base), {}
 for key, start in base.items():
     deltas = torch.stack([vector[key] for vector in vectors])
     change[key] = deltas.mean(0)
-    if deltas.ndim == 3 and "text_projection" not in key and min(deltas.shape[1:]) >= n_tasks:
+    if deltas.ndim == 3 and deltas.any() and "text_projection" not in key and min(deltas.shape[1:]) >= n_tasks:
         u, s, vh = torch.linalg.svd(deltas, full_matrices=False)
         k = s.shape[1] // n_tasks
         p, _, q = torch.linalg.svd(torch.cat([*u[:, :, :k]], dim=1), full_matrices=False)
