@@ -19,8 +19,8 @@ compendium = $(PYTHON) -m compendium
 working = @$(eval WORKED := yes)$(compendium)
 train = $(working) train $(ASKED)
 train_all = $(train)$(if $(FURTHER), --further-seeds $(FURTHER_SEEDS))
-# From the root, so that links between folders work and tsvlib can be read beside the notebooks.
-open_lab = $(PYTHON) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB)
+# From the root, so that links between folders work and tsvlib can be read beside the notebooks. Files hold no sliders.
+open_lab = $(PYTHON) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb --ContentsManager.pre_save_hook=compendium.views.before_saving $(LAB)
 
 # $(call chapter,NOTEBOOK,what it writes,what it reads,the code it rests on,what must come before)
 define chapter
@@ -53,7 +53,7 @@ $(EXPERTS): $(FIRST_SUITE)
 # what is in the stores would depend on who came first. So some follow 13_merge, which fills both.
 EXPERTS_SEEN := $(call table,checkpoints sources)
 AFTER_MERGE := $(call table,merge)
-$(eval $(call chapter,00_tour,,$(FIRST_SUITE),$(STUDY) $(DRAW)))
+$(eval $(call chapter,00_tour,,$(FIRST_SUITE),$(STUDY) $(DRAW) $(addprefix $(C)/,views.py paper/sliders.py paper/maps.py)))
 $(eval $(call chapter,01_tasks,$(call figure,tasks),$(EXPERTS),$(DRAW)))
 $(eval $(call chapter,10_checkpoints,$(call table,checkpoints sources),$(EXPERTS),$(STUDY) $(TABLES_OF)))
 $(eval $(call chapter,11_spectra,$(call table,spectra),$(EXPERTS_SEEN),$(STUDY) $(JUDGE)))

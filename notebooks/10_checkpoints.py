@@ -6,6 +6,7 @@
 #
 # | | |
 # |---|---|
+# | You learn | how experts are made, how far they are from the base, and when merging is a question at all |
 # | Reads | `data/<profile>`: profile, base models |
 # | Writes | `data/results/<profile>/checkpoints.csv`, `data/results/<profile>/sources.csv`; the experts, in the cache |
 # | Paper item | rows "Zero-shot" of Table 2 and "Fine-tuned" of Table 3, task by task |
@@ -116,3 +117,18 @@ assert len(frame) == 2 * len(trained)
 assert not settings.assert_claims or summary.zero_shot.between(0.30, 0.65).all(), "zero-shot means leave 30 to 65 %"
 assert not settings.assert_claims or (summary.individual >= 0.85).all(), "experts stay below 85 %"
 print(provenance.versions_line())
+
+# %% [markdown]
+# ## Try
+#
+# Change the cell of parameters and run all cells again, or type a line such as the next one. Either writes into `build`
+# alone.
+#
+# ```
+# python -m compendium run notebooks/10_checkpoints.py -p backbones=mini-b32 -p suites=8 -p further_seeds=1
+# ```
+#
+# 1. `further_seeds = 1` trains eight more experts for one backbone and suite, as above, in about a minute. In the
+#    `checkpoints.csv` that it writes, how far apart are two seeds of the same task, and how many test inputs is that?
+# 2. `backbones = "mini-l14"`: which tasks gain least from fine-tuning? Are they those that the zero-shot model is good
+#    at, or those that nobody learns well?

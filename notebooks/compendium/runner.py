@@ -22,12 +22,12 @@ import nbformat
 from jupyter_client.manager import AsyncKernelManager
 from nbstripout import strip_output
 
-from compendium import paths, profiles, sourcecode
+from compendium import paths, profiles, sourcecode, views
 from compendium.terminal import shown_on_terminal, tell
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
 
-VOLATILE = ["metadata.papermill", "metadata.language_info", "metadata.jupytext"]
+VOLATILE = ["metadata.papermill", "metadata.language_info", "metadata.jupytext", "metadata.widgets"]
 VOLATILE += ["cell.metadata.papermill", "cell.metadata.execution"]
 NOT_STARTED = ("Kernel died before", "Kernel didn't respond")
 CHOOSING = {"profile": paths.COMPARED, "backbones": "", "suites": ""}
@@ -75,8 +75,8 @@ def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return the notebook with its outputs, but without counts, times and random ids: same run, same bytes.
 
     What libraries write to the standard error stream (a font cache is built, a widget is missing) depends on the
-    machine and names its folders; the draft keeps it. Empty lists of tags, which papermill adds, would go from
-    JupyterLab into the source.
+    machine and names its folders; the draft keeps it. Widgets, such as the progress bars of some libraries, are gone
+    with their kernel. Empty lists of tags, which papermill adds, would go from JupyterLab into the source.
     """
     clean: nbformat.NotebookNode = strip_output(
         notebook, keep_output=True, keep_count=False, keep_id=False, extra_keys=VOLATILE
@@ -85,7 +85,8 @@ def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            lasting = (output for output in cell.outputs if not views.holds_view(output))
+            cell.outputs = [output for output in lasting if output.get("name") != "stderr"]
     return clean
 
 

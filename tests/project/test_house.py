@@ -23,7 +23,7 @@ TSVLIB = (
 )
 # Beside these, study and paper rest on worlds, and neither knows the other.
 COMPENDIUM = (
-    {"engine", "gpus", "manifests", "paths", "terminal"},
+    {"engine", "gpus", "manifests", "paths", "terminal", "views"},
     {"cluster", "costs", "sourcecode"},
     {"provenance"},
     {"machine", "profiles", "published"},

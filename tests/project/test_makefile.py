@@ -348,10 +348,11 @@ def test_the_tour_trains_few_experts_and_opens_jupyterlab(checkout):
     calls = [line for line in (checkout / "words").read_text().splitlines() if "check-experts" not in line]
     assert calls == [
         "-m compendium train --profile mini --first-suite",
-        "-m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb --no-browser --port=1",
+        "-m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb "
+        "--ContentsManager.pre_save_hook=compendium.views.before_saving --no-browser --port=1",
     ]
     make(checkout, "lab")
-    assert (checkout / "words").read_text().endswith("/lab/tree/notebooks/00_tour.ipynb\n")
+    assert (checkout / "words").read_text().endswith("=compendium.views.before_saving\n")
     (checkout / "notebooks" / "00_tour.py").touch()
     assert make(checkout, "notebooks/00_tour.ipynb")[1] == ["00"]
     assert not (checkout / "data" / "cache" / "mini" / "experts.json").exists()

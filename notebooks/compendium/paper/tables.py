@@ -7,6 +7,7 @@ from compendium import profiles
 from compendium.paper import errors
 from compendium.paper.evidence import CELL, at
 from compendium.profiles import Profile
+from tsvlib.errors import InputError
 
 TITLES = {
     "zero_shot": "Zero-shot",
@@ -112,6 +113,15 @@ def means(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     per_run = rows.groupby(["backbone", "n_tasks", "method", "seed"], as_index=False).value.mean()
     found: pd.DataFrame = per_run.pivot_table(index=["backbone", "n_tasks"], columns="method", values="value")
     return found
+
+
+def chosen_alpha(rows: pd.DataFrame, method: str) -> float:
+    """Return the alpha that validation inputs chose for a method, in rows of one run; InputError where they did not."""
+    found = rows[(rows.method == method) & (rows.metric == "alpha")].value
+    if len(found) != 1:
+        known = ", ".join(rows[rows.metric == "alpha"].method.unique())
+        raise InputError(f"no alpha was chosen for {method!r}; take one of {known}, or say which alpha.")
+    return float(found.iloc[0])
 
 
 def cell(rows: pd.DataFrame, setting: tuple[str, int, str]) -> str:

@@ -37,11 +37,19 @@ class Unlabelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """How coefficients are learnt: steps of Adam, its learning rate, inputs of every task in each step."""
+    """How coefficients are learnt: steps of Adam, its learning rate, inputs of every task in each step.
+
+    InputError for no step, no input, or a rate below zero.
+    """
 
     steps: int = 50
     learning_rate: float = 0.005
     batch: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done."""
+        if min(self.steps, self.batch) < 1 or not self.learning_rate >= 0:
+            raise InputError(f"test-time adaptation cannot take {self}; give one step or more and a rate of 0 or more.")
 
 
 PROTOCOL = Settings()

@@ -18,7 +18,7 @@ BACKWARD = 3
 """What a step of test-time adaptation takes for each input, in passes forward: it goes backward, too."""
 
 TOUR = 6
-"""Merged models that the tour measures."""
+"""Models that the tour measures on validation inputs and no other notebook does: the base and merged ones."""
 
 
 @runtime_checkable

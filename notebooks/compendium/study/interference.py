@@ -14,6 +14,7 @@ from compendium.study import theory
 from compendium.study.runs import Row, Run, each
 from tsvlib import linalg, sti
 from tsvlib.devices import Item
+from tsvlib.errors import InputError
 from tsvlib.layers import Layer
 from tsvlib.linalg import Factors
 from tsvlib.methods import tsv
@@ -42,6 +43,12 @@ ERROR_COLUMNS = PLACE | {
     "error": "Frobenius distance to the closest matrix with orthonormal columns, or rows where it is wide (Thm. 6.1)",
     "chance": f"mean of the same over {DRAWS} draws of random orthonormal blocks of the same shapes",
 }
+
+
+def check_norm(norm: str) -> None:
+    """Raise an InputError where there is no such norm among those in which interference is measured."""
+    if norm not in Interference._fields:
+        raise InputError(f"there is no norm {norm!r}; choose one of {', '.join(Interference._fields)}.")
 
 
 def of_suites(run: Run, suites: Sequence[int]) -> list[Row]:

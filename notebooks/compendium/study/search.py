@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The choice of alpha: few scores of a rising grid instead of all."""
+"""The choice of methods and of their alphas: few scores of a rising grid instead of all."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from tsvlib.errors import InputError
+from tsvlib.methods import named
+from tsvlib.methods.base import Method
 
 FIRST_ALPHA = 2
 STRIDE = 5
@@ -15,6 +20,17 @@ class AlphaSearch(NamedTuple):
     alpha: float
     score: float
     evaluations: int
+
+
+def further(names: str, known: Sequence[str], *, searched: bool = False) -> list[Method]:
+    """Return the methods that a text names, with commas or spaces between, beyond those that are ``known``.
+
+    InputError for a name that no method has, or, where alpha is to be ``searched``, for one with a single alpha.
+    """
+    found = [named(name) for name in dict.fromkeys(re.findall(r"[^\s,]+", names))]
+    if searched and (single := [method.name for method in found if not method.searches_alpha]):
+        raise InputError(f"`{single[0]}` has one alpha, so there is nothing to search; choose another method.")
+    return [method for method in found if method.name not in known]
 
 
 def search_alpha(score: Callable[[float], float], grid: Sequence[float]) -> AlphaSearch:

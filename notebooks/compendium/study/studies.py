@@ -25,6 +25,7 @@ from compendium.study.search import search_alpha
 from tsvlib import checkpoints, devices, merging
 from tsvlib.checkpoints import TensorInfo
 from tsvlib.compression import Rank
+from tsvlib.errors import InputError
 from tsvlib.layers import Suite
 from tsvlib.methods import emr, masks, named, tsv
 from tsvlib.methods.base import Experts, Method
@@ -185,13 +186,16 @@ def confusion(run: Run, n_tasks: int, method: Method, alpha: float) -> list[Row]
     ]
 
 
-def compressed(run: Run, n_tasks: int) -> list[Row]:
-    """Return the rows of TSV-C: each expert from 1 / n_tasks of its components, with the bytes that it takes.
+def compressed(run: Run, n_tasks: int, rank: Rank | None = None) -> list[Row]:
+    """Return the rows of TSV-C: each expert from 1 / n_tasks of its components or of a rank, with the bytes it takes.
 
-    The bytes of ``individual`` are those of whole task vectors. Both count float32 values.
+    The bytes of ``individual`` are those of whole task vectors. Both count float32 values. InputError for a rank by
+    energy, which gives each task matrix another number of components.
     """
     tasks = run.tasks(n_tasks)
-    rank = Rank(fraction=1 / n_tasks)
+    rank = rank or Rank(fraction=1 / n_tasks)
+    if rank.energy:
+        raise InputError(f"TSV-C is measured at shares or numbers of components; choose one of these, not {rank}.")
     results = dict(zip(tasks, each(lambda task: run.truncated(task, [rank])[0], tasks), strict=True))
     rows = tested(run, "individual", run.individual("test", run.tasks(n_tasks)))
     rows += tested(run, "tsv_c", {task: hits for task, (hits, _) in results.items()})

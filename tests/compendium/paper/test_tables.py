@@ -13,6 +13,7 @@ import pytest
 
 from compendium import profiles, published
 from compendium.paper import tables
+from tsvlib.errors import InputError
 from tsvlib.methods import METHODS, named
 
 SMOKE = profiles.load("smoke")
@@ -149,3 +150,13 @@ def test_a_part_has_the_columns_of_the_whole_and_says_where_nothing_was_run() ->
     assert (table[run] == tables.NOT_RUN).tolist() == [False, False, True]
     assert list(tables.published_table(published.load("merging"), part, NAMES, "paper")) == tables.columns(SMOKE)
     assert tables.best(rows, part, NAMES | {"ties": "TIES"}) == [("TSV-M", run)]
+
+
+def test_the_alpha_of_a_method_is_the_one_that_was_chosen():
+    rows = pd.DataFrame(
+        [("tsv_m", "alpha", 1.1), ("tsv_m", "accuracy", 0.5), ("ties", "alpha", 0.4), ("zero_shot", "accuracy", 0.2)],
+        columns=["method", "metric", "value"],
+    )
+    assert tables.chosen_alpha(rows, "tsv_m") == 1.1
+    with pytest.raises(InputError, match="no alpha was chosen for 'zero_shot'; take one of tsv_m, ties"):
+        tables.chosen_alpha(rows, "zero_shot")

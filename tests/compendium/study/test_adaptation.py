@@ -365,3 +365,9 @@ def test_divergence_is_told() -> None:
     endless = dataclasses.replace(SHORT, learning_rate=math.inf)
     with pytest.raises(InputError, match="adaptation diverged"):
         adapt(base, stacked(parts), tasks, encoder, start=0.3, seed=0, settings=endless)
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"batch": 0}, {"learning_rate": -1e-9}, {"learning_rate": math.nan}])
+def test_what_cannot_be_done_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="cannot take Settings"):
+        Settings(**change)  # type: ignore[arg-type]

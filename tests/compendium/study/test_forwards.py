@@ -56,7 +56,7 @@ def chapters(profile: Profile) -> Iterator[None]:
         is_first = run.seed == run.evaluator.backbone.seeds[0]
         studies.references(run, profile.tasks)
         run.individual("validation", run.tasks(profile.tasks))
-        yield from (lowrank.curve(run, task) for task in run.tasks(profile.tasks))
+        yield from (lowrank.curve(run, task, profile.fractions) for task in run.tasks(profile.tasks))
         for n_tasks in profile.suites:
             yield studies.consensus(run, n_tasks), studies.tsv_merge(run, n_tasks), studies.compressed(run, n_tasks)
             yield (

@@ -168,3 +168,10 @@ def by_chance(rows: int, columns: int, n_tasks: int) -> float:
         for _ in range(20)
     ]
     return sum(float((linalg.orthogonalise(x) - x).norm()) for x in drawn) / len(drawn)
+
+
+def test_there_are_two_norms() -> None:
+    for norm in ("entrywise", "induced"):
+        interference.check_norm(norm)
+    with pytest.raises(InputError, match="no norm 'spectral'; choose one of entrywise, induced"):
+        interference.check_norm("spectral")

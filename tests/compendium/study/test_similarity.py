@@ -11,6 +11,7 @@ from compendium import profiles
 from compendium.study import runs, similarity
 from compendium.worlds.protocol import suite
 from tsvlib import linalg
+from tsvlib.errors import InputError
 from tsvlib.layers import MemorySuite
 
 SMOKE = profiles.load("smoke")
@@ -42,3 +43,20 @@ def test_a_task_that_left_the_matrix_alone_has_no_vectors(trained: Path, monkeyp
     assert {row["task"] for row in similarity.maps(run, 2, KEY, 3)} == {second}
     vectors[second][KEY] = torch.zeros_like(vectors[second][KEY])
     assert run.first_matrix() != KEY
+
+
+@pytest.mark.parametrize(
+    ("key", "k", "told"),
+    [
+        ("nonsense", 3, r"no expert changed a task matrix 'nonsense'; choose one of visual\."),
+        ("visual.conv1.weight", 3, "no expert changed a task matrix 'visual.conv1.weight'"),
+        (KEY, 33, "it has 32 components; compare at least one and no more, not 33"),
+        (KEY, 0, "at least one and no more, not 0"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, key: str, k: int, told: str
+) -> None:
+    monkeypatch.setenv("TSV_OUTPUT", str(trained))
+    with pytest.raises(InputError, match=told):
+        similarity.maps(next(runs.of(SMOKE)), 2, key, k)

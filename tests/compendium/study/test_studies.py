@@ -17,6 +17,7 @@ from compendium.worlds.mini import datasets, models
 from compendium.worlds.protocol import suite
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compress
+from tsvlib.errors import InputError
 from tsvlib.layers import MemorySuite
 from tsvlib.methods import UPDATES, masks, named
 from tsvlib.store import Spectra
@@ -162,6 +163,22 @@ def test_compression_tells_its_size(run: runs.Run) -> None:
     whole = sum(run.task_vector(task).stored_bytes for task in suite(SMOKE, 3))
     assert pick(rows, "bytes", "individual") == {"all": whole}
     assert 0 < pick(rows, "bytes", "tsv_c")["all"] < whole
+
+
+@pytest.mark.parametrize("text", ["1/4", "2"])
+def test_compression_takes_another_rank(run: runs.Run, text: str) -> None:
+    rank = Rank.parse(text)
+    (task,) = suite(SMOKE, 1)
+    direct = [compress(run.task_vector(each), rank) for each in suite(SMOKE, 3)]
+    rows = studies.compressed(run, 3, rank)
+    assert pick(rows, "bytes", "tsv_c") == {"all": sum(each.stored_bytes for each in direct)}
+    state = direct[0].expand().apply(run.evaluator.base)
+    assert pick(rows, "accuracy", "tsv_c")[task] == run.evaluator.accuracy(state, task, "test")
+
+
+def test_compression_by_energy_is_refused(run: runs.Run) -> None:
+    with pytest.raises(InputError, match=r"shares or numbers of components; choose one of these, not energy=0\.5"):
+        studies.compressed(run, 3, Rank.parse("energy=0.5"))
 
 
 def test_lambdas_are_the_smallest_of_the_best_on_each_tasks_own_validation_images(run: runs.Run) -> None:
