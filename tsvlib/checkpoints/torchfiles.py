@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tsvlib import exhaustion
 from tsvlib.checkpoints.layout import NAMES, TensorInfo, info
 from tsvlib.checkpoints.sources import REMEDY, Source
 from tsvlib.errors import InputError
@@ -76,6 +77,8 @@ def _unpickled(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except Exception as error:  # damaged pickles raise whatever their bytes happen to mean
+        if exhaustion.is_told_by(error):
+            raise
         text = str(error)
         if "TorchScript" in text:
             trouble = f"a TorchScript program, which is never run; {_RESAVE}"
