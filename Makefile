@@ -6,6 +6,7 @@ VENV ?= .venv
 THREADS ?= 2
 JOBS ?= 2
 FURTHER_SEEDS ?= 0
+FUZZ_MINUTES ?= 10
 LAB ?=
 C := notebooks/compendium
 include $(C)/settings.mk
@@ -91,7 +92,7 @@ $(PAGE) &: $(addprefix $(C)/paper/,items.toml contents.py page.py page.html.j2 s
 
 ##@ The paper
 
-.PHONY: paper tour figures tables experts pretrain intact-experts intact-environment smoke test test-slow lint check verify bench help env lab notebooks clean distclean
+.PHONY: paper tour figures tables experts pretrain intact-experts intact-environment smoke test test-slow fuzz lint check verify bench help env lab notebooks clean distclean
 paper: $(N)/13_merge.ipynb $(COPIES) $(MADE) $(PAGE)  ## everything: experts, results, figures, tables, one page of all
 	@echo "$(if $(WORKED),Built,Nothing to do): every result, figure and table of profile $(PROFILE) is up to date."
 tour: $(FIRST_SUITE)  ## train the few experts that the tour needs and open it in JupyterLab
@@ -118,6 +119,8 @@ test: smoke  ## smoke, then all tests with coverage but the slow ones
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=$(THREADS) -m "not slow" --cov --cov-report=term $(ARGS)
 test-slow: | intact-environment  ## the slow tests: JupyterLab in a browser, long notebooks
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m slow $(ARGS)
+fuzz: | intact-environment  ## damage files at random for FUZZ_MINUTES (10): no traceback, no hang, no stray file
+	FUZZ_MINUTES=$(FUZZ_MINUTES) OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/tsvlib/cli/test_mutated_files.py $(ARGS)
 lint: | intact-environment  ## ruff and mypy
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check

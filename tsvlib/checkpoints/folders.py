@@ -92,7 +92,7 @@ def _safetensors(name: str, otherwise: str) -> str:
 
 def _index(base: Path, every: Iterable[Shard], layout: Mapping[str, TensorInfo]) -> dict[str, object]:
     """Return the content of an index, with what the base's says beside the places of tensors."""
-    found = json.loads(base.read_bytes()).get("metadata")
+    found = json.loads(base.read_text(encoding="utf-8-sig")).get("metadata")
     size = sum(info.nbytes for info in layout.values())
     notes = (found if isinstance(found, dict) else {}) | {"total_size": size}
     return {"metadata": notes, "weight_map": {key: shard.name for shard in every for key in shard.keys}}

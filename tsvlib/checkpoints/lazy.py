@@ -203,7 +203,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     """Return the file name of each key."""
     try:
         with files.opened(index) as file:
-            found = json.loads(file.read().decode())
+            found = json.loads(file.read().decode("utf-8-sig"))
     except OSError as error:
         raise files.unreadable(index, error) from error
     except (ValueError, RecursionError) as error:

@@ -62,12 +62,20 @@ def _state(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping):
         raise InputError(f"{path}: the file holds a {type(found).__name__}, not a state dict; {_RESAVE}.")
     for key, value in found.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
+        if not _is_text(key) or not isinstance(value, Tensor):
             raise InputError(f"{path}: `{key}` is a {type(value).__name__}, not a tensor with a name; {_RESAVE}.")
         if value.dtype not in NAMES or value.layout != torch.strided or value.device.type != "cpu":
             kind = f"{value.layout} tensor of type {value.dtype} on device {value.device.type}"
             raise InputError(f"{path}: `{key}` is a {kind}; convert it to a plain tensor with values and save again.")
     return {key: value.detach() for key, value in sorted(found.items())}
+
+
+def _is_text(key: object) -> bool:
+    """Tell whether a key is a text that a file of another format can hold, too."""
+    try:
+        return isinstance(key, str) and bool(key.encode() or True)
+    except UnicodeEncodeError:
+        return False
 
 
 def _unpickled(path: Path) -> Any:

@@ -54,7 +54,10 @@ def verify(path: Path, remedy: str = REMEDY) -> None:
 def recipe(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
     """Return the recipe of a file, read from its header alone; tensor bytes stay unchecked."""
     with _opened(path, remedy) as opened:
-        result: dict[str, Any] = json.loads(opened.notes.recipe)
+        try:
+            result: dict[str, Any] = json.loads(opened.notes.recipe)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"{path}: its recipe is no sound JSON; {remedy}.") from error
         return result
 
 

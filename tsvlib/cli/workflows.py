@@ -243,9 +243,10 @@ def _notes(packed: Checkpoint) -> dict[str, Any]:
     text = packed.metadata.get(compression.FORMAT, "")
     try:
         notes: dict[str, Any] = json.loads(text)
-        if notes["version"] == 1 and isinstance(notes["shapes"], dict) and notes["base"]:
+        shapes = notes["shapes"].values()
+        if notes["version"] == 1 and all(isinstance(shape, list) for shape in shapes) and notes["base"]:
             return notes
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     raise InputError(f"{packed.path}: this is no TSV-C file of a version that is known here; make it with `compress`.")
 
