@@ -6,8 +6,6 @@ VENV ?= .venv
 THREADS ?= 2
 JOBS ?= 2
 FURTHER_SEEDS ?= 0
-FUZZ_MINUTES ?= 10
-LAB ?=
 C := notebooks/compendium
 include $(C)/settings.mk
 include $(C)/cluster.mk
@@ -120,7 +118,7 @@ test: smoke  ## smoke, then all tests with coverage but the slow ones
 test-slow: | intact-environment  ## the slow tests: JupyterLab in a browser, long notebooks
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m slow $(ARGS)
 fuzz: | intact-environment  ## damage files at random for FUZZ_MINUTES (10): no traceback, no hang, no stray file
-	FUZZ_MINUTES=$(FUZZ_MINUTES) OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/tsvlib/cli/test_mutated_files.py $(ARGS)
+	FUZZ_MINUTES=$(or $(FUZZ_MINUTES),10) OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/tsvlib/cli/test_mutated_files.py $(ARGS)
 lint: | intact-environment  ## ruff and mypy
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
@@ -149,5 +147,4 @@ clean:  ## delete build: drafts, logs, tool caches, smoke, runs with other param
 	rm -rf build
 distclean: clean  ## delete also .venv and the cache with the experts, never what is committed
 	rm -rf .venv data/cache
-
 include $(C)/environment.mk $(C)/doctor.mk $(C)/compare.mk

@@ -36,7 +36,7 @@ def say(sentence: str) -> None:
 class _Forgiving:
     """A stream for words that no work depends on: what it cannot take is lost."""
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream or io.StringIO()
 
     def write(self, text: str) -> None:

@@ -18,7 +18,7 @@ import click
 from tsvlib import files
 from tsvlib.cli import exits, frontdoor, options
 from tsvlib.cli.frontdoor import Options
-from tsvlib.errors import LostUpdate
+from tsvlib.errors import InputError, LostUpdate
 
 if TYPE_CHECKING:
     from tsvlib.cli.recipes import Recipe
@@ -237,6 +237,8 @@ def _look_after_store(listed: bool, clear: bool, how: Options) -> None:
     folder = how.get("store")
     if (listed and clear) or folder is None:
         raise click.UsageError("spectra takes either --list or --clear, and --store to name the folder.")
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: there is no folder of that name; name one that an earlier command had by --store.")
     spectra = frontdoor.session_of(**how).spectra
     assert spectra is not None
     if clear:

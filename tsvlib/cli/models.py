@@ -68,7 +68,8 @@ def at(out: PathLike, base: Checkpoint, layout: Mapping[str, TensorInfo], dtype:
 
     A name that ends in a slash means a folder, and so does that of an existing one, unless it ends in .safetensors.
     """
-    path, slash = Path(out), os.fspath(out).endswith(os.sep)
-    if slash or (path.is_dir() and path.suffix.lower() != outputs.WEIGHTS):
-        return Folder(path, base, layout, dtype)
-    return File(path, base, layout)
+    names = (Path(out), Path(os.path.realpath(out)))
+    there = os.path.isdir(out) and not any(name.suffix.lower() == outputs.WEIGHTS for name in names)  # noqa: PTH112
+    if there or os.fspath(out).endswith(os.sep):
+        return Folder(Path(out), base, layout, dtype)
+    return File(Path(out), base, layout)

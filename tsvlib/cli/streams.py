@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any
 
 OUTPUT = "the standard output"
 """The name that an OSError gives to the output."""
@@ -53,7 +53,7 @@ def _named() -> Iterator[None]:
 
 
 @contextmanager
-def _telling(stream: TextIO) -> Iterator[TextIO]:
+def _telling(stream: Any) -> Iterator[Any]:
     """Provide an output beside ``stream``, which is there again after the block."""
     if not isinstance(stream, io.TextIOWrapper):
         yield stream
@@ -75,7 +75,7 @@ def _occupy() -> None:
     os.close(descriptor)
 
 
-def _settle(stream: TextIO) -> None:
+def _settle(stream: Any) -> None:
     """Write what a stream still holds, or let it go nowhere."""
     try:
         stream.flush()

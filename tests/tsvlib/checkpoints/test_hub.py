@@ -188,7 +188,9 @@ def served(tmp_path: Path) -> Iterator[Hub]:
 INPUTS = ["--base", "hf://org/base", "--expert", "hf://org/expert1", "--expert", "hf://org/expert2"]
 
 
-def merge(folder: Path, port: int, *words: str, before: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
+def merge(
+    folder: Path, port: int, *words: str, before: str = "", **environment: str
+) -> "subprocess.CompletedProcess[str]":
     """Merge in a process of its own, whose hub is at a port of this machine and whose cache lies in ``folder``."""
     code = f"import sys; {before}\nfrom tsvlib.cli import commands\nraise SystemExit(commands.main(sys.argv[1:]))"
     place = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_CACHE": str(folder / "cache"), "NO_PROXY": "127.0.0.1"}

@@ -97,7 +97,9 @@ def test_open_clip_loads_what_was_merged_of_its_models(tmp_path: Path, name: str
     states = []
     for seed, folder in enumerate(("base", "one", "two")):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+        (tmp_path / folder / "open_clip_config.json").write_text(
+            json.dumps({"model_cfg": config, "preprocess_cfg": {}})
+        )
         states.append({key: tensor.clone() for key, tensor in shake(model, seed).state_dict().items()})
         (torch.save if name.endswith(".bin") else save_file)(states[-1], tmp_path / folder / name)
     averaged(tmp_path / "base", [tmp_path / "one", tmp_path / "two"], f"{tmp_path}/merged/")
@@ -195,7 +197,9 @@ def notes(file: Path) -> dict[str, str]:
         return opened.metadata()  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"modelspec.title": "x"}, {"format": "flax"}, {"recipe": "r", "digest": "d"}])
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"modelspec.title": "x"}, {"format": "flax"}, {"recipe": "r", "digest": "d"}]
+)
 @pytest.mark.parametrize("pickled", [False, True])
 def test_a_file_carries_the_format_and_the_metadata_of_the_base(
     tmp_path: Path, metadata: dict[str, str] | None, pickled: bool
@@ -255,7 +259,6 @@ def dangling(work: Path) -> str:
 def loop(work: Path) -> str:
     (work / "loop").symlink_to("loop")
     return "loop/"
-
 
 
 def pipe(work: Path) -> str:
@@ -354,10 +357,14 @@ def test_a_full_disk_leaves_no_folder(small_disk: Path) -> None:
     for seed in range(3):
         small = {key: tensor for key, tensor in STATES[seed].items() if key != "token_embedding.weight"}
         save_file(small, small_disk / f"{seed}.safetensors")
-    (small_disk / "ballast").write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 8192))
+    (small_disk / "ballast").write_bytes(
+        bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 8192)
+    )
     before = small_models.contents(small_disk)
     with pytest.raises(InputError, match="m: the folder cannot be written: the disk is full"):
-        averaged(small_disk / "0.safetensors", [small_disk / f"{seed}.safetensors" for seed in (1, 2)], f"{small_disk}/m/")
+        averaged(
+            small_disk / "0.safetensors", [small_disk / f"{seed}.safetensors" for seed in (1, 2)], f"{small_disk}/m/"
+        )
     assert small_models.contents(small_disk) == before
     assert not (small_disk / "m").exists()
 
@@ -376,11 +383,15 @@ def test_somebody_who_fills_the_folder_meanwhile_keeps_it(tmp_path: Path) -> Non
 
 
 def test_two_writers_of_one_folder_leave_each_other_alone(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="it is not empty"), files.replacing_folder(tmp_path / "m") as slow:
-        (slow / "slow").write_text("slow")
-        with files.replacing_folder(tmp_path / "m") as quick:
-            (quick / "quick").write_text("quick")
-        assert (slow / "slow").exists()
+    def two() -> None:
+        with files.replacing_folder(tmp_path / "m") as slow:
+            (slow / "slow").write_text("slow")
+            with files.replacing_folder(tmp_path / "m") as quick:
+                (quick / "quick").write_text("quick")
+            assert (slow / "slow").exists()
+
+    with pytest.raises(InputError, match="it is not empty"):
+        two()
     assert [path.name for path in tmp_path.rglob("*")] == ["m", "quick"]
 
 
@@ -418,7 +429,9 @@ def test_what_belongs_beside_weights_is_copied_and_nothing_else(tmp_path: Path) 
     assert small_models.contents(tmp_path / "m").keys() == set(BESIDE)
 
 
-@pytest.mark.parametrize("content", ['{"a": 1, "torch_dtype": "float32"}', '{"dtype": "float32"}', "{}", "[]", "{", '{"dtype": 1}'])
+@pytest.mark.parametrize(
+    "content", ['{"a": 1, "torch_dtype": "float32"}', '{"dtype": "float32"}', "{}", "[]", "{", '{"dtype": 1}']
+)
 def test_a_configuration_names_the_type_of_the_weights(tmp_path: Path, content: str) -> None:
     for name in ("base", "m"):
         (tmp_path / name).mkdir()

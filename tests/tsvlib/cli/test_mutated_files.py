@@ -32,16 +32,24 @@ LONGEST = 120
 
 PLAIN = ["base.safetensors", "1.safetensors", "2.safetensors"]
 NUMBERS = st.sampled_from([0, 1, -1, 7, 2**31, 2**53, 2**63 - 1, 2**64, -(2**63), 1.5, 1e308])
-TEXTS = st.sampled_from(["", "F32", "I64", "F8_E4M3", "../x", "/x", "a\0b", "\ud800", "x" * 300, "tsv-c", "1/8", "base"])
+TEXTS = st.sampled_from(
+    ["", "F32", "I64", "F8_E4M3", "../x", "/x", "a\0b", "\ud800", "x" * 300, "tsv-c", "1/8", "base"]
+)
 VALUES = st.one_of(NUMBERS, TEXTS, st.none(), st.booleans(), st.just([]), st.just({}), st.just([[[]]]))
-CHUNKS = st.sampled_from([b"", b"\0", b"\xff" * 8, b"{", b"}", b"[" * 3000, b'"', b"PK\5\6", b"\x80\2", b"cos\nsystem\n"])
+CHUNKS = st.sampled_from(
+    [b"", b"\0", b"\xff" * 8, b"{", b"}", b"[" * 3000, b'"', b"PK\5\6", b"\x80\2", b"cos\nsystem\n"]
+)
 Damage = Callable[[bytes], bytes]
 
 
 @st.composite
 def damage_to_bytes(draw: st.DrawFn) -> Damage:
     """Draw what replaces a few stretches of a file by others."""
-    edits = draw(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40), CHUNKS | st.binary(max_size=12)), min_size=1, max_size=4))
+    edits = draw(
+        st.lists(
+            st.tuples(st.floats(0, 1), st.integers(0, 40), CHUNKS | st.binary(max_size=12)), min_size=1, max_size=4
+        )
+    )
 
     def damaged(content: bytes) -> bytes:
         for place, length, chunk in edits:
@@ -128,7 +136,11 @@ KINDS: dict[str, tuple[str, st.SearchStrategy[Damage], list[list[str]]]] = {
         st.one_of(BYTES, JSON).map(in_header),
         [[*words, "--base", "base.safetensors", *EXPERTS] for words in COMMANDS],
     ),
-    "index": ("hub/model.safetensors.index.json", BYTES | JSON, [[*words, "--base", "hub", *EXPERTS] for words in MERGES]),
+    "index": (
+        "hub/model.safetensors.index.json",
+        BYTES | JSON,
+        [[*words, "--base", "hub", *EXPERTS] for words in MERGES],
+    ),
     "shard": ("hub/part-1.safetensors", JSON.map(in_header), [[*words, "--base", "hub", *EXPERTS] for words in MERGES]),
     "configuration": ("hub/config.json", BYTES | JSON, [[*words, "--base", "hub", *EXPERTS] for words in MERGES]),
     "zip": ("base.pt", BYTES, [[*words, "--base", "base.pt", *EXPERTS] for words in MERGES]),

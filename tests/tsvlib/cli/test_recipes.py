@@ -116,8 +116,7 @@ def test_shards_and_folders_are_found(work: Path, tmp_path: Path) -> None:
 
 def test_a_base_in_the_working_folder_has_the_name_of_that(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (work / "base.safetensors").rename(work / "model.safetensors")
-    experts = [word for word in WORDS[2:]]
-    assert commands.main(["merge", "--base", ".", *experts, "--out", "../m.safetensors"]) == 0
+    assert commands.main(["merge", "--base", ".", *WORDS[2:], "--out", "../m.safetensors"]) == 0
     assert checkpoints.recipe(work.parent / "m.safetensors")["inputs"]["base"][0]["name"] == "work"
 
 
@@ -135,7 +134,9 @@ def test_a_changed_input_is_told(work: Path, capsys: pytest.CaptureFixture[str])
     save_file(small_models.state(9), "expert2.safetensors")
     assert follow() == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("expert2.safetensors: the file is not the one that the recipe names; restore it, or name its")
+    assert said.startswith(
+        "expert2.safetensors: the file is not the one that the recipe names; restore it, or name its"
+    )
     assert follow("--look-in", "nowhere") == 1
     assert "nowhere: the file is missing; " in capsys.readouterr().err
 
@@ -179,7 +180,9 @@ def test_what_is_no_recipe_of_ours_is_told(
     )
 
 
-@pytest.mark.parametrize("settings", [{"alpha": "much"}, {"alpha": [1]}, {"method": {"a": 1}}, {"dtype": None}, {"workers": -1}])
+@pytest.mark.parametrize(
+    "settings", [{"alpha": "much"}, {"alpha": [1]}, {"method": {"a": 1}}, {"dtype": None}, {"workers": -1}]
+)
 def test_odd_settings_are_told(work: Path, settings: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     recipe = checkpoints.recipe(work / "merged.safetensors")
     checkpoints.save(work / "odd.safetensors", {}, recipe | {"arguments": recipe["arguments"] | settings})

@@ -127,7 +127,9 @@ def test_names_of_all_letters_in_every_locale(folder: Path, locale: str, name: b
 def test_a_command_runs_in_any_thread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     statuses: list[int] = []
-    thread = threading.Thread(target=lambda: statuses.append(commands.main(["merge", *WORDS, "--out", "m.safetensors"])))
+    thread = threading.Thread(
+        target=lambda: statuses.append(commands.main(["merge", *WORDS, "--out", "m.safetensors"]))
+    )
     thread.start()
     thread.join()
     assert statuses == [0]
