@@ -55,9 +55,11 @@ def recipe(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
     """Return the recipe of a file, read from its header alone; tensor bytes stay unchecked."""
     with _opened(path, remedy) as opened:
         try:
-            result: dict[str, Any] = json.loads(opened.notes.recipe)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise InputError(f"{path}: its recipe is no sound JSON; {remedy}.") from error
+            result = json.loads(opened.notes.recipe)
+        except (ValueError, TypeError, RecursionError):
+            result = None
+        if not isinstance(result, dict):
+            raise InputError(f"{path}: its recipe is no sound JSON object; {remedy}.")
         return result
 
 

@@ -4,7 +4,7 @@
 | status | after |
 |---|---|
 | 0 | all that was asked for |
-| 1 | unsuitable input, a full disk, a lack of permission; a notebook that failed, tables that differ |
+| 1 | unsuitable input, a full disk or output, no permission, no memory; a notebook that failed, tables that differ |
 | 2 | a wrong command line |
 | 128 and the signal's number | Ctrl-C (130), SIGTERM (143), SIGHUP (129), which leave nothing half-made |
 | 141 | the end of whoever read the output, such as `head` |

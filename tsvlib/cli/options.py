@@ -3,6 +3,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from tsvlib.errors import InputError
 if TYPE_CHECKING:
     from tsvlib.cli.recipes import Recipe
 
-CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
+CHECKPOINT = (
+    "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, a folder of a model hub or of its "
+    "cache, or hf://OWNER/NAME"
+)
 METHODS = (
     "tsv-m, tsv-m-eigen, tsv-m-exchanged, tsv-m-gavish-donoho, tsv-m-marchenko-pastur, tsv-m-energy, low-rank, "
     "interference-reduction, dc-merge, iso-c, iso-cts, regmean-from-differences, swudi, aswudi, wudi, star, cart, "
@@ -43,15 +47,19 @@ def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> "R
     if recipe.command != context.info_name:
         raise InputError(f"{file}: it was not made by `{context.info_name}`; name a file that was.")
     # Settings alone: a recipe that somebody else wrote has no say in where files are read or written.
-    own = {option.name for option in context.command.params if not isinstance(option.type, click.Path)}
+    own = {option.name: option for option in context.command.params if not isinstance(option.type, click.Path)}
     settings = {name: value for name, value in recipe.settings.items() if name in own}
+    for name, value in settings.items():
+        if not all(isinstance(each, str | float | int) for each in (value if own[name].multiple else [value])):
+            raise InputError(f"{file}: its recipe gives `{name}` as {value!r}; give that setting here.")
 
-    def found(role: str) -> list[Path]:
-        return Search(recipe, context.meta[_LOOK_IN] or (file.parent, Path())).found(role)
+    @cache
+    def search() -> Search:
+        # Not before all folders to look in are known, and only for what is not given.
+        return Search(recipe, context.meta[_LOOK_IN] or tuple(dict.fromkeys((file.parent, Path()))))
 
-    # Asked only for what is not given, when all folders to look in are known.
-    one = {role: lambda role=role: next(iter(found(role)), None) for role in ("base", "factors")}
-    context.default_map = settings | one | dict.fromkeys(("expert", "experts"), lambda: found("expert"))
+    one = {role: lambda role=role: next(iter(search().found(role)), None) for role in ("base", "factors")}
+    context.default_map = settings | one | dict.fromkeys(("expert", "experts"), lambda: search().found("expert"))
     return recipe
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tsvlib import checkpoints, files
-from tsvlib.checkpoints import Checkpoint
+from tsvlib import checkpoints, files, progress
+from tsvlib.checkpoints import Checkpoint, hub
 from tsvlib.errors import InputError
 
 REMEDY = "name a file that this command wrote"
@@ -114,7 +114,8 @@ class Search:
 
     def _candidates(self, names: Collection[str]) -> Iterator[Path]:
         """Yield checkpoints, those of the right names first in each folder, and near folders before those below."""
-        waiting = list(self._folders)
+        # What was fetched from the hub lies in its cache.
+        waiting = [*self._folders, *(hub.cached(name) for name in sorted(names) if "/" in name)]
         while waiting:
             folder = waiting.pop(0)
             held = _entries(folder, folder in self._folders)
@@ -130,8 +131,17 @@ class Search:
             with suppress(InputError, OSError):
                 held = checkpoints.files_of(path)
                 if sum(file.stat().st_size for file in held) in sizes:
-                    self._digests[path] = checkpoints.combined([files.sha256(file) for file in held])
+                    self._digests[path] = _sha256(held)
         return self._digests.get(path)
+
+
+def _sha256(held: Sequence[Path]) -> str:
+    with progress.track(len(held), f"comparing {held[0].name}", delay=2.0) as bar:
+        digests = []
+        for file in held:
+            digests.append(files.sha256(file))
+            bar.update()
+    return checkpoints.combined(digests)
 
 
 def _entries(folder: Path, given: bool) -> list[os.DirEntry[str]]:
