@@ -6,7 +6,6 @@ VENV ?= .venv
 THREADS ?= 2
 JOBS ?= 2
 FURTHER_SEEDS ?= 0
-LAB ?=
 C := notebooks/compendium
 include $(C)/settings.mk
 include $(C)/cluster.mk
@@ -91,7 +90,7 @@ $(PAGE) &: $(addprefix $(C)/paper/,items.toml contents.py page.py page.html.j2 s
 
 ##@ The paper
 
-.PHONY: paper tour figures tables experts pretrain intact-experts intact-environment smoke test test-slow lint check verify bench help env lab notebooks clean distclean
+.PHONY: paper tour figures tables experts pretrain intact-experts intact-environment smoke test test-slow fuzz lint check verify bench help env lab notebooks clean distclean
 paper: $(N)/13_merge.ipynb $(COPIES) $(MADE) $(PAGE)  ## everything: experts, results, figures, tables, one page of all
 	@echo "$(if $(WORKED),Built,Nothing to do): every result, figure and table of profile $(PROFILE) is up to date."
 tour: $(FIRST_SUITE)  ## train the few experts that the tour needs and open it in JupyterLab
@@ -118,6 +117,8 @@ test: smoke  ## smoke, then all tests with coverage but the slow ones
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=$(THREADS) -m "not slow" --cov --cov-report=term $(ARGS)
 test-slow: | intact-environment  ## the slow tests: JupyterLab in a browser, long notebooks
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m slow $(ARGS)
+fuzz: | intact-environment  ## damage files at random for FUZZ_MINUTES (10): no traceback, no hang, no stray file
+	FUZZ_MINUTES=$(or $(FUZZ_MINUTES),10) OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/tsvlib/cli/test_mutated_files.py $(ARGS)
 lint: | intact-environment  ## ruff and mypy
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
@@ -146,5 +147,4 @@ clean:  ## delete build: drafts, logs, tool caches, smoke, runs with other param
 	rm -rf build
 distclean: clean  ## delete also .venv and the cache with the experts, never what is committed
 	rm -rf .venv data/cache
-
 include $(C)/beyond.mk $(C)/environment.mk $(C)/doctor.mk $(C)/compare.mk $(C)/course.mk

@@ -14,7 +14,7 @@ MOST_FLOORS = 8
 # Rooms of a building, from the ground up; a room may import those below it, and of its own floor none.
 TSVLIB = (
     {"errors"},
-    {"devices", "eigen", "files", "precision", "progress", "versions"},
+    {"devices", "eigen", "exhaustion", "files", "precision", "progress", "versions"},
     {"checkpoints", "linalg", "taskvectors"},
     {"layers", "sti", "store"},
     {"compression", "methods"},

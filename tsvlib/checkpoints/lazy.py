@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from torch import Tensor
 
 from tsvlib import files
+from tsvlib.checkpoints import downloads, hub
 from tsvlib.checkpoints.layout import TensorInfo
 from tsvlib.checkpoints.safetensorsfiles import SafetensorsFile
 from tsvlib.checkpoints.sources import REMEDY
@@ -40,18 +41,33 @@ class Checkpoint:
     """A state dict on disk, read tensor by tensor.
 
     ``path`` is what the user named, a file or a folder; ``files`` hold the tensors, and ``index`` says in which of
-    several they are. ``layout`` is sorted by key and known from headers alone. ``metadata`` is that of a single
-    safetensors file, and otherwise empty.
+    several they are; ``nbytes`` is the size of all files. ``layout`` is sorted by key and known from headers alone.
     """
 
     def __init__(self, path: Path, shards: Sequence[_Shard], index: Path | None = None):
         self.path = path
         self.files = tuple(shard.path for shard in shards)
         self.index = index
-        self.metadata: dict[str, str] = dict(shards[0].metadata) if len(shards) == 1 else {}
+        self.nbytes = sum(shard.path.stat().st_size for shard in shards)
         self._shards = tuple(shards)
         self._homes = {key: shard for shard in shards for key in shard.layout}
         self.layout: dict[str, TensorInfo] = {key: self._homes[key].layout[key] for key in sorted(self._homes)}
+
+    @property
+    def name(self) -> str:
+        """Return what it is called, without the folders that it lies in: as on the hub if it lies in a hub's cache."""
+        place = Path(os.path.abspath(self.path))  # noqa: PTH100  (links keep their names)
+        return hub.repository(place) or place.name
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Return what the headers of all its safetensors files say alike."""
+        first, *others = (shard.metadata for shard in self._shards)
+        return {name: text for name, text in first.items() if all(text == each.get(name) for each in others)}
+
+    def home(self, key: str) -> tuple[Path, dict[str, str]]:
+        """Return the file that holds a tensor, and the metadata in its header."""
+        return self._homes[key].path, dict(self._homes[key].metadata)
 
     def read(self, key: str) -> Tensor:
         """Return one tensor in memory of its own; threads may read at once.
@@ -66,20 +82,44 @@ class Checkpoint:
         Takes one pass over all bytes; InputError, naming file and key, at the first NaN or Inf of a floating-point
         tensor.
         """
-        digests = [shard.inspect() for shard in self._shards]
-        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        return combined([shard.inspect() for shard in self._shards])
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a .safetensors, .pt, .pth or .bin file, the index of several, or a folder as model hubs lay it out.
 
+    A model on the hub is named ``hf://OWNER/NAME``, see ``downloads``; one in the hub's cache by its folder there.
     Only headers are read, and code in pickles is never run. InputError when a file is missing, truncated or not a
     plain state dict, or when index and shards disagree.
     """
-    file = _chosen(path)
+    place = _located(path)
+    file = _chosen(place)
     if file.name.endswith(_INDEX):
-        return Checkpoint(path, _sharded(file), file)
-    return Checkpoint(path, [_file(file)])
+        return Checkpoint(place, _sharded(file), file)
+    return Checkpoint(place, [_file(file)])
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return the files that hold the tensors of a checkpoint, of which none is opened; InputError as above."""
+    file = _chosen(_located(path))
+    if not file.name.endswith(_INDEX):
+        return (file,)
+    return tuple(_beside(file, name) for name in sorted(set(_weight_map(file).values())))
+
+
+def is_named_so(name: str) -> bool:
+    """Tell whether a file has the name of a checkpoint or of an index."""
+    return name.endswith(_INDEX) or PurePath(name).suffix.lower() in _FORMATS
+
+
+def is_read_by_folder(name: str) -> bool:
+    """Tell whether a folder is read by a file or index of that name."""
+    return name in _HUB
+
+
+def combined(digests: Sequence[str]) -> str:
+    """Return the SHA-256 of several files from that of each, in their order, or that of one file itself."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def neighbour(file: Path, read: Iterable[Path]) -> Path | None:
@@ -121,6 +161,16 @@ def _chosen(path: Path) -> Path:
     return found[0]
 
 
+def _located(path: Path) -> Path:
+    """Return where a path leads: to a snapshot, where it names a model of the hub or is one's folder in the cache."""
+    if model := downloads.named(path):
+        return downloads.fetched(model, _HUB, lambda index: _weight_map(index).values())
+    try:
+        return hub.snapshot(path) or path
+    except OSError as error:
+        raise files.unreadable(path, error) from error
+
+
 def _file(path: Path) -> _Shard:
     if path.suffix.lower() not in _FORMATS:
         known = ", ".join([*_FORMATS, _INDEX])
@@ -130,7 +180,7 @@ def _file(path: Path) -> _Shard:
 
 def _sharded(index: Path) -> list[_Shard]:
     homes = _weight_map(index)
-    shards = [_file(_beside(index, name)) for name in sorted(set(homes.values()))]
+    shards = [_file(shard) for shard in files_of(index)]
     for shard in shards:
         named = {key for key, name in homes.items() if index.parent / name == shard.path}
         if lacking := sorted(named - shard.layout.keys()):
@@ -143,28 +193,17 @@ def _sharded(index: Path) -> list[_Shard]:
 
 def _beside(index: Path, name: str) -> Path:
     """Return the shard that an index names; InputError when name or links lead out of the folder of the index."""
-    folder, shard = Path(os.path.realpath(index.parent)), index.parent / name
-    with suppress(ValueError):
-        found = Path(os.path.realpath(shard))
-        inside = folder in found.parents or found.parent == _blobs(folder)
-        if inside and not PurePath(name).is_absolute() and ".." not in PurePath(name).parts:
-            return shard
+    shard = index.parent / name
+    if hub.holds(index.parent, shard) and not PurePath(name).is_absolute() and ".." not in PurePath(name).parts:
+        return shard
     raise InputError(f"{index}: the shard {name!r} does not lie in the folder of the index; put it there.")
-
-
-def _blobs(folder: Path) -> Path | None:
-    """Return where the links in a folder of a hub's cache lead, which is laid out as ``snapshots/REVISION``."""
-    for snapshot in (folder, *folder.parents):
-        if snapshot.parent.name == "snapshots":
-            return snapshot.parent.parent / "blobs"
-    return None
 
 
 def _weight_map(index: Path) -> dict[str, str]:
     """Return the file name of each key."""
     try:
         with files.opened(index) as file:
-            found = json.loads(file.read().decode())
+            found = json.loads(file.read().decode("utf-8-sig"))
     except OSError as error:
         raise files.unreadable(index, error) from error
     except (ValueError, RecursionError) as error:

@@ -65,7 +65,8 @@ class SafetensorsFile:
 def _header(path: Path) -> tuple[dict[str, str], dict[str, TensorInfo]]:
     """Return the metadata, and what the header tells of each tensor in the order of the file."""
     try:
-        with safe_open(path, framework="pt") as file:
+        # For NumPy the file is mapped once, for PyTorch twice, which counts where the address space is limited.
+        with safe_open(path, framework="np") as file:
             slices = {key: file.get_slice(key) for key in file.offset_keys()}
             found = {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()}
             metadata = file.metadata() or {}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tsvlib import exhaustion
 from tsvlib.checkpoints.layout import NAMES, TensorInfo, info
 from tsvlib.checkpoints.sources import REMEDY, Source
 from tsvlib.errors import InputError
@@ -61,12 +62,20 @@ def _state(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping):
         raise InputError(f"{path}: the file holds a {type(found).__name__}, not a state dict; {_RESAVE}.")
     for key, value in found.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
+        if not _is_text(key) or not isinstance(value, Tensor):
             raise InputError(f"{path}: `{key}` is a {type(value).__name__}, not a tensor with a name; {_RESAVE}.")
         if value.dtype not in NAMES or value.layout != torch.strided or value.device.type != "cpu":
             kind = f"{value.layout} tensor of type {value.dtype} on device {value.device.type}"
             raise InputError(f"{path}: `{key}` is a {kind}; convert it to a plain tensor with values and save again.")
     return {key: value.detach() for key, value in sorted(found.items())}
+
+
+def _is_text(key: object) -> bool:
+    """Tell whether a key is a text that a file of another format can hold, too."""
+    try:
+        return isinstance(key, str) and bool(key.encode() or True)
+    except UnicodeEncodeError:
+        return False
 
 
 def _unpickled(path: Path) -> Any:
@@ -76,6 +85,8 @@ def _unpickled(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except Exception as error:  # damaged pickles raise whatever their bytes happen to mean
+        if exhaustion.is_told_by(error):
+            raise
         text = str(error)
         if "TorchScript" in text:
             trouble = f"a TorchScript program, which is never run; {_RESAVE}"

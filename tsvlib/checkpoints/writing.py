@@ -86,6 +86,14 @@ def write(
     return state.hexdigest()
 
 
+def for_loaders(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what a file made from one with that metadata says to other programs.
+
+    That is what the other one said, and the format, without which some loaders refuse a file that has metadata.
+    """
+    return {"format": "pt"} | {name: text for name, text in metadata.items() if name not in _RESERVED}
+
+
 def state_digest(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of the names, dtypes, shapes and bytes of a state dict in any key order."""
     layout = {key: info(tensor) for key, tensor in tensors.items()}

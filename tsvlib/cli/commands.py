@@ -11,14 +11,17 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
 from tsvlib import files
 from tsvlib.cli import exits, frontdoor, options
 from tsvlib.cli.frontdoor import Options
-from tsvlib.errors import LostUpdate
+from tsvlib.errors import InputError, LostUpdate
+
+if TYPE_CHECKING:
+    from tsvlib.cli.recipes import Recipe
 
 PROGRAM = "tsvlib"
 _AFTER_A_STOP = "nothing was written, and the same command starts again."
@@ -54,8 +57,8 @@ def _plan(base: Path, experts: tuple[Path, ...], **how: Unpack[Options]) -> None
 def _merge(
     base: Path,
     experts: tuple[Path, ...],
-    out: Path,
-    recipe: Path | None,
+    out: str,
+    recipe: "Recipe | None",
     method: str,
     then: tuple[str, ...],
     alpha: float,
@@ -68,7 +71,7 @@ def _merge(
     """
     from tsvlib.cli import workflows
 
-    with _telling(out, recipe) as done:
+    with _telling(Path(out), recipe) as done:
         inputs = frontdoor.inputs_of(base, experts, recipe)
         done(workflows.merge(inputs, out, method, alpha, frontdoor.session_of(**how), dtype, then))
 
@@ -77,7 +80,7 @@ def _compress(
     base: Path,
     expert: tuple[Path, ...],
     out: Path,
-    recipe: Path | None,
+    recipe: "Recipe | None",
     rank: str,
     dtype: str,
     **how: Unpack[Options],
@@ -90,13 +93,19 @@ def _compress(
         raise click.UsageError(f"compress takes one expert, and {len(expert)} are named; run it once for each.")
     from tsvlib.cli import workflows
 
-    with _telling(out, recipe) as done:
+    with _telling(Path(out), recipe) as done:
         inputs = frontdoor.inputs_of(base, expert, recipe)
         done(workflows.compress(inputs, out, rank, dtype, frontdoor.session_of(**how)))
 
 
 def _expand(
-    base: Path, factors: Path, out: Path, recipe: Path | None, alpha: float, dtype: str, **how: Unpack[Options]
+    base: Path,
+    factors: Path,
+    out: str,
+    recipe: "Recipe | None",
+    alpha: float,
+    dtype: str,
+    **how: Unpack[Options],
 ) -> None:
     """Turn a file that `compress` made back into a checkpoint.
 
@@ -104,7 +113,7 @@ def _expand(
     """
     from tsvlib.cli import workflows
 
-    with _telling(out, recipe) as done:
+    with _telling(Path(out), recipe) as done:
         inputs = frontdoor.inputs_of(base, [], recipe)
         done(workflows.expand(inputs, factors, out, alpha, frontdoor.session_of(**how), dtype))
 
@@ -150,7 +159,8 @@ _command(_plan, _TWO, options.BASE, options.EXPERTS)
 _command(
     _merge,
     f"{_TWO} --method tsv-m --alpha 1.0 --out merged.safetensors",
-    options.BASE, options.EXPERTS, options.WEIGHTS, options.RECIPE, _METHOD, _THEN, options.ALPHA, options.TYPE,
+    options.BASE, options.EXPERTS, options.MODEL, options.RECIPE, options.LOOK_IN, _METHOD, _THEN,
+    options.ALPHA, options.TYPE,
 )  # fmt: skip
 _command(
     _compress,
@@ -159,6 +169,7 @@ _command(
     options.EXPERT,
     options.WEIGHTS,
     options.RECIPE,
+    options.LOOK_IN,
     click.option("--rank", default=options.default(frontdoor.compress, "rank"), help=options.RANK),
     click.option(
         "--dtype",
@@ -169,7 +180,7 @@ _command(
 _command(
     _expand,
     "--base base.safetensors --factors cars.tsvc.safetensors --out cars.safetensors",
-    options.BASE, options.FACTORS, options.WEIGHTS, options.RECIPE, options.ALPHA, options.TYPE,
+    options.BASE, options.FACTORS, options.MODEL, options.RECIPE, options.LOOK_IN, options.ALPHA, options.TYPE,
 )  # fmt: skip
 _command(
     _interference,
@@ -193,27 +204,29 @@ _command(
 
 
 @contextmanager
-def _telling(out: Path, recipe: Path | None) -> Iterator[Callable[[str], None]]:
+def _telling(out: Path, recipe: "Recipe | None") -> Iterator[Callable[[str], None]]:
     """Tell about a file of weights what is to be known: size, digest, what its type lost, whether a recipe was met."""
     digests: list[str] = []
     _spare_the_collector()
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always", UserWarning)
         yield digests.append
+    from tsvlib.cli import outputs
+
     lost = "".join(f" But {each.message}" for each in found if issubclass(each.category, LostUpdate))
     for each in found:
         if not issubclass(each.category, LostUpdate):
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    _say(f"{out}: {out.stat().st_size:,} bytes, digest {digests[0][:12]}.{lost}{_compared(digests[0], recipe)}")
+    _say(f"{out}: {outputs.described(out)}, digest {digests[0][:12]}.{lost}{_compared(digests[0], recipe)}")
 
 
-def _compared(digest: str, recipe: Path | None) -> str:
+def _compared(digest: str, recipe: "Recipe | None") -> str:
     """Tell whether the new file is the one whose recipe was followed."""
     if recipe is None:
         return ""
-    if digest == click.get_current_context().obj:
-        return f" These are the bytes of {recipe}."
-    return f" {recipe} has other bytes; other settings, versions, another processor or device made it."
+    if digest == recipe.digest:
+        return f" These are the bytes of {recipe.path}."
+    return f" {recipe.path} has other bytes; other settings, versions, another processor or device made it."
 
 
 def _table(out: Path) -> str:
@@ -224,6 +237,8 @@ def _look_after_store(listed: bool, clear: bool, how: Options) -> None:
     folder = how.get("store")
     if (listed and clear) or folder is None:
         raise click.UsageError("spectra takes either --list or --clear, and --store to name the folder.")
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: there is no folder of that name; name one that an earlier command had by --store.")
     spectra = frontdoor.session_of(**how).spectra
     assert spectra is not None
     if clear:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tsvlib.cli.planning import Plan
+    from tsvlib.cli.recipes import Recipe
     from tsvlib.cli.workflows import Inputs, Session
     from tsvlib.compression import Rank
 
@@ -66,8 +67,9 @@ def merge(
     dtype: str = "base",
     **options: Unpack[Options],
 ) -> str:
-    """Write base + alpha * update of a merging method to a safetensors file and return its digest.
+    """Write base + alpha * update of a merging method to a safetensors file, or a folder, and return its digest.
 
+    An ``out`` that ends in a slash is a folder, new or empty, for shards, index and configuration like the base's.
     Processes of ``then`` change the update, one after the other. ``dtype`` is that of all weights in the file, by
     default those of the base; ``UserWarning`` where it cannot hold much of the update. Checkpoints are files, indexes
     or folders of a model hub. InputError for anything that cannot be done, before heavy work.
@@ -75,7 +77,7 @@ def merge(
     from tsvlib.cli import workflows
 
     inputs = inputs_of(base, experts)
-    return workflows.merge(inputs, Path(out), method, alpha, session_of(**options), dtype, tuple(then))
+    return workflows.merge(inputs, out, method, alpha, session_of(**options), dtype, tuple(then))
 
 
 def compress(
@@ -106,7 +108,7 @@ def expand(
     dtype: str = "base",
     **options: Unpack[Options],
 ) -> str:
-    """Write base + alpha * the task vector of a TSV-C file to a safetensors file and return its digest.
+    """Write base + alpha * the task vector of a TSV-C file to a safetensors file, or a folder, and return its digest.
 
     How matrices are taken is what the TSV-C file says, whatever ``options`` say. InputError as of ``merge``, and for
     factors that are damaged or belong to another base.
@@ -114,7 +116,7 @@ def expand(
     from tsvlib.cli import workflows
 
     inputs = inputs_of(base, [])
-    return workflows.expand(inputs, Path(factors), Path(out), alpha, session_of(**options), dtype)
+    return workflows.expand(inputs, Path(factors), out, alpha, session_of(**options), dtype)
 
 
 def interference(
@@ -176,10 +178,10 @@ def session_of(
     return Session(rule, chosen, spectra, devices.default_workers(chosen) if workers is None else workers)
 
 
-def inputs_of(base: PathLike, experts: Iterable[PathLike], recipe: PathLike | None = None) -> "Inputs":
-    """Return the checkpoints of these paths; those that ``recipe``, a file written earlier, names must be as then."""
+def inputs_of(base: PathLike, experts: Iterable[PathLike], followed: "Recipe | None" = None) -> "Inputs":
+    """Return the checkpoints of these paths; those that ``followed``, a recipe, names are called as it calls them."""
     from tsvlib.cli.workflows import Inputs
 
     if isinstance(experts, str | os.PathLike):
         raise InputError(f"{experts}: experts are named in a list, and this is one path; write [{str(experts)!r}].")
-    return Inputs(Path(base), [Path(path) for path in experts], Path(recipe) if recipe else None)
+    return Inputs(Path(base), [Path(path) for path in experts], followed)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsvlib import compression, linalg, sti
-from tsvlib.cli import outputs
+from tsvlib.cli import memory, outputs
 from tsvlib.cli.workflows import Inputs, Session, check_place
 from tsvlib.files import replacing
 from tsvlib.layers import CheckpointSuite, Layer, task_matrices
@@ -20,6 +20,7 @@ ENERGIES = (0.5, 0.9, 0.99)
 _PLACE = ("key", "part", "rows", "columns")
 
 
+@memory.planned
 def interference(inputs: Inputs, out: Path | None, rank: str, session: Session) -> "pd.DataFrame":
     """Write singular task interference of every task matrix as CSV to ``out``, if it is given, and return it.
 
@@ -41,6 +42,7 @@ def interference(inputs: Inputs, out: Path | None, rank: str, session: Session) 
         return _table(out, rows, [*_PLACE, "tasks", "components", *sti.Interference._fields])
 
 
+@memory.planned
 def spectra(inputs: Inputs, out: Path | None, session: Session) -> "pd.DataFrame":
     """Write what the singular values of every task matrix tell as CSV to ``out``, if it is given, and return it.
 

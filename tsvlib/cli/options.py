@@ -3,15 +3,22 @@
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tsvlib.cli import frontdoor
 from tsvlib.errors import InputError
 
-CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
+if TYPE_CHECKING:
+    from tsvlib.cli.recipes import Recipe
+
+CHECKPOINT = (
+    "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, a folder of a model hub or of its "
+    "cache, or hf://OWNER/NAME"
+)
 METHODS = (
     "tsv-m, tsv-m-alpha-1, tsv-m-eigen, tsv-m-exchanged, tsv-m-gavish-donoho, tsv-m-marchenko-pastur, tsv-m-energy, "
     "low-rank, interference-reduction, dc-merge, iso-c, iso-cts, regmean-from-differences, swudi, aswudi, wudi, star, "
@@ -22,6 +29,7 @@ REPLACED = "an older one is replaced when all is done"
 RANK = "Components to keep of each matrix: a share (1/8 or 0.1), a number (64) or energy=0.99."
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 PATH = click.Path(path_type=Path)
+_LOOK_IN = "tsvlib.look_in"
 
 
 def default(function: Callable[..., Any], name: str) -> Any:
@@ -29,20 +37,30 @@ def default(function: Callable[..., Any], name: str) -> Any:
     return inspect.signature(function).parameters[name].default
 
 
-def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> Path | None:
-    """Take defaults from the recipe of a file, and remember its digest."""
+def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> "Recipe | None":
+    """Take settings from the recipe of a file, and its inputs from wherever they lie, where they are not given."""
     if file is None:
         return None
-    from tsvlib import checkpoints
+    from tsvlib.cli.recipes import Recipe, Search
 
-    remedy = "name a file that this command wrote"
-    recipe = checkpoints.recipe(file, remedy)
-    if recipe.get("command") != context.info_name:
+    recipe = Recipe.read(file)
+    if recipe.command != context.info_name:
         raise InputError(f"{file}: it was not made by `{context.info_name}`; name a file that was.")
-    named = recipe["arguments"]
-    context.default_map = named | {"experts": named.get("expert")}
-    context.obj = checkpoints.digest(file, remedy)
-    return file
+    # Settings alone: a recipe that somebody else wrote has no say in where files are read or written.
+    own = {option.name: option for option in context.command.params if not isinstance(option.type, click.Path)}
+    settings = {name: value for name, value in recipe.settings.items() if name in own}
+    for name, value in settings.items():
+        if not all(isinstance(each, str | float | int) for each in (value if own[name].multiple else [value])):
+            raise InputError(f"{file}: its recipe gives `{name}` as {value!r}; give that setting here.")
+
+    @cache
+    def search() -> Search:
+        # Not before all folders to look in are known, and only for what is not given.
+        return Search(recipe, context.meta[_LOOK_IN] or tuple(dict.fromkeys((file.parent, Path()))))
+
+    one = {role: lambda role=role: next(iter(search().found(role)), None) for role in ("base", "factors")}
+    context.default_map = settings | one | dict.fromkeys(("expert", "experts"), lambda: search().found("expert"))
+    return recipe
 
 
 BASE = click.option("--base", type=PATH, required=True, help=f"The model before fine-tuning: {CHECKPOINT}.")
@@ -57,13 +75,30 @@ EXPERTS = click.option(
 EXPERT = click.option("--expert", type=PATH, multiple=True, required=True, help="A fine-tuned model; once.")
 FACTORS = click.option("--factors", type=PATH, required=True, help="A file that `compress` made.")
 WEIGHTS = click.option("--out", type=PATH, required=True, help=f"The file to write, *.safetensors; {REPLACED}.")
+MODEL = click.option(
+    "--out",
+    type=click.Path(),
+    required=True,
+    help=f"The file to write, *.safetensors ({REPLACED}), or a new or empty folder, FOLDER/, for shards, index and "
+    "configuration like those of the base.",
+)
 TABLE = click.option("--out", type=PATH, required=True, help=f"The file to write, *.csv; {REPLACED}.")
 RECIPE = click.option(
     "--recipe",
     type=PATH,
     is_eager=True,
     callback=_follow,
-    help="A file written earlier: take inputs and settings from it, where they are not given here.",
+    help="A file or folder written earlier: take its settings and find its inputs, where they are not given here.",
+)
+LOOK_IN = click.option(
+    "--look-in",
+    type=PATH,
+    multiple=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, folders: context.meta.update({_LOOK_IN: folders}),
+    show_default="that of the recipe and the working folder",
+    help="A folder in which, and below which, inputs of the recipe are found by their SHA-256; repeat it.",
 )
 ALPHA = click.option(
     "--alpha", type=float, default=default(frontdoor.merge, "alpha"), help="How much of the update to add."

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from tsvlib import checkpoints, compression, devices, linalg, merging, progress, versions
-from tsvlib.checkpoints import Checkpoint, TensorInfo
-from tsvlib.cli import outputs, planning
+from tsvlib.checkpoints import Checkpoint
+from tsvlib.cli import memory, models, outputs, planning, recipes
+from tsvlib.cli.models import PathLike
+from tsvlib.cli.recipes import Recipe
 from tsvlib.errors import InputError, LostUpdate
 from tsvlib.layers import CheckpointSuite, Computing
 from tsvlib.methods import named
@@ -63,44 +65,41 @@ class Session(Computing):
 class Inputs:
     """A base and the experts that were fine-tuned from it, which fit each other as far as headers tell.
 
-    Those that ``recipe``, a file whose recipe is followed, names must be as they were then. InputError for files that
-    cannot be read, or that differ in keys, shapes or types.
+    Those that ``followed``, a recipe, names are called as it calls them. InputError for files that cannot be read, or
+    that differ in keys, shapes or types.
     """
 
-    def __init__(self, base: Path, experts: Sequence[Path], recipe: Path | None = None) -> None:
+    def __init__(self, base: Path, experts: Sequence[Path], followed: Recipe | None = None) -> None:
         self.base = checkpoints.open_checkpoint(base)
         self.experts = tuple(checkpoints.open_checkpoint(path) for path in experts)
         planning.check(self.base, self.experts)
         self.suite = CheckpointSuite(self.base, self.experts)
-        self._recipe = recipe
-        self._expected: dict[str, str] = checkpoints.recipe(recipe)["sha256"] if recipe else {}
+        self.followed = followed
         self._digests: dict[str, str] = {}
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Return every file that is read: what holds tensors, indexes, and the one with the recipe."""
+        """Return every file that is read: what holds tensors, indexes, and those with the recipe."""
         every = [path for each in (self.base, *self.experts) for path in (*each.files, each.index)]
-        return tuple(path for path in (*every, self._recipe) if path)
+        return tuple(path for path in (*every, *(self.followed.files if self.followed else ())) if path)
 
     def inspect(self, session: Session, *others: Checkpoint) -> dict[str, str]:
         """Return the SHA-256 of every input and of ``others`` by its path.
 
         Bytes are read once: afterwards a file that changes is refused as soon as a tensor is read. InputError for NaN
-        or Inf anywhere, and for what is not the file that the recipe names.
+        or Inf anywhere.
         """
         every = (self.base, *self.experts, *others)
         if fresh := [checkpoint for checkpoint in every if str(checkpoint.path) not in self._digests]:
             with session.over(Checkpoint.inspect, fresh, "checking inputs") as digests:
                 self._digests |= {str(each.path): digest for each, digest in zip(fresh, digests, strict=True)}
-        shared = self._expected.keys() & self._digests.keys()
-        if changed := sorted(path for path in shared if self._digests[path] != self._expected[path]):
-            raise InputError(f"{changed[0]}: the file is not the one that the recipe names; restore it.")
         return dict(self._digests)
 
 
+@memory.planned
 def merge(
     inputs: Inputs,
-    out: Path,
+    out: PathLike,
     method: str,
     alpha: SupportsFloat,
     session: Session,
@@ -109,7 +108,8 @@ def merge(
 ) -> str:
     """Write base + alpha * update of a merging method to ``out``, in the base's types or all in ``dtype``.
 
-    Processes of ``then`` change the update, one after the other. Tensors are read, merged and written one by one.
+    ``out`` is a file, or a folder as ``models.at`` says. Processes of ``then`` change the update, one after the other.
+    Tensors are read, merged and written one by one.
 
     Raises:
         InputError: there are fewer than two experts, no such method, an alpha that is not finite, unsuitable inputs,
@@ -117,8 +117,8 @@ def merge(
     """
     check_enough(len(inputs.experts))
     chosen, factor = named("+".join((method, *then))), _finite(alpha)
-    layout = _layout(inputs.base, dtype)
-    check_place(out, outputs.WEIGHTS, inputs, session, sum(info.nbytes for info in layout.values()))
+    place = _place(out, inputs, dtype)
+    place.check(inputs.files, _store(session))
     progress.say(planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers).brief)
     hashes = inputs.inspect(session)
     function = chosen.bind(inputs.suite)
@@ -128,9 +128,10 @@ def merge(
 
     name = chosen.name.replace("_", "-")
     recipe = _recipe("merge", inputs, hashes, session, method=name, alpha=factor, dtype=dtype)
-    return _write(out, inputs.base, layout, update, factor, recipe, session, "merging")
+    return _write(place, update, factor, recipe, session, "merging")
 
 
+@memory.planned
 def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session) -> str:
     """Write the only expert of ``inputs`` as a TSV-C file (see ``tsvlib.compression``) and return its digest."""
     kept = compression.Rank.parse(rank)
@@ -146,11 +147,13 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
         tensors = {name: tensor for part in parts for name, tensor in part.items()}
     notes = {"version": 1, "base": hashes[str(inputs.base.path)], "shapes": inputs.suite.shapes}
     recipe = _recipe("compress", inputs, hashes, session, rank=rank, dtype=dtype)
-    return checkpoints.save(out, tensors, recipe, metadata={compression.FORMAT: json.dumps(notes, sort_keys=True)})
+    metadata = checkpoints.for_loaders({compression.FORMAT: json.dumps(notes, sort_keys=True)})
+    return checkpoints.save(out, tensors, recipe, metadata=metadata)
 
 
+@memory.planned
 def expand(
-    inputs: Inputs, factors: Path, out: Path, alpha: SupportsFloat, session: Session, dtype: str = AS_BASE
+    inputs: Inputs, factors: Path, out: PathLike, alpha: SupportsFloat, session: Session, dtype: str = AS_BASE
 ) -> str:
     """Write base + alpha * the task vector of a TSV-C file to ``out``, as ``merge`` does; experts play no part.
 
@@ -160,11 +163,10 @@ def expand(
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     packed = checkpoints.open_checkpoint(factors)
     notes = _notes(packed)
-    base, layout = inputs.base.path, _layout(inputs.base, dtype)
+    base, place = inputs.base.path, _place(out, inputs, dtype)
     if {key: tuple(shape) for key, shape in notes["shapes"].items()} != inputs.suite.shapes:
         raise InputError(f"{factors}: its tensors are not those of {base}; name the base that it was compressed from.")
-    size = sum(info.nbytes for info in layout.values())
-    check_place(out, outputs.WEIGHTS, inputs, session, size, *packed.files)
+    place.check((*inputs.files, *packed.files), _store(session))
     hashes = inputs.inspect(session, packed)
     if notes["base"] != hashes[str(base)]:
         raise InputError(f"{factors}: it was compressed from another base than {base}; name the right one.")
@@ -173,8 +175,8 @@ def expand(
     def update(key: str) -> Tensor:
         return compression.expanded(key, inputs.suite.shapes[key], tensors, tensors.__getitem__)
 
-    recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), alpha=factor, dtype=dtype)
-    return _write(out, inputs.base, layout, update, factor, recipe, session, "expanding")
+    recipe = _recipe("expand", inputs, hashes, session, [packed], alpha=factor, dtype=dtype)
+    return _write(place, update, factor, recipe, session, "expanding")
 
 
 def _type(dtype: str) -> torch.dtype:
@@ -183,18 +185,18 @@ def _type(dtype: str) -> torch.dtype:
     return TYPES[dtype]
 
 
-def _layout(base: Checkpoint, dtype: str) -> dict[str, TensorInfo]:
-    """Return the layout of a file with the tensors of the base: as they are, or all floating-point ones in one type."""
+def _place(out: PathLike, inputs: Inputs, dtype: str) -> models.File:
+    """Return the place for the tensors of the base: as they are, or all floating-point ones in one type."""
+    base = inputs.base
     if dtype == AS_BASE:
-        return base.layout
+        return models.at(out, base, base.layout)
     chosen, every = _type(dtype), base.layout.items()
-    return {key: info._replace(dtype=chosen) if info.dtype.is_floating_point else info for key, info in every}
+    layout = {key: info._replace(dtype=chosen) if info.dtype.is_floating_point else info for key, info in every}
+    return models.at(out, base, layout, dtype)
 
 
 def _write(
-    out: Path,
-    base: Checkpoint,
-    layout: Mapping[str, TensorInfo],
+    place: models.File,
     update: Callable[[str], Tensor],
     alpha: float,
     recipe: Mapping[str, object],
@@ -205,29 +207,33 @@ def _write(
     roundings: list[Rounding] = []
 
     def tensor(key: str) -> tuple[str, Tensor, Rounding]:
-        return key, *added(key, base.read(key), update(key), alpha, layout[key].dtype)
+        return key, *added(key, place.base.read(key), update(key), alpha, place.layout[key].dtype)
 
     def values(found: Iterator[tuple[str, Tensor, Rounding]]) -> Iterator[tuple[str, Tensor]]:
         for key, value, rounding in found:
             roundings.append(rounding)
             yield key, value
 
-    with session.over(tensor, checkpoints.file_order(layout), label) as found:
-        digest = checkpoints.write(out, layout, recipe, values(found))
+    with session.over(tensor, place.order, label) as found:
+        digest = place.write(recipe, values(found))
     if loss := lost(roundings):
-        warnings.warn(f"{loss}; a wider dtype keeps it.", LostUpdate, stacklevel=4)
+        warnings.warn(f"{loss}; a wider dtype keeps it.", LostUpdate, stacklevel=5)
     return digest
 
 
 def _recipe(
-    command: str, inputs: Inputs, hashes: Mapping[str, str], session: Session, **arguments: object
+    command: str,
+    inputs: Inputs,
+    hashes: Mapping[str, str],
+    session: Session,
+    factors: Sequence[Checkpoint] = (),
+    **arguments: object,
 ) -> dict[str, object]:
-    experts = {"expert": [str(expert.path) for expert in inputs.experts]} if inputs.experts else {}
-    named = {"base": str(inputs.base.path)} | experts | arguments | asdict(session.rule)
+    named = {"base": [inputs.base], "expert": inputs.experts, "factors": factors}
     return {
         "command": command,
-        "arguments": named | {"device": session.device.type},
-        "sha256": dict(hashes),
+        "arguments": arguments | asdict(session.rule) | {"device": session.device.type},
+        "inputs": recipes.entries(named, hashes, inputs.followed),
         "solver": linalg.SOLVER,
         "versions": versions.of(versions.COMPUTING, session.device.type),
     }
@@ -237,9 +243,10 @@ def _notes(packed: Checkpoint) -> dict[str, Any]:
     text = packed.metadata.get(compression.FORMAT, "")
     try:
         notes: dict[str, Any] = json.loads(text)
-        if notes["version"] == 1 and isinstance(notes["shapes"], dict) and notes["base"]:
+        shapes = notes["shapes"].values()
+        if notes["version"] == 1 and all(isinstance(shape, list) for shape in shapes) and notes["base"]:
             return notes
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     raise InputError(f"{packed.path}: this is no TSV-C file of a version that is known here; make it with `compress`.")
 
@@ -252,7 +259,10 @@ def _finite(alpha: SupportsFloat) -> float:
     return number
 
 
-def check_place(out: Path, suffix: str, inputs: Inputs, session: Session, needed: int = 0, *others: Path) -> None:
+def check_place(out: Path, suffix: str, inputs: Inputs, session: Session) -> None:
     """Raise InputError unless a file may be written to ``out``, as ``outputs.check`` says."""
-    store = session.spectra.folder if session.spectra else None
-    outputs.check(out, suffix, (*inputs.files, *others), store, needed)
+    outputs.check(out, suffix, inputs.files, _store(session))
+
+
+def _store(session: Session) -> Path | None:
+    return session.spectra.folder if session.spectra else None

@@ -153,6 +153,9 @@ def test_a_store_is_listed_and_cleared(inputs: list[str], capsys: pytest.Capture
     assert call("spectra", "--store", "store", "--clear") == 0
     assert "MB freed" in capsys.readouterr().out
     assert not list(Path("store").glob("*.safetensors"))
+    for name in ("mistyped", "m.safetensors"):
+        assert call("spectra", "--store", name, "--list") == 1
+        assert f"{name}: there is no folder of that name; " in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -308,7 +311,7 @@ def test_a_recipe_notices_a_changed_input(made: list[str], tmp_path: Path, capsy
         before = small_models.contents(tmp_path)
         assert call(recipe.stem, "--recipe", str(recipe), "--out", "again.safetensors") == 1
         *_, said = capsys.readouterr().err.splitlines()
-        assert said == f"{changed}: the file is not the one that the recipe names; restore it."
+        assert said.startswith(f"{changed}: the file is not the one that the recipe names; restore it, or name its")
         assert small_models.contents(tmp_path) == before
         changed.write_bytes(content)
 
@@ -333,12 +336,15 @@ def test_what_is_given_overrides_a_recipe(
     given *= 2 if "expert" in options else 1
     assert call(command, "--recipe", f"{command}.safetensors", "--out", "again.safetensors", *given) == 0
     assert f" {command}.safetensors has other bytes; other settings," in capsys.readouterr().out
-    old, new = (checkpoints.recipe(Path(f"{name}.safetensors"))["arguments"] for name in (command, "again"))
-    expected = {name: float(value) if name == "alpha" else value for name, value in options.items() if value}
-    expected |= {name[3:].replace("-", "_"): False for name, value in options.items() if not value}
-    if "expert" in options:
-        expected["expert"] = 2 * [options["expert"]]
-    assert new == old | expected
+    old, new = (checkpoints.recipe(Path(f"{name}.safetensors")) for name in (command, "again"))
+    settings = {name: value for name, value in options.items() if name not in ("base", "expert")}
+    expected = {name: float(value) if name == "alpha" else value for name, value in settings.items() if value}
+    expected |= {name[3:].replace("-", "_"): False for name, value in settings.items() if not value}
+    assert new["arguments"] == old["arguments"] | expected
+    # A copy of the same content is called as the recipe calls it.
+    experts = 2 * old["inputs"]["expert"][1:2] if "expert" in options else old["inputs"].get("expert")
+    assert new["inputs"].get("expert") == experts
+    assert new["inputs"]["base"] == old["inputs"]["base"]
 
 
 def test_a_recipe_tells_when_its_bytes_cannot_be_had(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,7 +119,7 @@ def test_unsuitable_settings_are_told_and_nothing_is_written(models, tmp_path: P
         "0 workers cannot work": lambda: workflows.merge(all_of, out, "tsv-m", 1.0, Session(workers=0)),
         "a part of the path is a file": lambda: workflows.merge(all_of, file / "out", "tsv-m", 1.0, Session()),
         "part of the path is a file": lambda: measurements.interference(all_of, file / "a" / "b", "1/2", Session()),
-        "a folder of that name": lambda: workflows.merge(all_of, tmp_path, "tsv-m", 1.0, Session()),
+        "it is not empty; name a new folder": lambda: workflows.merge(all_of, tmp_path, "tsv-m", 1.0, Session()),
         "this is no TSV-C file": lambda: workflows.expand(few, experts[0], out, 1.0, Session()),
     }.items():
         with pytest.raises(InputError, match=sentence):
