@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 
 import torch
@@ -98,12 +98,12 @@ def validation_scores(run: Run, update: TaskVector, tasks: Sequence[str]) -> Cal
     label is read before there is an alpha to judge.
     """
     most, base = run.profile.samples.alpha // len(tasks), run.evaluator.base
+    individual = cache(lambda: shares(run.individual("validation", tasks, most)))
 
     def scores(alphas: Sequence[float]) -> list[float]:
-        individual = shares(run.individual("validation", tasks, most))
         scaled = [Candidate(partial(update.apply, base, alpha), tasks) for alpha in alphas]
-        measured = run.evaluator.hits_of(scaled, "validation", most)
-        return [normalised_accuracy(shares(hits), individual) for hits in measured]
+        experts, measured = individual(), run.evaluator.hits_of(scaled, "validation", most)
+        return [normalised_accuracy(shares(hits), experts) for hits in measured]
 
     return scores
 
