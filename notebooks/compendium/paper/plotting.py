@@ -86,7 +86,7 @@ _LOOKS = {
     "task_arithmetic+svc": ("#3182bd", "$\\mathrm{tS}$", ""),
     "tsv_m+svc_shrinking": ("#6baed6", "$\\mathrm{TS}$", ""),
     "task_arithmetic+boosting": ("#9ecae1", "$\\mathrm{tB}$", ""),
-    "tsv_m+boosting": ("#393b79", "$\\mathrm{TB}$", ""),
+    "tsv_m_alpha_1+boosting": ("#393b79", "$\\mathrm{TB}$", ""),
     "task_arithmetic+lines": ("#6b6ecf", "$\\mathrm{tL}$", ""),
 }
 METHOD_STYLE = {name: Style(TITLES[name], *look) for name, look in _LOOKS.items()}

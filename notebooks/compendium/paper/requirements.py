@@ -13,8 +13,6 @@ from tsvlib.methods.base import Needs
 
 OTHERS = {
     "tsv_c": Needs(storage=True),
-    "tall_mask_ties": Needs(storage=True, inputs=True, labels=True),
-    "tall_mask_ta": Needs(storage=True, inputs=True, labels=True),
     "adamerging_task": Needs(training=True, inputs=True),
     "adamerging": Needs(training=True, inputs=True),
     "tsv_m_adapted": Needs(training=True, inputs=True),

@@ -54,7 +54,7 @@ TITLES = {
     "task_arithmetic+svc": "Task arithmetic + SVC",
     "tsv_m+svc_shrinking": "TSV-M + SVC, shrinking only",
     "task_arithmetic+boosting": "Task arithmetic + Subspace Boosting",
-    "tsv_m+boosting": "TSV-M + Subspace Boosting",
+    "tsv_m_alpha_1+boosting": "TSV-M, alpha = 1 + Subspace Boosting",
     "task_arithmetic+lines": "Task arithmetic + LiNeS",
     "tsv_c": "TSV-C",
     "tall_mask_ties": "TALL-Mask + TIES",

@@ -63,7 +63,7 @@ FOLLOWED = (
     "task_arithmetic+svc",
     "tsv_m+svc_shrinking",
     "task_arithmetic+boosting",
-    "tsv_m+boosting",
+    f"tsv_m{ONE}+boosting",
     "task_arithmetic+lines",
 )
 MERGED = (*TABLE_1, *TSV, *SUCCESSORS, *FOLLOWED)

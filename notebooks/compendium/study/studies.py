@@ -22,7 +22,7 @@ from compendium.study.evaluation import Candidate, Hits, normalised_accuracy, sh
 from compendium.study.observations import ALL_TASKS, lambda_rows, observation, tested
 from compendium.study.runs import Row, Run, each
 from compendium.study.search import search_alpha
-from tsvlib import checkpoints, devices, merging
+from tsvlib import checkpoints, devices
 from tsvlib.checkpoints import TensorInfo
 from tsvlib.compression import Rank
 from tsvlib.errors import InputError
@@ -42,7 +42,7 @@ AT_ONE = "tsv_m_alpha_1"
 TALL_MASK = "tall_mask_ties"
 SHARED: dict[str, Callable[[Suite], TaskVector]] = {
     TALL_MASK: masks.shared_update,
-    "tall_mask_ta": partial(merging.merged_update, method="task_arithmetic"),
+    "tall_mask_ta": partial(masks.shared_update, bind=masks.ARITHMETIC),
 }
 """What experts share of which TALL masks keep a part, by the names of these methods."""
 
@@ -207,10 +207,8 @@ def compressed(run: Run, n_tasks: int, rank: Rank | None = None) -> list[Row]:
 def room(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows with the bytes of what else keeps a model for each task: TALL masks of the sum, EMR-Merging."""
     tasks, suite = run.tasks(n_tasks), run.suite(run.tasks(n_tasks))
-    shared = SHARED["tall_mask_ta"](suite)
     # Whatever the lambda, a mask takes the same room.
-    packed: dict[str, Experts] = {"tall_mask_ta": masks.pack(suite, tasks, shared, [masks.LAMBDA] * n_tasks)}
-    packed["emr"] = emr.pack(suite, tasks)
+    packed: dict[str, Experts] = {"tall_mask_ta": masks.pack_arithmetic(suite, tasks), "emr": emr.pack(suite, tasks)}
     sizes = {name: experts.stored_bytes for name, experts in packed.items()}
     return [observation(run, n_tasks, name, ALL_TASKS, "bytes", size) for name, size in sizes.items()]
 

@@ -125,7 +125,7 @@ def test_alphas_are_every_third_of_a_grid_where_labels_choose_and_one_elsewhere(
     assert 1.0 in beyond.method("tsv_m", lambda _: []).alphas
     searched = {name for name in beyond.MERGED if beyond.is_searched(name)}
     assert {"tsv_m", "dc_merge", "task_arithmetic", "task_arithmetic+boosting"} <= searched
-    assert {"tsv_m_alpha_1", "task_arithmetic+svc", "tsv_m+boosting", "fisher", "wudi"}.isdisjoint(searched)
+    assert {"tsv_m_alpha_1", "task_arithmetic+svc", "tsv_m_alpha_1+boosting", "fisher", "wudi"}.isdisjoint(searched)
 
 
 def test_tsv_m_with_alpha_one_is_that_of_the_paper(run: runs.Run) -> None:
