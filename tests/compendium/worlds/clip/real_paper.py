@@ -21,14 +21,26 @@ from compendium.worlds.clip.registry import Task
 
 from . import real_checkpoints, real_layouts, real_snapshots
 
-CLASSES, POOL, TEST = 3, 30, 6
-"""Classes of each task, and images of each class."""
+CLASSES, POOL, TEST = 2, 60, 6
+"""Classes of each task, and images of each class.
+
+A tenth of the pool is for validation. An expert that is wrong about all images would be refused, since nothing can be
+normalised by it; with two classes and twelve images for validation that hardly happens by chance.
+"""
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
+SHOWN = {"image_size": 40}
+PATCHES = {"ViT-B-32": 8, "ViT-B-16": 5, "ViT-L-14": 8}
 SMALL: Mapping[str, dict[str, Any]] = {
-    name: config | {"text_cfg": TEXT} for name, config in real_checkpoints.TINY.items()
+    name: config
+    | {"embed_dim": 32, "text_cfg": TEXT, "vision_cfg": config["vision_cfg"] | SHOWN | {"patch_size": PATCHES[name]}}
+    for name, config in real_checkpoints.TINY.items()
 }
-"""Small models that read the words which the real ones read."""
+"""Small models that read the words which the real ones read.
+
+The short side of each of their task matrices is above twenty, as with the real ones: singular vectors of twenty tasks
+can be orthogonal in them.
+"""
 
 SOURCES = {
     "tall-masks": real_checkpoints.write_tall_masks,
@@ -82,7 +94,6 @@ def point(copy: Path, **changes: object) -> None:
 
 def write_images(copy: Path, images: Path, names: Sequence[str] | None = None) -> dict[str, Task]:
     """Write data sets as they lie on a disk, and into the copy which classes and how many images these have."""
-    # An expert that is wrong about all images would be refused, since nothing can be normalised by it.
     with real_layouts.some_alike(TEST):
         written = {
             name: real_layouts.write(real_layouts.small(task, CLASSES), images, POOL, TEST)
