@@ -42,7 +42,7 @@ class Entry:
 
 
 def enter(
-    run: Run, function: object, name: str, words: str, *, alpha: float, images: int, folder: Path = FOLDER
+    run: Run, function: object, name: str, words: str, *, alpha: float | int, images: int, folder: Path = FOLDER
 ) -> Path:
     """Merge the experts of a run by a method of one's own, measure that, write both down, and return the file.
 
@@ -52,7 +52,7 @@ def enter(
     stated = Entry(name, words, recipes.source_of(function), float(alpha), images, 0.0, "")
     _check(stated, "this entry")
     update = recipes.update(recipes.method_of(stated.source), base, [run.expert(task) for task in tasks])
-    state = update.apply(base, alpha)
+    state = update.apply(base, stated.alpha)
     entry = dataclasses.replace(
         stated, measured=normalised_accuracy(run, state, images), weights=checkpoints.state_digest(state)
     )
