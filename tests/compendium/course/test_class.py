@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compendium import paths
+from compendium import commands, paths
 from compendium.course import assignments, building, grading, submissions
 from compendium.course.classroom import Classroom
 from compendium.course.confinement import Limits
@@ -258,6 +258,14 @@ def test_all_that_a_class_needs_is_built_and_executed(
     assert "Gram-Schmidt (QR)" in (classroom.folder / "guide.html").read_text(encoding="utf-8")
     assert len(list((classroom.folder / "example" / "feedback").glob(f"*/{A0}/{A0}.html"))) == 5
     assert not list((paths.ROOT / "notebooks" / "course").glob("*.ipynb"))
+
+
+def test_the_command_line_tells_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.main(["grade", A0, "--class", str(tmp_path)]) == 1
+    assert "the file is missing; run `make course` with this CLASS first." in capsys.readouterr().err
+    assert commands.main(["course", "--seed", "0"]) == 2
+    assert commands.main(["grade"]) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_experts_a_sentence_says_so(tmp_path: Path, output: Path) -> None:
