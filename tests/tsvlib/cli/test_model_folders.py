@@ -277,7 +277,7 @@ TROUBLES: dict[str, tuple[Callable[[Path], str], str]] = {
     "in a file": (lambda work: a_file(work) + "m/", "a part of the path is a file, not a folder"),
     "an input": (lambda work: "1.safetensors/", "1.safetensors: the folder cannot be written: a file of that name"),
     "a hub's name": (lambda work: "base/model.safetensors/", "would be read in place of it or as a part of it"),
-    "nothing": (lambda work: "", "choose a name that ends in .safetensors"),
+    "nothing": (lambda work: "", "a folder of that name is in the way; choose another name"),
 }
 
 
