@@ -85,8 +85,8 @@ def _unpickled(path: Path) -> Any:
             # What the warnings tell (archives of TorchScript, sparse tensors) is refused here with a sentence.
             warnings.simplefilter("ignore")
             # PyTorch knows no other names than those in UTF-8.
-            name = os.fspath(path) if _is_text(os.fspath(path)) else f"/dev/fd/{file.fileno()}"
-            return torch.load(name, weights_only=True, mmap=True, map_location="cpu")
+            spelt = os.fspath(path) if _is_text(os.fspath(path)) else f"/dev/fd/{file.fileno()}"
+            return torch.load(spelt, weights_only=True, mmap=True, map_location="cpu")
     except Exception as error:  # damaged pickles raise whatever their bytes happen to mean
         if exhaustion.is_told_by(error):
             raise
