@@ -2,6 +2,7 @@
 """Files of ``torch.save``, mapped into memory; code in their pickles is never run."""
 
 import hashlib
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsvlib import exhaustion
+from tsvlib import exhaustion, files
 from tsvlib.checkpoints.layout import NAMES, TensorInfo, info
 from tsvlib.checkpoints.sources import REMEDY, Source
 from tsvlib.errors import InputError
@@ -80,10 +81,12 @@ def _is_text(key: object) -> bool:
 
 def _unpickled(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), files.opened(path) as file:
             # What the warnings tell (archives of TorchScript, sparse tensors) is refused here with a sentence.
             warnings.simplefilter("ignore")
-            return torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+            # PyTorch knows no other names than those in UTF-8.
+            spelt = os.fspath(path) if _is_text(os.fspath(path)) else f"/dev/fd/{file.fileno()}"
+            return torch.load(spelt, weights_only=True, mmap=True, map_location="cpu")
     except Exception as error:  # damaged pickles raise whatever their bytes happen to mean
         if exhaustion.is_told_by(error):
             raise

@@ -50,7 +50,10 @@ def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> "R
     own = {option.name: option for option in context.command.params if not isinstance(option.type, click.Path)}
     settings = {name: value for name, value in recipe.settings.items() if name in own}
     for name, value in settings.items():
-        if not all(isinstance(each, str | float | int) for each in (value if own[name].multiple else [value])):
+        if not all(
+            isinstance(each, str | float | int)
+            for each in (value if isinstance(value, list) and own[name].multiple else [value])
+        ):
             raise InputError(f"{file}: its recipe gives `{name}` as {value!r}; give that setting here.")
 
     @cache

@@ -277,7 +277,7 @@ TROUBLES: dict[str, tuple[Callable[[Path], str], str]] = {
     "in a file": (lambda work: a_file(work) + "m/", "a part of the path is a file, not a folder"),
     "an input": (lambda work: "1.safetensors/", "1.safetensors: the folder cannot be written: a file of that name"),
     "a hub's name": (lambda work: "base/model.safetensors/", "would be read in place of it or as a part of it"),
-    "nothing": (lambda work: "", "choose a name that ends in .safetensors"),
+    "nothing": (lambda work: "", "a folder of that name is in the way; choose another name"),
 }
 
 
@@ -358,7 +358,7 @@ def test_a_full_disk_leaves_no_folder(small_disk: Path) -> None:
         small = {key: tensor for key, tensor in STATES[seed].items() if key != "token_embedding.weight"}
         save_file(small, small_disk / f"{seed}.safetensors")
     (small_disk / "ballast").write_bytes(
-        bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 8192)
+        bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 4096)
     )
     before = small_models.contents(small_disk)
     with pytest.raises(InputError, match="m: the folder cannot be written: the disk is full"):

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -207,7 +208,7 @@ def test_damage_ends_in_a_sentence_or_a_sound_result(
         (work / file).write_bytes(damage((sound / file).read_bytes()))
         monkeypatch.chdir(work)
         before = small_models.contents(tmp_path)
-        faulthandler.dump_traceback_later(LONGEST, exit=True)
+        faulthandler.dump_traceback_later(LONGEST, exit=True, file=sys.__stderr__)
         status = commands.main(words)
         faulthandler.cancel_dump_traceback_later()
         hypothesis.event(f"status {status}")

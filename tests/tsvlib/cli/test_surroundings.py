@@ -114,7 +114,7 @@ def test_names_of_all_letters_in_every_locale(folder: Path, locale: str, name: b
     words = ["merge", "--base", base, "--expert", pickled, "--expert", "expert2.safetensors", "--out", b"m" + base]
     done = tsvlib(folder, *words, env=LOCALES[locale])  # type: ignore[arg-type]
     assert done.returncode == 0, done.stderr
-    assert b": 2" in done.stdout or b": 3" in done.stdout
+    assert b" bytes, digest " in done.stdout
     (merged,) = (path for path in folder.iterdir() if path.name.startswith("m"))
     assert os.fsencode(merged.name) == b"m" + base
     checkpoints.verify(merged)
