@@ -223,7 +223,10 @@ def test_a_slider_moves_the_picture_and_no_file_holds_it(lab, small_tour, tmp_pa
     assert "image/png" in text
     assert "widget-view" not in text
     with opened(lab, "00_tour", tmp_path_factory.mktemp("again")) as browser:
-        assert browser.measure("document.querySelectorAll('.jp-Notebook .jp-RenderedImage img').length") > 0
+        # The page holds what is near, so go on until the end of the notebook is there.
+        down = "[...document.querySelectorAll('.jp-Notebook .jp-Cell')].pop().scrollIntoView()"
+        browser.wait(f"({down}, document.querySelector('.jp-Notebook').innerText.includes('Move the sliders'))")
+        browser.wait("document.querySelector('.jp-Notebook .jp-RenderedImage img')")
         assert "rror displaying" not in browser.measure("document.querySelector('.jp-Notebook').innerText")
 
 
