@@ -66,7 +66,7 @@ def listed(place: Path) -> list[str]:
 
 def count(file: Path) -> int:
     """Return how many images a file says it holds; InputError when it is damaged or of another kind."""
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
     from pyarrow import parquet
 
     try:

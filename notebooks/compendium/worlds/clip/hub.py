@@ -28,7 +28,7 @@ from compendium.worlds.findings import Finding
 from tsvlib.errors import InputError
 
 if TYPE_CHECKING:
-    import datasets  # type: ignore[import-untyped]
+    import datasets
 
 NAMES = "classnames.txt"
 """Where an archive's classes have their names, one a line, in the order of its labels."""
@@ -163,7 +163,7 @@ def _announce(task: Task, place: Path, sizes: dict[str, int]) -> None:
 def _loaded(task: Task, place: Path, part: Part) -> "datasets.Dataset":
     """Return the rows of a part, images undecoded."""
     import datasets
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
 
     files = copies.files_of(task, part, copies.listed(place))
     if not files:
