@@ -354,19 +354,14 @@ def test_no_half_made_folder_whenever_it_ends(work: Path, moment: tuple[str, str
 
 
 def test_a_full_disk_leaves_no_folder(small_disk: Path) -> None:
-    for seed in range(3):
-        small = {key: tensor for key, tensor in STATES[seed].items() if key != "token_embedding.weight"}
-        save_file(small, small_disk / f"{seed}.safetensors")
-    (small_disk / "ballast").write_bytes(
-        bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 4096)
-    )
-    before = small_models.contents(small_disk)
+    def filled_up() -> None:
+        with files.replacing_folder(small_disk / "m") as temporary:
+            (temporary / "first").write_bytes(bytes(20_000))
+            (temporary / "second").write_bytes(bytes(1_000_000))
+
     with pytest.raises(InputError, match="m: the folder cannot be written: the disk is full"):
-        averaged(
-            small_disk / "0.safetensors", [small_disk / f"{seed}.safetensors" for seed in (1, 2)], f"{small_disk}/m/"
-        )
-    assert small_models.contents(small_disk) == before
-    assert not (small_disk / "m").exists()
+        filled_up()
+    assert not list(small_disk.iterdir())
 
 
 def test_somebody_who_fills_the_folder_meanwhile_keeps_it(tmp_path: Path) -> None:

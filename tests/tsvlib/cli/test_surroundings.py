@@ -119,7 +119,7 @@ def test_names_of_all_letters_in_every_locale(folder: Path, locale: str, name: b
     assert os.fsencode(merged.name) == b"m" + base
     checkpoints.verify(merged)
     # Readers that take JSON at its word read the recipe too.
-    with safe_open(merged, "pt") as file:
+    with safe_open(merged, "np") as file:
         recipe = json.loads(file.metadata()["recipe"])
     assert recipe["inputs"]["base"][0]["name"].encode() == base.decode("utf-8", "replace").encode()
 
