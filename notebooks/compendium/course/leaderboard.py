@@ -161,7 +161,7 @@ def _drawn(rows: Sequence[Row], individual: Sequence[Row], unseen: Profile) -> p
 
 def _places(drawn: pd.DataFrame, accepted: dict[str, Entry]) -> pd.DataFrame:
     """Return a row for each entry and reference; ``drawn`` has theirs, with draws as columns."""
-    ordered = drawn.sort_values(by=0, ascending=False, kind="stable")
+    ordered = drawn.loc[drawn[0].sort_values(ascending=False, kind="stable").index]
     found = [accepted.get(str(name)) for name in ordered.index]
     names = [f"{UPDATES[name].title}, alpha = {alpha:g}" for name, alpha in REFERENCES.items()]
     titles = dict(zip(REFERENCES, names, strict=True)) | {name: entry.name for name, entry in accepted.items()}
