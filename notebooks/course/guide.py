@@ -179,7 +179,7 @@ pd.read_csv(classroom.export())[["assignment", "student_id", "raw_score", "max_s
 # students wrote is run, not the cells that look at experts. One that never ends takes 30 seconds for each exercise that
 # it spoils, and 5 minutes at most. Two run side by side: 30 of assignment 0, in two of which no function ever ends, took
 # 6.6 minutes on two cores that were busy with other work. `make course` trains eight experts the first time, and runs
-# all solutions, which take a minute or two each.
+# all solutions, which takes a few minutes.
 #
 # ## Common errors
 #
