@@ -175,11 +175,11 @@ pd.read_csv(classroom.export())[["assignment", "student_id", "raw_score", "max_s
 # %% [markdown]
 # ## Timing
 #
-# A submission takes 10 to 20 seconds on one core of a laptop, most of them to start Python and load torch; only tests
-# and what students wrote is run, not the cells that look at experts. One that never ends takes 30 seconds for each
-# exercise that it spoils, and 5 minutes at most. Two run side by side, so 30 of them, two of which never end, take 8
-# minutes or less on two cores. `make course` takes about ten minutes the first time: it trains eight experts and runs
-# all solutions.
+# A submission takes about ten seconds of one core, most of them to start Python and load torch; only tests and what
+# students wrote is run, not the cells that look at experts. One that never ends takes 30 seconds for each exercise that
+# it spoils, and 5 minutes at most. Two run side by side: 30 of assignment 0, in two of which no function ever ends, took
+# 6.6 minutes on two cores that were busy with other work. `make course` trains eight experts the first time, and runs
+# all solutions, which takes a few minutes.
 #
 # ## Common errors
 #
