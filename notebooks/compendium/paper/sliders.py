@@ -46,7 +46,7 @@ def show(draw: Draw, sliders: Mapping[str, Slider]) -> None:
     bundle: dict[str, Any] = {"image/png": b64encode(png).decode(), "text/plain": sentence}
     if views.is_somebody_there():
         bundle[views.VIEW] = _moving(draw, sliders, png, sentence)._repr_mimebundle_()[views.VIEW]
-    display(bundle, raw=True, metadata={"image/png": {"width": _width(png)}})
+    display(bundle, raw=True, metadata={"image/png": {"width": _width(png)}})  # type: ignore[no-untyped-call]
 
 
 def _moving(draw: Draw, sliders: Mapping[str, Slider], png: bytes, sentence: str) -> Any:
