@@ -75,7 +75,7 @@ merged = results.load("merge", profile)
 first = pd.DataFrame([(b.name, b.seeds[0]) for b in settings.backbones], columns=["backbone", "seed"])
 beside = merged[merged.n_tasks.isin(settings.suites)].merge(first)
 whole = tables.means(pd.concat([beside, frame]), "normalised_accuracy")
-shown = (100 * whole[["task_arithmetic", "low_rank", "interference_reduction", "tsv_m"]]).round(1)
+shown = (100 * whole[["zero_shot", "task_arithmetic", "low_rank", "interference_reduction", "tsv_m"]]).round(1)
 shown
 
 # %% [markdown]
