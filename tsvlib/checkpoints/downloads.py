@@ -88,7 +88,8 @@ def _downloaded(model: Named, names: Sequence[str], parts: Callable[[Path], Iter
         raise InputError(f"{model}: the hub has none of {', '.join(names)} there; name another model.")
     wanted = {chosen, *filter(sidefiles.is_one, held)}
     if chosen.endswith(".index.json"):
-        wanted |= set(parts(Path(hf_hub_download(model.repository, chosen, revision=model.revision))))
+        index = hf_hub_download(model.repository, chosen, revision=held[chosen].commit_hash)
+        wanted |= set(parts(Path(index)))
     size = sum(held[name].file_size or 0 for name in wanted & held.keys() if held[name].will_download)
     if size:
         progress.say(f"{model}: {_told(size)} to download into {hub.cached(model.repository)}")

@@ -48,13 +48,8 @@ def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> "R
         raise InputError(f"{file}: it was not made by `{context.info_name}`; name a file that was.")
     # Settings alone: a recipe that somebody else wrote has no say in where files are read or written.
     own = {option.name: option for option in context.command.params if not isinstance(option.type, click.Path)}
-    settings = {name: value for name, value in recipe.settings.items() if name in own}
-    for name, value in settings.items():
-        if not all(
-            isinstance(each, str | float | int)
-            for each in (value if isinstance(value, list) and own[name].multiple else [value])
-        ):
-            raise InputError(f"{file}: its recipe gives `{name}` as {value!r}; give that setting here.")
+    kept = {name: value for name, value in recipe.settings.items() if name in own}
+    settings = {name: _typed(file, name, value, own[name].multiple) for name, value in kept.items()}
 
     @cache
     def search() -> Search:
@@ -64,6 +59,16 @@ def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> "R
     one = {role: lambda role=role: next(iter(search().found(role)), None) for role in ("base", "factors")}
     context.default_map = settings | one | dict.fromkeys(("expert", "experts"), lambda: search().found("expert"))
     return recipe
+
+
+def _typed(file: Path, name: str, value: object, multiple: bool) -> bool | str | list[str]:
+    """Return a setting as somebody would have typed it."""
+    every = value if multiple and isinstance(value, list) else [value]
+    if not all(isinstance(each, str | float | int) for each in every):
+        raise InputError(f"{file}: its recipe gives `{name}` as {value!r}; give that setting here.")
+    if multiple:
+        return [str(each) for each in every]
+    return value if isinstance(value, bool) else str(value)
 
 
 BASE = click.option("--base", type=PATH, required=True, help=f"The model before fine-tuning: {CHECKPOINT}.")
