@@ -88,15 +88,11 @@ def added(
     """Return start + alpha * update in ``dtype``, that of ``start`` by default, and what rounding took from the update.
 
     The sum is computed in the widest type of all and rounded once. Where the update is zero, ``start`` stays as it is,
-    whatever it holds. InputError, naming ``key``, for whole numbers that would change, and for values beyond the
-    largest one of ``dtype``.
+    whatever it holds. InputError, naming ``key``, for values beyond the largest one of ``dtype``, and for a change of
+    NaN or Inf.
     """
     start, dtype = start.detach(), dtype or start.dtype
     changed = bool(alpha and update.any())
-    if not start.is_floating_point():
-        if changed:
-            raise InputError(f"`{key}` is of type {start.dtype}; only floating-point weights can be changed.")
-        return start.clone(), Rounding(0.0, 0.0, start.dtype)
     if not changed and dtype == start.dtype:
         return start.clone(), Rounding(0.0, 0.0, dtype)
     value = start.new_empty(start.shape, dtype=dtype)
@@ -105,8 +101,8 @@ def added(
     for old, step, new in zip(*blocks, strict=True):
         exact, change = old.to(wide), alpha * step.to(wide)
         torch.add(exact, change, out=new)
-        if not is_finite(new):
-            raise InputError(_beyond(key, start.double() + alpha * update.double(), dtype))
+        if not is_finite(new) and (changed or bool((new.isinf() & old.isfinite()).any())):
+            raise InputError(_beyond(key, start, alpha * update.double(), dtype))
         wanted += _square(change)
         missed += _square(torch.sub(new, exact).sub_(change))
     return value, Rounding(wanted, missed, dtype)
@@ -144,8 +140,10 @@ def type_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _beyond(key: str, value: Float[Tensor, "..."], dtype: torch.dtype) -> str:
-    reached, most = float(value.abs().max()), torch.finfo(dtype).max
+def _beyond(key: str, start: Float[Tensor, "..."], change: Float[Tensor, "..."], dtype: torch.dtype) -> str:
+    if not is_finite(start):
+        return f"`{key}` of the base holds NaN or Inf, and would change; download that checkpoint again."
+    reached, most = float((start.double() + change).abs().max()), torch.finfo(dtype).max
     remedy = f"choose a smaller alpha{_REMEDIES.get(dtype, '')}"
     return f"`{key}` would reach {reached:.3g}, and {type_name(dtype)} ends at {most:.3g}; {remedy}."
 

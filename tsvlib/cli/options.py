@@ -11,7 +11,9 @@ import click
 from tsvlib.cli import frontdoor
 from tsvlib.errors import InputError
 
-CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
+CHECKPOINT = (
+    "a .safetensors, .pt, .pth, .bin or .ckpt file with a state dict, its .index.json, or a folder of a model hub"
+)
 METHODS = (
     "tsv-m, tsv-m-eigen, tsv-m-exchanged, tsv-m-gavish-donoho, tsv-m-marchenko-pastur, tsv-m-energy, low-rank, "
     "interference-reduction, dc-merge, iso-c, iso-cts, regmean-from-differences, swudi, aswudi, wudi, star, cart, "
@@ -45,6 +47,21 @@ def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> Pa
     return file
 
 
+class _Alphas(click.ParamType[float | tuple[float, ...]]):
+    """A number, or several between commas."""
+
+    name = "float[,float...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | tuple[float, ...]:
+        """Return the number itself where there is one."""
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]
+        found = tuple(click.FLOAT(part, param, ctx) for part in value.split(","))
+        return found if len(found) > 1 else found[0]
+
+
 BASE = click.option("--base", type=PATH, required=True, help=f"The model before fine-tuning: {CHECKPOINT}.")
 EXPERTS = click.option(
     "--expert",
@@ -57,6 +74,7 @@ EXPERTS = click.option(
 EXPERT = click.option("--expert", type=PATH, multiple=True, required=True, help="A fine-tuned model; once.")
 FACTORS = click.option("--factors", type=PATH, required=True, help="A file that `compress` made.")
 WEIGHTS = click.option("--out", type=PATH, required=True, help=f"The file to write, *.safetensors; {REPLACED}.")
+PLACE = click.option("--out", type=PATH, help="The file that `merge` would write; where it may lie is checked too.")
 TABLE = click.option("--out", type=PATH, required=True, help=f"The file to write, *.csv; {REPLACED}.")
 RECIPE = click.option(
     "--recipe",
@@ -66,7 +84,24 @@ RECIPE = click.option(
     help="A file written earlier: take inputs and settings from it, where they are not given here.",
 )
 ALPHA = click.option(
-    "--alpha", type=float, default=default(frontdoor.merge, "alpha"), help="How much of the update to add."
+    "--alpha",
+    type=_Alphas(),
+    default=default(frontdoor.merge, "alpha"),
+    help="How much of the update to add; several, as 0.5,1.0,1.5, write a file each, with alpha in its name.",
+)
+LEAVE_OUT = click.option(
+    "--leave-out",
+    multiple=True,
+    metavar="PATTERN",
+    help="Keep these tensors as in the base: a name, or that of a part of the model, * for any text; repeat it.",
+)
+WEIGHT = click.option(
+    "--weight",
+    "weights",
+    type=float,
+    multiple=True,
+    show_default="1 for each",
+    help="How much the changes of an expert count; once for each expert, in their order.",
 )
 TYPE = click.option(
     "--dtype",

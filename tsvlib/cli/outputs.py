@@ -2,17 +2,29 @@
 """Where a result may be written: never at the cost of what is read, of another model or of anything but a file."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from tsvlib import checkpoints, files
-from tsvlib.cli import planning
+from tsvlib.cli import planning, room
 from tsvlib.errors import InputError
 
 WEIGHTS = ".safetensors"
 TABLE = ".csv"
 _FORMATS = {WEIGHTS: "weights are written in the safetensors format", TABLE: "tables are written as CSV"}
+
+
+def places(out: Path, alphas: Sequence[float]) -> dict[float, Path]:
+    """Return where the model of each alpha is written: to ``out``, or beside it where there are several.
+
+    >>> [path.name for path in places(Path("m.safetensors"), [0.5, 1.0]).values()]
+    ['m-alpha-0.5.safetensors', 'm-alpha-1.safetensors']
+    """
+    if not out.name:
+        raise InputError(f"{out}: this names no file; choose a name that ends in {WEIGHTS}.")
+    if len(alphas) == 1:
+        return {alphas[0]: out}
+    return {alpha: out.with_name(f"{out.stem}-alpha-{_short(alpha)}{out.suffix}") for alpha in alphas}
 
 
 def check(out: Path, suffix: str, read: Sequence[Path], store: Path | None = None, needed: int = 0) -> None:
@@ -35,6 +47,11 @@ def check(out: Path, suffix: str, read: Sequence[Path], store: Path | None = Non
     _check_neighbours(out, target, read)
 
 
+def _short(number: float) -> str:
+    """Return the shortest text that means this number."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
+
+
 def _check_link(out: Path) -> None:
     """Raise InputError for a link that leads nowhere, whose end is a place that the user may not have in mind."""
     if dangling := [place for place in (out, *out.parents) if place.is_symlink() and not place.exists()]:
@@ -49,7 +66,7 @@ def _check_folder(out: Path, target: Path, needed: int) -> None:
         raise InputError(f"{out}: the name is longer than the file system allows; choose a shorter one.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{out}: the folder {folder} cannot be written to; choose another one or change permissions.")
-    if (free := shutil.disk_usage(folder).free) < needed:
+    if (free := room.free_disk(folder)) < needed:
         sizes = f"{planning.prefixed(needed, 'B')} are needed and {planning.prefixed(free, 'B')} are free"
         raise InputError(f"{out}: {sizes}; free some space.")
 

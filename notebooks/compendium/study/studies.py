@@ -20,12 +20,12 @@ from compendium.study import adaptation
 from compendium.study.adaptation import PROTOCOL, Adapted, Parts, Settings, Unlabelled
 from compendium.study.evaluation import Candidate, Hits, normalised_accuracy, packed, shares, workers
 from compendium.study.runs import Row, Run, each
-from compendium.study.search import search_alpha
 from tsvlib import checkpoints, devices
 from tsvlib.checkpoints import TensorInfo
 from tsvlib.compression import Rank
 from tsvlib.methods import masks, named, tsv
 from tsvlib.methods.base import Method
+from tsvlib.search import best_alpha
 from tsvlib.taskvectors import StateDict, TaskVector
 
 ALL_TASKS = "all"
@@ -246,7 +246,7 @@ def parts_on_disk(run: Run, tasks: Sequence[str], name: str) -> Iterator[Parts]:
 
 def _searched(run: Run, n_tasks: int, method: Method, update: TaskVector) -> list[Row]:
     tasks = run.tasks(n_tasks)
-    found = search_alpha(validation_score(run, update, tasks), method.alphas)
+    found = best_alpha(validation_score(run, update, tasks), method.alphas)
     state = update.apply(run.evaluator.base, found.alpha)
     rows = _measured(run, method.name, run.evaluator.hits(state, tasks, "test"))
     if not method.searches_alpha:
