@@ -83,7 +83,7 @@ def test_a_grid_rises(grid: Sequence[float]) -> None:
 
 
 def test_a_score_that_is_no_number_is_told() -> None:
-    with pytest.raises(InputError, match=r"the score of alpha 2 is no number"):
+    with pytest.raises(InputError, match=r"the score of alpha 7 is no number"):
         best_alpha(lambda alpha: math.nan, GRID)
 
 

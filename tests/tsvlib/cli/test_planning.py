@@ -207,7 +207,7 @@ def test_what_does_not_fit_is_told_with_both_figures(tmp_path: Path, monkeypatch
     plan = planned(suite(base, base, base))
     memory, disk = plan.troubles
     assert re.fullmatch(r"\S+ kB of memory are needed and 100 B are free; choose fewer workers or .*", memory)
-    assert re.fullmatch(r"\S+ kB are to be written, and 10 B are free in \.; free some space or .*", disk)
+    assert re.fullmatch(r"\S+ kB are to be written and 10 B are free in \.; free some space or .*", disk)
     assert str(plan).splitlines()[:2] == [f"fits        no: {memory}", f"fits        no: {disk}"]
     monkeypatch.setattr(planning.room, "free_memory", lambda: None)
     plan = planned(suite(base, base, base))

@@ -97,7 +97,9 @@ def test_another_base_is_refused(tmp_path: Path, version: int) -> None:
     other["logit_scale"] += 1e-6
     save_file(other, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="it was compressed from another base than"):
-        workflows.expand(Inputs(tmp_path / "other.safetensors", []), file(version), tmp_path / "e", 1.0, Session())
+        workflows.expand(
+            Inputs(tmp_path / "other.safetensors", []), file(version), tmp_path / "e.safetensors", 1.0, Session()
+        )
 
 
 @pytest.mark.parametrize(
