@@ -142,7 +142,7 @@ class CheckpointSuite:
         low, high = torch.aminmax(change)
         if not (low.isfinite() and high.isfinite()):
             # Tells what is wrong, or that NaN and Inf are where they were.
-            difference(key, start, expert.read(name), self.base.name, expert.name)
+            difference(key, start, expert.read(name), self.base.owner, expert.owner)
             return None
         if low == 0 and high == 0:
             return None

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from torch import Tensor
 
 from tsvlib import files
-from tsvlib.checkpoints import folders
+from tsvlib.checkpoints import choosing
 from tsvlib.checkpoints.layout import TensorInfo
 from tsvlib.checkpoints.safetensorsfiles import SafetensorsFile
 from tsvlib.checkpoints.sources import REMEDY, Inspection
@@ -20,7 +20,7 @@ from tsvlib.checkpoints.torchfiles import TorchFile
 from tsvlib.errors import InputError
 
 _Shard = SafetensorsFile | TorchFile
-_FORMATS: dict[str, type[_Shard]] = dict.fromkeys(folders.FORMATS, TorchFile) | {".safetensors": SafetensorsFile}
+_FORMATS: dict[str, type[_Shard]] = dict.fromkeys(choosing.FORMATS, TorchFile) | {".safetensors": SafetensorsFile}
 
 
 class Checkpoint:
@@ -42,7 +42,7 @@ class Checkpoint:
         self.layout: dict[str, TensorInfo] = {key: self._homes[key].layout[key] for key in sorted(self._homes)}
 
     @property
-    def name(self) -> str:
+    def owner(self) -> str:
         """Return what sentences call it."""
         return str(self.path)
 
@@ -85,7 +85,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     plain state dict, or when index and shards disagree.
     """
     file, note = _chosen(path)
-    if folders.is_index(file.name):
+    if choosing.is_index(file.name):
         return Checkpoint(path, _sharded(file), file, note)
     return Checkpoint(path, [_file(file)], note=note)
 
@@ -98,15 +98,15 @@ def neighbour(file: Path, read: Iterable[Path]) -> Path | None:
     """
     if not file.parent.is_dir():
         return None
-    indexes = folders.indexes(file.parent)
+    indexes = choosing.indexes(file.parent)
     for index in indexes:
         # What is no index names no shards.
         with suppress(InputError):
             if _folded(file.name) in {_folded(name) for name in _weight_map(index).values()}:
                 return index
-    if not folders.is_read_by(_folded(file.name)):
+    if not choosing.is_read_by(_folded(file.name)):
         return None
-    models = [path for path in folders.beside(file.parent) if _folded(path.name) != _folded(file.name)]
+    models = [path for path in choosing.beside(file.parent) if _folded(path.name) != _folded(file.name)]
     beside = [path for path in read if path.parent.samefile(file.parent)]
     return next((path for path in (*indexes, *models, *beside) if path.exists()), None)
 
@@ -122,12 +122,12 @@ def _chosen(path: Path) -> tuple[Path, str]:
         is_folder = path.is_dir()
     except OSError as error:
         raise files.unreadable(path, error) from error
-    return folders.chosen(path) if is_folder else (path, "")
+    return choosing.chosen(path) if is_folder else (path, "")
 
 
 def _file(path: Path) -> _Shard:
     if path.suffix.lower() not in _FORMATS:
-        known = ", ".join([*_FORMATS, folders.INDEX])
+        known = ", ".join([*_FORMATS, choosing.INDEX])
         raise InputError(f"{path}: the name ends in none of {known}; choose another file or rename it.")
     return _FORMATS[path.suffix.lower()](path)
 

@@ -6,8 +6,8 @@ The same tensors and recipe always give the same bytes, whether they come all at
 
 import hashlib
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,81 +65,50 @@ def write(
     ``metadata`` is for other programs, beside the recipe; the digest covers it. The file appears complete or not at
     all; InputError when it cannot be written.
     """
-    source = iter(tensors)
-    with writing(path, layout, recipe, metadata=metadata, durable=durable) as file:
-        for _ in layout:
-            # A function call of its own, so that no name here keeps a tensor alive while the next one is made.
-            _pass_on(file, source)
-        if (surplus := next(source, None)) is not None:
-            raise ValueError(f"`{surplus[0]}` comes after the last tensor of the layout")
-    return file.digest
+    source, file = iter(tensors), writer(path, layout, recipe, metadata=metadata, durable=durable)
+    with closing(file):
+        next(file)
+        try:
+            while True:
+                file.send(next(source, None))
+        except StopIteration as end:
+            digest: str = end.value
+            return digest
 
 
-class Writer:
-    """A file that is being written, tensor by tensor; ``digest`` is that of the whole file once it is closed."""
-
-    def __init__(
-        self,
-        file: BinaryIO,
-        layout: Mapping[str, TensorInfo],
-        recipe: str,
-        metadata: Mapping[str, str],
-        *,
-        durable: bool,
-    ) -> None:
-        self.digest = ""
-        self._file, self._layout, self._recipe, self._metadata = file, layout, recipe, metadata
-        self._state = fingerprint(layout, recipe, metadata)
-        self._expected = iter(file_order(layout))
-        self._durable, self._on_disk = durable, 0
-        file.write(header(layout, Notes(recipe, _UNKNOWN, metadata)))
-
-    def put(self, key: str, tensor: Tensor) -> None:
-        """Write the next tensor; ValueError unless it is what the layout announces."""
-        expected = next(self._expected, None)
-        if key != expected:
-            raise ValueError(f"`{key}` comes where the order of the file has `{expected}`")
-        if info(tensor) != self._layout[key]:
-            raise ValueError(f"`{key}` is {info(tensor)}, but the layout announces {self._layout[key]}")
-        content = memory(tensor)
-        self._file.write(content)
-        self._state.update(content)
-        if self._durable and self._file.tell() - self._on_disk >= _STRETCH:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._on_disk = self._file.tell()
-
-    def close(self) -> None:
-        """Write the digest; ValueError when tensors are missing."""
-        if (missing := next(self._expected, None)) is not None:
-            raise ValueError(f"the tensors end before `{missing}`")
-        self.digest = self._state.hexdigest()
-        self._file.seek(0)
-        self._file.write(header(self._layout, Notes(self._recipe, self.digest, self._metadata)))
-
-
-@contextmanager
-def writing(
+def writer(
     path: Path,
     layout: Mapping[str, TensorInfo],
     recipe: Mapping[str, object],
     *,
     metadata: Mapping[str, str] = {},
     durable: bool = True,
-) -> Generator[Writer, None, None]:
-    """Provide what takes the tensors of a file one by one, so that several files can be written side by side.
+) -> Generator[None, tuple[str, Tensor] | None, str]:
+    """Write what ``write`` would write, of tensors that are sent one by one, and return the digest after None.
 
-    The tensors are those that ``layout`` announces, in ``file_order(layout)``; the file appears when the block ends
-    with all of them, and else not at all. Other arguments and errors as of ``write``.
+    So several files can be written side by side. Closed earlier, it leaves nothing behind. Arguments and errors as of
+    ``write``.
     """
     check_storable(layout)
     if reserved := metadata.keys() & _RESERVED:
         raise ValueError(f"the metadata of a checkpoint cannot redefine {sorted(reserved)}")
-    content = dict(layout), canonical(recipe), dict(metadata)
+    layout, metadata, text = dict(layout), dict(metadata), canonical(recipe)
+    state = fingerprint(layout, text, metadata)
     with files.replacing(path, durable=durable) as temporary, temporary.open("wb") as file:
-        writer = Writer(file, *content, durable=durable)
-        yield writer
-        writer.close()
+        file.write(header(layout, Notes(text, _UNKNOWN, metadata)))
+        on_disk = 0
+        for key in file_order(layout):
+            # A function call of its own, so that no name here keeps a tensor alive while the next one is made.
+            _append(file, state, key, layout[key], (yield))
+            if durable and file.tell() - on_disk >= _STRETCH:
+                file.flush()
+                os.fsync(file.fileno())
+                on_disk = file.tell()
+        if (surplus := (yield)) is not None:
+            raise ValueError(f"`{surplus[0]}` comes after the last tensor of the layout")
+        file.seek(0)
+        file.write(header(layout, Notes(text, state.hexdigest(), metadata)))
+    return state.hexdigest()
 
 
 def state_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -156,8 +125,16 @@ def content_digest(layout: Mapping[str, TensorInfo], read: Callable[[str], Tenso
     return state.hexdigest()
 
 
-def _pass_on(file: Writer, source: Iterator[tuple[str, Tensor]]) -> None:
-    for key, tensor in source:
-        file.put(key, tensor)
-        return
-    file.close()
+def _append(
+    file: BinaryIO, state: "hashlib._Hash", key: str, expected: TensorInfo, found: tuple[str, Tensor] | None
+) -> None:
+    if found is None:
+        raise ValueError(f"the tensors end before `{key}`")
+    name, tensor = found
+    if name != key:
+        raise ValueError(f"`{name}` comes where the order of the file has `{key}`")
+    if info(tensor) != expected:
+        raise ValueError(f"`{key}` is {info(tensor)}, but the layout announces {expected}")
+    content = memory(tensor)
+    file.write(content)
+    state.update(content)

@@ -21,7 +21,7 @@ from tsvlib.cli.frontdoor import Options
 from tsvlib.errors import LostUpdate
 
 if TYPE_CHECKING:
-    from tsvlib.cli.models import Alphas
+    from tsvlib.cli.sums import Alphas
 
 PROGRAM = "tsvlib"
 _AFTER_A_STOP = "nothing was written, and the same command starts again."

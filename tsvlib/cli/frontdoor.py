@@ -15,9 +15,9 @@ from tsvlib.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tsvlib.cli.models import Alphas
     from tsvlib.cli.planning import Plan
     from tsvlib.cli.sessions import Session
+    from tsvlib.cli.sums import Alphas
     from tsvlib.cli.workflows import Inputs
     from tsvlib.compression import Rank
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from tsvlib import checkpoints, compression, linalg, merging, progress, versions
 from tsvlib.checkpoints import Checkpoint, TensorInfo
-from tsvlib.cli import models, outputs, planning
-from tsvlib.cli.models import AS_BASE, Alphas
+from tsvlib.cli import outputs, planning, sums
 from tsvlib.cli.planning import Plan
 from tsvlib.cli.sessions import Session
+from tsvlib.cli.sums import AS_BASE, Alphas
 from tsvlib.errors import InputError
 from tsvlib.layers import CheckpointSuite
 from tsvlib.methods import named
@@ -109,7 +109,7 @@ def merge(
         return merging.update(function, inputs.suite, key, session)
 
     recipe = _recipe("merge", inputs, hashes, session, method=chosen.name.replace("_", "-"), dtype=dtype)
-    return models.write(places, inputs.base, inputs.suite.selection, layout, update, recipe, session, "merging")
+    return sums.write(places, inputs.base, inputs.suite.selection, layout, update, recipe, session, "merging")
 
 
 def plan(
@@ -129,7 +129,7 @@ def plan(
 def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session) -> str:
     """Write the only expert of ``inputs`` as a TSV-C file (see ``tsvlib.compression``) and return its digest."""
     kept = compression.Rank.parse(rank)
-    factors = models.type_of(dtype)
+    factors = sums.type_of(dtype)
     check_place(out, outputs.WEIGHTS, inputs, session)
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     tell(inputs)
@@ -152,11 +152,11 @@ def expand(
 
     InputError when the factors are damaged, are no TSV-C file or belong to another base.
     """
-    places = outputs.places(out, models.numbers(alpha))
+    places = outputs.places(out, sums.numbers(alpha))
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     packed = checkpoints.open_checkpoint(factors)
     notes = compression.Notes.parse(packed.metadata.get(compression.FORMAT, ""), str(factors))
-    base, layout = inputs.base.path, models.layout_of(inputs.base, dtype)
+    base, layout = inputs.base.path, sums.layout_of(inputs.base, dtype)
     if notes.shapes != inputs.suite.shapes:
         raise InputError(f"{factors}: its tensors are not those of {base}; name the base that it was compressed from.")
     check_places(places, inputs, session, layout, *packed.files)
@@ -170,7 +170,7 @@ def expand(
         return compression.expanded(key, inputs.suite.shapes[key], tensors, tensors.__getitem__)
 
     recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), dtype=dtype)
-    return models.write(places, inputs.base, inputs.suite.selection, layout, update, recipe, session, "expanding")
+    return sums.write(places, inputs.base, inputs.suite.selection, layout, update, recipe, session, "expanding")
 
 
 def _asked(
@@ -184,8 +184,8 @@ def _asked(
 ) -> tuple[Method, dict[float, Path], dict[str, TensorInfo]]:
     """Return what is asked of a merge: its method, the place of each alpha, and the layout of each file."""
     check_enough(len(inputs.experts))
-    chosen, places = named("+".join((method, *then))), outputs.places(out or _SOMEWHERE, models.numbers(alpha))
-    layout = models.layout_of(inputs.base, dtype)
+    chosen, places = named("+".join((method, *then))), outputs.places(out or _SOMEWHERE, sums.numbers(alpha))
+    layout = sums.layout_of(inputs.base, dtype)
     if out:
         check_places(places, inputs, session, layout)
     return chosen, places, layout

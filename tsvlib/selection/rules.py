@@ -56,14 +56,14 @@ def select(base: Source, experts: Sequence[Source], leave_out: Sequence[str] = (
     """
     own = [names.aligned(expert.layout.keys(), base.layout.keys()) for expert in experts]
     every = dict.fromkeys((*base.layout, *(key for mine in own for key in mine)))
-    whose = f"{base.name} and its experts" if experts else base.name
+    whose = f"{base.owner} and its experts" if experts else base.owner
     out = patterns.matched(leave_out, every, whose)
     whole = tuple(key for key, info in base.layout.items() if key not in out and is_whole(info.dtype))
     unmerged = {*out, *whole}
     merged = tuple(key for key in base.layout if key not in unmerged)
     _check_types(base, merged, whole if experts else ())
     fitting = [_fitted(base, expert, mine, merged, out) for expert, mine in zip(experts, own, strict=True)]
-    told = [f"{expert.name}: {text}." for expert, mine in zip(experts, own, strict=True) if (text := names.told(mine))]
+    told = [f"{expert.owner}: {text}." for expert, mine in zip(experts, own, strict=True) if (text := names.told(mine))]
     return Selection(
         merged=merged,
         whole=whole,
@@ -86,11 +86,11 @@ def _fitted(
     if lacking := [key for key in merged if key not in found]:
         tied = ties.twins(base, lacking, [*found])
         found |= {key: found[twin] for key, twin in tied.items()}
-        _check_none(expert.label, base.name, [key for key in lacking if key not in found], found)
+        _check_none(expert.label, base.owner, [key for key in lacking if key not in found], found)
     odd = {key: name for key, name in own.items() if key not in base.layout and key not in out}
     if surplus := {key: name for key, name in odd.items() if not is_whole(expert.layout[name].dtype)}:
         known = ties.twins(expert, surplus.values(), found.values())
-        _check_none(base.label, expert.name, [key for key, name in surplus.items() if name not in known], found)
+        _check_none(base.label, expert.owner, [key for key, name in surplus.items() if name not in known], found)
     for key in merged:
         _check_alike(base, expert, key, found[key])
     return found, tied
@@ -121,7 +121,7 @@ def _check_types(base: Source, merged: Sequence[str], whole: Sequence[str]) -> N
         if info.dtype != torch.bool and len(info.shape) > 1 and _QUANTISED.match(key):
             trouble = f"`{key}` holds whole numbers of type {info.dtype}, as quantised weights do"
             remedy = f"use the model before it was quantised, or {patterns.left_out([key])}"
-            raise InputError(f"{base.name}: {trouble}; {remedy}.")
+            raise InputError(f"{base.owner}: {trouble}; {remedy}.")
 
 
 def _check_none(lacking_in: str, held_by: str, keys: Sequence[str], others: Collection[str]) -> None:
@@ -141,4 +141,4 @@ def _check_alike(base: Source, expert: Source, key: str, name: str) -> None:
     else:
         return
     remedy += f", or {patterns.left_out([key])}"
-    raise InputError(f"{expert.name}: `{name}` {trouble} in {base.name}; {remedy}.")
+    raise InputError(f"{expert.owner}: `{name}` {trouble} in {base.owner}; {remedy}.")

@@ -30,7 +30,7 @@ class Source(Protocol):
     """A model by the names of its tensors."""
 
     @property
-    def name(self) -> str:
+    def owner(self) -> str:
         """Return what sentences call it."""
 
     @property
@@ -56,7 +56,7 @@ class Held:
     """A state dict in memory as a source."""
 
     def __init__(self, state: Mapping[str, Tensor], name: str) -> None:
-        self.layout, self.name, self.label = state, name, name
+        self.layout, self.owner, self.label = state, name, name
 
     @cached_property
     def shared(self) -> Mapping[str, str]:

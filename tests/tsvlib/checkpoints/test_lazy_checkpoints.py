@@ -319,7 +319,8 @@ def test_paths_that_lead_to_no_checkpoint(foreign: Path, tmp_path: Path) -> None
     refused(tmp_path / "a.safetensors", "the file is missing")
     refused(tmp_path / "a.pt", "the file is missing")
     refused(tmp_path / "a.safetensors.index.json", "the file is missing")
-    refused(foreign.rename(tmp_path / "a.ckpt"), "the name ends in none of .safetensors, .pt, .pth, .bin, .index.json")
+    known = ".safetensors, .pt, .pth, .bin, .ckpt, .index.json"
+    refused(foreign.rename(tmp_path / "a.h5"), f"the name ends in none of {known}")
     pointer = tmp_path / "model.safetensors"
     pointer.write_text("version https:(what the format says)\noid sha256:0a1b\nsize 605157884\n")
     refused(pointer, "pointer of a Git LFS file")

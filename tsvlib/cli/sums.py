@@ -3,8 +3,8 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -23,6 +23,7 @@ AS_BASE = "base"
 
 TYPES = {type_name(dtype): dtype for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
 Alphas = SupportsFloat | Iterable[SupportsFloat]
+_File = Generator[None, tuple[str, Tensor] | None, str]
 
 
 def type_of(dtype: str) -> torch.dtype:
@@ -80,30 +81,37 @@ def write(
         return key, [added(key, start, step, alpha, dtype) for alpha in places]
 
     with ExitStack() as stack:
-        files = [
-            stack.enter_context(checkpoints.writing(place, layout, _with_alpha(recipe, alpha)))
-            for alpha, place in places.items()
-        ]
+        files = [checkpoints.writer(place, layout, _with_alpha(recipe, alpha)) for alpha, place in places.items()]
+        for file in files:
+            next(stack.enter_context(closing(file)))
         with session.over(made, checkpoints.file_order(layout), label) as found:
             for _ in layout:
                 # A function call of its own, so that no name here keeps tensors alive while the next ones are made.
-                _put(next(found), files, [*roundings.values()])
+                _pass_on(next(found), files, [*roundings.values()])
+        digests = {place: _ended(file) for place, file in zip(places.values(), files, strict=True)}
     for alpha, taken in roundings.items():
         if loss := lost(taken):
             which = f"with alpha {alpha:g}, " if len(places) > 1 else ""
             warnings.warn(f"{which}{loss}; a wider dtype keeps it.", LostUpdate, stacklevel=4)
-    return {place: file.digest for place, file in zip(places.values(), files, strict=True)}
+    return digests
 
 
-def _put(
-    made: tuple[str, list[tuple[Tensor, Rounding]]],
-    files: Sequence[checkpoints.Writer],
-    roundings: Sequence[list[Rounding]],
+def _pass_on(
+    made: tuple[str, list[tuple[Tensor, Rounding]]], files: Sequence[_File], roundings: Sequence[list[Rounding]]
 ) -> None:
     key, values = made
     for file, taken, (value, rounding) in zip(files, roundings, values, strict=True):
         taken.append(rounding)
-        file.put(key, value)
+        file.send((key, value))
+
+
+def _ended(file: _File) -> str:
+    try:
+        file.send(None)
+    except StopIteration as end:
+        digest: str = end.value
+        return digest
+    raise AssertionError("a file has room for more tensors than its layout has")
 
 
 def _with_alpha(recipe: Mapping[str, Any], alpha: float) -> dict[str, object]:

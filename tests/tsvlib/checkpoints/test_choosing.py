@@ -9,7 +9,7 @@ import torch
 from foreign import HUB, refused, same, state
 from safetensors.torch import save_file
 
-from tsvlib.checkpoints import folders, open_checkpoint
+from tsvlib.checkpoints import choosing, open_checkpoint
 
 
 def variant(name: str, word: str) -> str:
@@ -35,7 +35,7 @@ def put(folder: Path, name: str, values: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize("name", HUB)
 def test_the_only_variant_is_read_with_a_note(tmp_path: Path, name: str) -> None:
     put(tmp_path, variant(name, "fp16"), state())
-    assert folders.is_read_by(variant(name, "fp16"))
+    assert choosing.is_read_by(variant(name, "fp16"))
     checkpoint = open_checkpoint(tmp_path)
     assert same(checkpoint, state())
     assert checkpoint.notes == (f"{tmp_path}: of this model there is the variant fp16 alone, and it is read.",)
@@ -70,15 +70,11 @@ def test_a_pipeline_names_the_folders_of_its_models(tmp_path: Path) -> None:
     assert message.endswith(f"{tmp_path}/text_encoder or {tmp_path}/unet.")
 
 
-@pytest.mark.parametrize(
-    "name", ["weights.safetensors", "epoch=3.ckpt", "consolidated.00.pth", "model.pt", "model.bin"]
-)
+@pytest.mark.parametrize("name", ["cars.safetensors", "epoch=3.ckpt", "consolidated.00.pth", "model.pt", "model.bin"])
 def test_a_file_of_another_name_is_to_be_named(tmp_path: Path, name: str) -> None:
-    assert not folders.is_read_by(name)
+    assert not choosing.is_read_by(name)
     (tmp_path / name).write_bytes(b"")
-    refused(
-        tmp_path, f"the folder holds no checkpoint of a name that is known; name the file, such as {tmp_path / name}"
-    )
+    refused(tmp_path, f"holds no checkpoint of a name that is known; name the file, such as {tmp_path / name}")
 
 
 def test_a_link_that_leads_nowhere_is_no_model(tmp_path: Path) -> None:

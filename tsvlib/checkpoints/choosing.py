@@ -25,6 +25,7 @@ _HUB = (
     "diffusion_pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
 )
+_SHARD = re.compile(r"-\d+-of-\d+\.")
 # `model.fp16.safetensors` and `model.safetensors.index.fp16.json` are the same model in another form, a variant.
 _NAME = re.compile(r"(\w+?)(?:\.(\w+))?\.(safetensors|bin)(\.index(?:\.(\w+))?\.json)?")
 
@@ -89,7 +90,7 @@ def _form(name: str) -> tuple[str, int] | None:
 
 def _instead(folder: Path, names: Sequence[str]) -> str:
     """Say what to do where a folder holds other files with tensors, or folders with models of their own."""
-    if own := [name for name in names if name.lower().endswith(FORMATS)]:
+    if own := [name for name in names if name.lower().endswith(FORMATS) and not _SHARD.search(name)]:
         return f" of a name that is known; name the file, such as {folder / own[0]}"
     if inner := [name for name in names if (folder / name).is_dir() and any(map(is_read_by, _listed(folder / name)))]:
         return f" itself, but folders that do; name {' or '.join(str(folder / name) for name in inner)}"
