@@ -139,8 +139,8 @@ class CheckpointSuite:
         # In the memory of what was read, because fresh memory takes as long as the subtraction.
         change = end.to(dtype).sub_(start.to(dtype))
         # One pass finds what changed nothing and, since NaN and Inf survive subtraction, what is not finite.
-        low, high = torch.aminmax(change)
-        if not (low.isfinite() and high.isfinite()):
+        low, high = (extreme.item() for extreme in torch.aminmax(change))
+        if not (math.isfinite(low) and math.isfinite(high)):
             # Tells what is wrong, or that NaN and Inf are where they were.
             difference(key, start, expert.read(name), self.base.owner, expert.owner)
             return None

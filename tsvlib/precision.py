@@ -2,7 +2,7 @@
 """In which type and at which scale numbers are computed with, and what is lost where they are written in another."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -97,7 +97,7 @@ def added(
         return start.clone(), Rounding(0.0, 0.0, dtype)
     value = start.new_empty(start.shape, dtype=dtype)
     wide, wanted, missed = wider(start.dtype, update.dtype, dtype), 0.0, 0.0
-    blocks = (torch.split(x.reshape(-1), _BLOCK) for x in (start, plain(update), value))
+    blocks = map(_blocks, (start, plain(update), value))
     for old, step, new in zip(*blocks, strict=True):
         exact, change = old.to(wide), alpha * step.to(wide)
         torch.add(exact, change, out=new)
@@ -121,7 +121,7 @@ def lost(roundings: Iterable[Rounding]) -> str:
 def is_finite(x: Tensor) -> bool:
     """Tell whether a tensor holds neither NaN nor Inf."""
     # The extremes take no memory, and NaN is one of them wherever it stands.
-    return not x.numel() or all(bool(extreme.isfinite()) for extreme in torch.aminmax(x))
+    return not x.numel() or all(math.isfinite(extreme.item()) for extreme in torch.aminmax(x))
 
 
 def check_held(key: str, x: Tensor) -> None:
@@ -138,6 +138,12 @@ def type_name(dtype: torch.dtype) -> str:
     'bfloat16'
     """
     return str(dtype).removeprefix("torch.")
+
+
+def _blocks(x: Tensor) -> Sequence[Tensor]:
+    flat = x.reshape(-1)
+    # Of models with many small tensors, splitting them would be a large part of the work.
+    return (flat,) if flat.numel() <= _BLOCK else torch.split(flat, _BLOCK)
 
 
 def _beyond(key: str, start: Float[Tensor, "..."], change: Float[Tensor, "..."], dtype: torch.dtype) -> str:
