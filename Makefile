@@ -31,7 +31,7 @@ endef
 
 # The code, by what it is for.
 WORLD := $(wildcard $(C)/worlds/*.py $(addprefix $(HOME_OF_WORLD)/,*.py datasets/*.py local/*.py sources/*.py))
-METHOD := $(wildcard tsvlib/*.py tsvlib/methods/*.py)
+METHOD := $(wildcard tsvlib/*.py tsvlib/methods/*.py tsvlib/selection/*.py)
 STUDY := $(METHOD) $(wildcard $(C)/study/*.py)
 TABLES_OF := $(addprefix $(C)/paper/,tables.py errors.py evidence.py)
 JUDGE := $(TABLES_OF) $(C)/paper/claims.py

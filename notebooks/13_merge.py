@@ -25,7 +25,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import claims, results, tables
-from compendium.study import runs, search, studies
+from compendium.study import comparing, runs, studies
 from tsvlib.methods import UPDATES, named
 
 # %% [markdown]
@@ -40,7 +40,7 @@ from tsvlib.methods import UPDATES, named
 # %%
 methods = [UPDATES[name] for name in ("weight_averaging", "task_arithmetic")]
 once = [UPDATES[name] for name in ("ties", "iso_c")]
-once += search.further(further_methods, ["consensus_ta", "tsv_m", *(m.name for m in methods + once)])
+once += comparing.further(further_methods, ["consensus_ta", "tsv_m", *(m.name for m in methods + once)])
 pd.DataFrame(
     [
         (m.title, min(m.alphas), max(m.alphas), len(m.alphas))

@@ -24,7 +24,7 @@ import pandas as pd
 
 from compendium import profiles, provenance
 from compendium.paper import claims, results
-from compendium.study import alpha, runs, search
+from compendium.study import alpha, comparing, runs
 from tsvlib import progress
 from tsvlib.methods import UPDATES
 
@@ -49,7 +49,7 @@ pd.Series({subset: " ".join(tasks) for subset, tasks in subsets[first].items()},
 
 # %%
 methods = [UPDATES[name] for name in ("task_arithmetic", "tsv_m")]
-methods += search.further(further_methods, [method.name for method in methods], searched=True)
+methods += comparing.further(further_methods, [method.name for method in methods], searched=True)
 rows, grids = [], []
 with progress.track(sum(map(len, subsets.values())) + len(methods), "scoring alphas") as bar:
     for run in runs.of(settings):

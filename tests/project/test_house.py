@@ -14,11 +14,11 @@ MOST_FLOORS = 8
 # Rooms of a building, from the ground up; a room may import those below it, and of its own floor none.
 TSVLIB = (
     {"errors"},
-    {"devices", "eigen", "exhaustion", "files", "precision", "progress", "versions"},
+    {"devices", "eigen", "exhaustion", "files", "precision", "progress", "selection", "versions"},
     {"checkpoints", "linalg", "taskvectors"},
     {"layers", "sti", "store"},
     {"compression", "methods"},
-    {"merging"},
+    {"merging", "search"},
     {"cli"},
 )
 # Beside these, study and paper rest on worlds, and neither knows the other.

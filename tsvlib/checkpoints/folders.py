@@ -6,20 +6,17 @@ Every shard is a file as ``writing`` makes it, with the recipe and a digest of i
 
 import json
 from collections.abc import Iterable, Mapping
-from itertools import islice
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor
-
 from tsvlib import files
-from tsvlib.checkpoints import sidefiles
+from tsvlib.checkpoints import choosing, sidefiles
 from tsvlib.checkpoints.layout import TensorInfo, file_order
-from tsvlib.checkpoints.lazy import Checkpoint, combined, is_read_by_folder
-from tsvlib.checkpoints.writing import for_loaders, write
+from tsvlib.checkpoints.lazy import Checkpoint, combined
+from tsvlib.checkpoints.writing import Writing, finished, for_loaders, writer
 
 _SINGLE = "model.safetensors"
-_INDEX = ".index.json"
 
 
 class Shard(NamedTuple):
@@ -45,28 +42,35 @@ def shards(base: Checkpoint, layout: Mapping[str, TensorInfo]) -> tuple[Shard, .
     return tuple(sorted(every))
 
 
-def write_folder(
+def folder_writer(
     path: Path,
     base: Checkpoint,
     layout: Mapping[str, TensorInfo],
     recipe: Mapping[str, object],
-    tensors: Iterable[tuple[str, Tensor]],
     dtype: str | None = None,
-) -> str:
-    """Write a model as a folder like that of the base, holding one tensor at a time, and return its digest.
+) -> Writing:
+    """Write a model as a folder like that of the base, of tensors that are sent one by one, and return its digest.
 
-    ``tensors`` yields the keys of ``shards`` in their order. ``dtype`` is the type of all weights, if that is not the
-    base's. The folder appears complete or not at all; InputError when it cannot be written.
+    They come as the keys of ``shards`` do. ``dtype`` is the type of all weights, if that is not the base's. The folder
+    appears complete or not at all; errors as of ``writer``.
     """
-    source, every = iter(tensors), shards(base, layout)
+    every, digests = shards(base, layout), []
     with files.replacing_folder(path) as temporary:
-        digests = []
         for name, keys, metadata in every:
             part = {key: layout[key] for key in keys}
-            digests.append(write(temporary / name, part, recipe, islice(source, len(keys)), metadata=metadata))
+            with closing(writer(temporary / name, part, recipe, metadata=metadata)) as file:
+                next(file)
+                for _ in keys:
+                    # No name here keeps a tensor alive while the next one is made.
+                    file.send((yield))
+                digests.append(finished(file))
+        if (surplus := (yield)) is not None:
+            raise ValueError(f"`{surplus[0]}` comes after the last tensor of the layout")
         if base.index:
             text = json.dumps(_index(base.index, every, layout), indent=2, sort_keys=True)
-            (temporary / _safetensors(base.index.name, f"{_SINGLE}{_INDEX}")).write_text(f"{text}\n", encoding="utf-8")
+            (temporary / _safetensors(base.index.name, f"{_SINGLE}{choosing.INDEX}")).write_text(
+                f"{text}\n", encoding="utf-8"
+            )
         sidefiles.copy((base.index or base.files[0]).parent, temporary, dtype)
     return combined(digests)
 
@@ -83,7 +87,7 @@ def _names(base: Checkpoint) -> dict[Path, str]:
 
 def _safetensors(name: str, otherwise: str) -> str:
     """Return the name that hubs give to safetensors in the place of that file or index, if they name it at all."""
-    if not is_read_by_folder(name):
+    if not choosing.is_read_by(name):
         return otherwise
     # Diffusion models have the same name in both formats.
     stem = name if name.startswith("diffusion_") else name.replace("pytorch_model", "model")

@@ -22,6 +22,7 @@ from tsvlib.errors import InputError, LostUpdate
 
 if TYPE_CHECKING:
     from tsvlib.cli.recipes import Recipe
+    from tsvlib.cli.sums import Alphas
 
 PROGRAM = "tsvlib"
 _AFTER_A_STOP = "nothing was written, and the same command starts again."
@@ -46,12 +47,14 @@ def _command(function: Callable[..., Any], example: str, *own: options.Decorator
     return cli.command(name, epilog=f"Example: {PROGRAM} {name} {example}")(function)
 
 
-def _plan(base: Path, experts: tuple[Path, ...], **how: Unpack[Options]) -> None:
-    """Check from the headers alone whether experts fit, and estimate time and memory.
+def _plan(base: Path, experts: tuple[Path, ...], out: str | None, **how: Any) -> int:
+    """Check from the headers alone whether experts fit, what is merged, and what that takes.
 
-    That is what merging them takes. Nothing is written.
+    Give it the options of `merge`. Nothing is written; the exit status is 0 if all fits.
     """
-    _say(str(frontdoor.plan(base, experts, **how)))
+    found = frontdoor.plan(base, experts, out, **how)
+    _say(str(found))
+    return 1 if found.troubles else 0
 
 
 def _merge(
@@ -61,19 +64,21 @@ def _merge(
     recipe: "Recipe | None",
     method: str,
     then: tuple[str, ...],
-    alpha: float,
+    alpha: "Alphas",
     dtype: str,
+    leave_out: tuple[str, ...],
+    weights: tuple[float, ...],
     **how: Unpack[Options],
 ) -> None:
     """Merge experts, which were fine-tuned from one base, into one model.
 
     That is base + alpha * update. The whole models are never in memory.
     """
-    from tsvlib.cli import workflows
+    from tsvlib.cli import sums, workflows
 
-    with _telling(Path(out), recipe) as done:
-        inputs = frontdoor.inputs_of(base, experts, recipe)
-        done(workflows.merge(inputs, out, method, alpha, frontdoor.session_of(**how), dtype, then))
+    with _telling(recipe) as done:
+        inputs = frontdoor.inputs_of(base, experts, recipe, leave_out=leave_out, weights=weights)
+        done(workflows.merge(inputs, out, method, sums.numbers(alpha), frontdoor.session_of(**how), dtype, then))
 
 
 def _compress(
@@ -83,6 +88,7 @@ def _compress(
     recipe: "Recipe | None",
     rank: str,
     dtype: str,
+    leave_out: tuple[str, ...],
     **how: Unpack[Options],
 ) -> None:
     """Store one expert as the leading singular components of what fine-tuning changed (TSV-C).
@@ -93,9 +99,9 @@ def _compress(
         raise click.UsageError(f"compress takes one expert, and {len(expert)} are named; run it once for each.")
     from tsvlib.cli import workflows
 
-    with _telling(Path(out), recipe) as done:
-        inputs = frontdoor.inputs_of(base, expert, recipe)
-        done(workflows.compress(inputs, out, rank, dtype, frontdoor.session_of(**how)))
+    with _telling(recipe) as done:
+        inputs = frontdoor.inputs_of(base, expert, recipe, leave_out=leave_out)
+        done({out: workflows.compress(inputs, out, rank, dtype, frontdoor.session_of(**how))})
 
 
 def _expand(
@@ -103,7 +109,7 @@ def _expand(
     factors: Path,
     out: str,
     recipe: "Recipe | None",
-    alpha: float,
+    alpha: "Alphas",
     dtype: str,
     **how: Unpack[Options],
 ) -> None:
@@ -111,19 +117,26 @@ def _expand(
 
     That is base + alpha * task vector. The file says how matrices were taken, whatever is asked for here.
     """
-    from tsvlib.cli import workflows
+    from tsvlib.cli import sums, workflows
 
-    with _telling(Path(out), recipe) as done:
+    with _telling(recipe) as done:
         inputs = frontdoor.inputs_of(base, [], recipe)
-        done(workflows.expand(inputs, factors, out, alpha, frontdoor.session_of(**how), dtype))
+        done(workflows.expand(inputs, factors, out, sums.numbers(alpha), frontdoor.session_of(**how), dtype))
 
 
-def _interference(base: Path, experts: tuple[Path, ...], out: Path, rank: str, **how: Unpack[Options]) -> None:
+def _interference(
+    base: Path,
+    experts: tuple[Path, ...],
+    out: Path,
+    rank: str,
+    leave_out: tuple[str, ...],
+    **how: Unpack[Options],
+) -> None:
     """Measure singular task interference (equation 6 of the paper) of every task matrix and write it as CSV.
 
     It is zero when tasks use directions of their own, and grows the more they share.
     """
-    frame = frontdoor.interference(base, experts, out, rank=rank, **how)
+    frame = frontdoor.interference(base, experts, out, rank=rank, leave_out=leave_out, **how)
     _say(f"Interference of {len(frame)} task matrices in {_table(out)}")
 
 
@@ -131,6 +144,7 @@ def _spectra(
     base: Path | None,
     experts: tuple[Path, ...],
     out: Path | None,
+    leave_out: tuple[str, ...],
     listed: bool,
     clear: bool,
     **how: Unpack[Options],
@@ -144,7 +158,7 @@ def _spectra(
     if base is None or out is None or not experts:
         lacking = "--base" if base is None else "--expert" if not experts else "--out"
         raise click.UsageError(f"Missing option '{lacking}'.")
-    frame = frontdoor.spectra(base, experts, out, **how)
+    frame = frontdoor.spectra(base, experts, out, leave_out=leave_out, **how)
     return _say(f"Spectra of {len(frame)} task matrices in {_table(out)}")
 
 
@@ -155,12 +169,17 @@ _METHOD = click.option(
 _THEN = click.option(
     "--then", multiple=True, help=f"What changes the update, one after the other: {options.PROCESSES}."
 )
-_command(_plan, _TWO, options.BASE, options.EXPERTS)
+_command(
+    _plan,
+    _TWO,
+    options.BASE, options.EXPERTS, options.PLACE,
+    _METHOD, _THEN, options.ALPHA, options.TYPE, options.LEAVE_OUT, options.WEIGHT,
+)  # fmt: skip
 _command(
     _merge,
     f"{_TWO} --method tsv-m --alpha 1.0 --out merged.safetensors",
-    options.BASE, options.EXPERTS, options.MODEL, options.RECIPE, options.LOOK_IN, _METHOD, _THEN,
-    options.ALPHA, options.TYPE,
+    options.BASE, options.EXPERTS, options.MODEL, options.RECIPE, options.LOOK_IN,
+    _METHOD, _THEN, options.ALPHA, options.TYPE, options.LEAVE_OUT, options.WEIGHT,
 )  # fmt: skip
 _command(
     _compress,
@@ -176,6 +195,7 @@ _command(
         default=options.default(frontdoor.compress, "dtype"),
         help="Type of singular vectors: float32, float64, float16 or bfloat16.",
     ),
+    options.LEAVE_OUT,
 )
 _command(
     _expand,
@@ -189,6 +209,7 @@ _command(
     options.EXPERTS,
     options.TABLE,
     click.option("--rank", default=options.default(frontdoor.interference, "rank"), help=f"{options.RANK} 1.0 is all."),
+    options.LEAVE_OUT,
 )
 _command(
     _spectra,
@@ -198,26 +219,29 @@ _command(
         "--expert", "experts", type=options.PATH, multiple=True, help="A fine-tuned model; repeat it for every expert."
     ),
     click.option("--out", type=options.PATH, help=f"The file to write, *.csv; {options.REPLACED}."),
+    options.LEAVE_OUT,
     click.option("--list", "listed", is_flag=True, help="List what the folder of --store holds."),
     click.option("--clear", is_flag=True, help="Empty the folder of --store."),
 )
 
 
 @contextmanager
-def _telling(out: Path, recipe: "Recipe | None") -> Iterator[Callable[[str], None]]:
-    """Tell about a file of weights what is to be known: size, digest, what its type lost, whether a recipe was met."""
-    digests: list[str] = []
+def _telling(recipe: "Recipe | None") -> Iterator[Callable[[dict[Path, str]], None]]:
+    """Tell about files of weights what is to be known: size, digest, what types lost, whether a recipe was met."""
+    digests: dict[Path, str] = {}
     _spare_the_collector()
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always", UserWarning)
-        yield digests.append
+        yield digests.update
     from tsvlib.cli import outputs
 
     lost = "".join(f" But {each.message}" for each in found if issubclass(each.category, LostUpdate))
     for each in found:
         if not issubclass(each.category, LostUpdate):
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    _say(f"{out}: {outputs.described(out)}, digest {digests[0][:12]}.{lost}{_compared(digests[0], recipe)}")
+    for number, (out, digest) in enumerate(digests.items(), start=1):
+        losses = lost if number == len(digests) else ""
+        _say(f"{out}: {outputs.described(out)}, digest {digest[:12]}.{losses}{_compared(digest, recipe)}")
 
 
 def _compared(digest: str, recipe: "Recipe | None") -> str:

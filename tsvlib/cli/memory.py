@@ -21,7 +21,8 @@ def planned(workflow: Callable[Given, Result]) -> Callable[Given, Result]:
     def bounded(*arguments: Given.args, **named: Given.kwargs) -> Result:
         given = signature.bind(*arguments, **named).arguments
         inputs, session = given["inputs"], given["session"]
-        plan = planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers)
+        files = len(given.get("alphas", "1"))
+        plan = planning.plan(inputs.suite, inputs.base.layout, files, rule=session.rule, workers=session.workers)
         workers = f"{session.workers} worker{'s' if session.workers > 1 else ''}"
         with exhaustion.bounded(f"about {planning.prefixed(plan.memory, 'B')} for {workers}"):
             return workflow(*arguments, **named)

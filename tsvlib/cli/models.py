@@ -2,15 +2,15 @@
 """Where a model is written: into one file, or into a folder like that of the base."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from tsvlib import checkpoints
 from tsvlib.checkpoints import Checkpoint, TensorInfo
+from tsvlib.checkpoints.writing import Writing
 from tsvlib.cli import outputs
+from tsvlib.errors import InputError
 
 PathLike = str | os.PathLike[str]
 
@@ -33,14 +33,13 @@ class File:
         """Return the size of all tensors."""
         return sum(info.nbytes for info in self.layout.values())
 
-    def check(self, read: Sequence[Path], store: Path | None) -> None:
+    def check(self, read: Sequence[Path], store: Path | None, needed: int) -> None:
         """Raise InputError, before any work, unless the model may be written here; see ``outputs``."""
-        outputs.check(self.path, outputs.WEIGHTS, read, store, self.nbytes)
+        outputs.check(self.path, outputs.WEIGHTS, read, store, needed)
 
-    def write(self, recipe: Mapping[str, object], tensors: Iterable[tuple[str, Tensor]]) -> str:
-        """Write the model, with the base's metadata beside the recipe, and return the digest; all or nothing."""
-        notes = checkpoints.for_loaders(self.base.metadata)
-        return checkpoints.write(self.path, self.layout, recipe, tensors, metadata=notes)
+    def writer(self, recipe: Mapping[str, object]) -> Writing:
+        """Write the tensors that are sent, with the base's metadata beside the recipe; all or nothing."""
+        return checkpoints.writer(self.path, self.layout, recipe, metadata=checkpoints.for_loaders(self.base.metadata))
 
 
 @dataclass(frozen=True)
@@ -54,22 +53,43 @@ class Folder(File):
         """Return the keys shard by shard."""
         return tuple(key for shard in checkpoints.shards(self.base, self.layout) for key in shard.keys)
 
-    def check(self, read: Sequence[Path], store: Path | None) -> None:
+    def check(self, read: Sequence[Path], store: Path | None, needed: int) -> None:
         """Raise InputError, before any work, unless the folder may be made; see ``outputs``."""
-        outputs.check_folder(self.path, read, store, self.nbytes)
+        outputs.check_folder(self.path, read, store, needed)
 
-    def write(self, recipe: Mapping[str, object], tensors: Iterable[tuple[str, Tensor]]) -> str:
-        """Write the folder, each shard with the base's metadata beside the recipe, and return the digest of all."""
-        return checkpoints.write_folder(self.path, self.base, self.layout, recipe, tensors, self.dtype)
+    def writer(self, recipe: Mapping[str, object]) -> Writing:
+        """Write the tensors that are sent to shards, each with the base's metadata beside the recipe."""
+        return checkpoints.folder_writer(self.path, self.base, self.layout, recipe, self.dtype)
 
 
-def at(out: PathLike, base: Checkpoint, layout: Mapping[str, TensorInfo], dtype: str | None = None) -> File:
-    """Return the place that a name means; ``dtype`` is the type of all weights, if that is not the base's.
+def places(
+    out: PathLike, alphas: Sequence[float], base: Checkpoint, layout: Mapping[str, TensorInfo], dtype: str | None = None
+) -> dict[float, File]:
+    """Return where the model of each alpha is written: to ``out``, or beside it where there are several.
 
-    A name that ends in a slash means a folder, and so does that of an existing one, unless it ends in .safetensors.
+    A name that ends in a slash means a folder, and so does that of an existing one, unless it ends in .safetensors;
+    any other means a file. ``dtype`` is the type of all weights, if that is not the base's. InputError for no name.
     """
+    path, is_folder = Path(out), _is_folder(out)
+    if not path.name:
+        raise InputError(f"{out}: this names no file; choose a name that ends in {outputs.WEIGHTS}.")
+    paths = [path] if len(alphas) == 1 else [_with_alpha(path, alpha, is_folder) for alpha in alphas]
+    every = (Folder(each, base, layout, dtype) if is_folder else File(each, base, layout) for each in paths)
+    return dict(zip(alphas, every, strict=True))
+
+
+def _is_folder(out: PathLike) -> bool:
     names = (Path(out), Path(os.path.realpath(out)))
     there = os.path.isdir(out) and not any(name.suffix.lower() == outputs.WEIGHTS for name in names)  # noqa: PTH112
-    if there or os.fspath(out).endswith(os.sep):
-        return Folder(Path(out), base, layout, dtype)
-    return File(Path(out), base, layout)
+    return there or os.fspath(out).endswith(os.sep)
+
+
+def _with_alpha(path: Path, alpha: float, is_folder: bool) -> Path:
+    """Return the name of one of several models, with the shortest text that means its alpha.
+
+    >>> _with_alpha(Path("m.safetensors"), 1.0, False).name, _with_alpha(Path("m.v2"), 0.5, True).name
+    ('m-alpha-1.safetensors', 'm.v2-alpha-0.5')
+    """
+    number = f"{alpha:g}" if float(f"{alpha:g}") == alpha else repr(alpha)
+    stem, suffix = (path.name, "") if is_folder else (path.stem, path.suffix)
+    return path.with_name(f"{stem}-alpha-{number}{suffix}")

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tsvlib.cli.recipes import Recipe
 
 CHECKPOINT = (
-    "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, a folder of a model hub or of its "
-    "cache, or hf://OWNER/NAME"
+    "a .safetensors, .pt, .pth, .bin or .ckpt file with a state dict, its .index.json, a folder of a model hub or of "
+    "its cache, or hf://OWNER/NAME"
 )
 METHODS = (
     "tsv-m, tsv-m-alpha-1, tsv-m-eigen, tsv-m-exchanged, tsv-m-gavish-donoho, tsv-m-marchenko-pastur, tsv-m-energy, "
@@ -71,6 +71,21 @@ def _typed(file: Path, name: str, value: object, multiple: bool) -> bool | str |
     return value if isinstance(value, bool) else str(value)
 
 
+class _Alphas(click.ParamType[float | tuple[float, ...]]):
+    """A number, or several between commas."""
+
+    name = "float[,float...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | tuple[float, ...]:
+        """Return the number itself where there is one."""
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]
+        found = tuple(click.FLOAT(part, param, ctx) for part in value.split(","))
+        return found if len(found) > 1 else found[0]
+
+
 BASE = click.option("--base", type=PATH, required=True, help=f"The model before fine-tuning: {CHECKPOINT}.")
 EXPERTS = click.option(
     "--expert",
@@ -90,6 +105,7 @@ MODEL = click.option(
     help=f"The file to write, *.safetensors ({REPLACED}), or a new or empty folder, FOLDER/, for shards, index and "
     "configuration like those of the base.",
 )
+PLACE = click.option("--out", type=click.Path(), help="What `merge` would write; where it may lie is checked too.")
 TABLE = click.option("--out", type=PATH, required=True, help=f"The file to write, *.csv; {REPLACED}.")
 RECIPE = click.option(
     "--recipe",
@@ -109,7 +125,24 @@ LOOK_IN = click.option(
     help="A folder in which, and below which, inputs of the recipe are found by their SHA-256; repeat it.",
 )
 ALPHA = click.option(
-    "--alpha", type=float, default=default(frontdoor.merge, "alpha"), help="How much of the update to add."
+    "--alpha",
+    type=_Alphas(),
+    default=default(frontdoor.merge, "alpha"),
+    help="How much of the update to add; several, as 0.5,1.0,1.5, write a file each, with alpha in its name.",
+)
+LEAVE_OUT = click.option(
+    "--leave-out",
+    multiple=True,
+    metavar="PATTERN",
+    help="Keep these tensors as in the base: a name, or that of a part of the model, * for any text; repeat it.",
+)
+WEIGHT = click.option(
+    "--weight",
+    "weights",
+    type=float,
+    multiple=True,
+    show_default="1 for each",
+    help="How much the changes of an expert count; once for each expert, in their order.",
 )
 TYPE = click.option(
     "--dtype",

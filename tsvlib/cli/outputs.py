@@ -2,12 +2,11 @@
 """Where a result may be written: never at the cost of what is read, of another model or of anything but a file."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from tsvlib import checkpoints, files
-from tsvlib.cli import planning
+from tsvlib.cli import planning, room
 from tsvlib.errors import InputError
 
 WEIGHTS = ".safetensors"
@@ -67,7 +66,7 @@ def _check_room(out: Path, target: Path, needed: int) -> None:
         raise InputError(f"{out}: the name is longer than the file system allows; choose a shorter one.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{out}: the folder {folder} cannot be written to; choose another one or change permissions.")
-    if (free := shutil.disk_usage(folder).free) < needed:
+    if (free := room.free_disk(folder)) < needed:
         sizes = f"{planning.prefixed(needed, 'B')} are needed and {planning.prefixed(free, 'B')} are free"
         raise InputError(f"{out}: {sizes}; free some space.")
 

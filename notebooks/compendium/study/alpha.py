@@ -9,10 +9,10 @@ from compendium.profiles import Profile
 from compendium.study import studies
 from compendium.study.evaluation import Candidate, Hits, packed, shares
 from compendium.study.runs import Row, Run
-from compendium.study.search import search_alpha
 from compendium.worlds import protocol
 from tsvlib.methods import named
 from tsvlib.methods.base import Method
+from tsvlib.search import best_alpha
 
 SCORE = "mean over tasks of accuracy / accuracy of the expert, on validation inputs, equally many of each task"
 INDIVIDUAL = "individual"
@@ -87,7 +87,7 @@ def over_grid(run: Run, n_tasks: int, method: Method) -> list[Row]:
         asked.append(alpha)
         return scores[alpha]
 
-    search_alpha(noted, method.alphas)
+    best_alpha(noted, method.alphas)
     place: Row = {"backbone": run.backbone, "n_tasks": n_tasks, "method": method.name, "seed": run.seed}
     return [
         place | {"step": step, "metric": metric, "value": value}

@@ -21,7 +21,6 @@ from compendium.study.adaptation import PROTOCOL, Adapted, Parts, Settings
 from compendium.study.evaluation import Candidate, Hits, normalised_accuracy, shares, workers
 from compendium.study.observations import ALL_TASKS, lambda_rows, observation, tested
 from compendium.study.runs import Row, Run, each
-from compendium.study.search import search_alpha
 from tsvlib import checkpoints, devices
 from tsvlib.checkpoints import TensorInfo
 from tsvlib.compression import Rank
@@ -29,6 +28,7 @@ from tsvlib.errors import InputError
 from tsvlib.layers import Suite
 from tsvlib.methods import emr, masks, named, tsv
 from tsvlib.methods.base import Experts, Method
+from tsvlib.search import best_alpha
 from tsvlib.taskvectors import StateDict, TaskVector
 
 SEARCH = {"alpha": 0.3, "evaluations": 4, "hits": 0.1}
@@ -278,7 +278,7 @@ def parts_on_disk(run: Run, tasks: Sequence[str], name: str) -> Iterator[Parts]:
 def searched(run: Run, n_tasks: int, method: Method, update: TaskVector) -> list[Row]:
     """Return the rows of the test of an update, with the alpha of its method that validation inputs choose."""
     tasks = run.tasks(n_tasks)
-    found = search_alpha(validation_score(run, update, tasks), method.alphas)
+    found = best_alpha(validation_score(run, update, tasks), method.alphas)
     state = update.apply(run.evaluator.base, found.alpha)
     rows = tested(run, method.name, run.evaluator.hits(state, tasks, "test"))
     if not method.searches_alpha:

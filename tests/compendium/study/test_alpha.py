@@ -9,11 +9,11 @@ import pytest
 from compendium import paths, profiles, published
 from compendium.study import alpha, runs, studies
 from compendium.study.evaluation import packed, shares
-from compendium.study.search import search_alpha
 from compendium.worlds.mini import datasets
 from compendium.worlds.protocol import suite
 from tsvlib import merging
 from tsvlib.methods import UPDATES, named
+from tsvlib.search import best_alpha
 
 SMOKE, MINI = profiles.load("smoke"), profiles.load("mini")
 RECORDED = pd.read_csv(paths.ROOT / "data" / "results" / "mini" / "alpha_search.csv")
@@ -83,7 +83,7 @@ def test_on_mini_the_search_finds_the_best_alpha_of_the_whole_grid(setting: tupl
     rows = RECORDED[(RECORDED.n_tasks == n_tasks) & (RECORDED.method == method)]
     curve = rows.pivot_table(index="step", columns="metric", values="value")
     assert len(curve) == len(UPDATES[method].alphas) == 30
-    found = search_alpha(lambda step: curve.score[int(step)], [float(step) for step in curve.index])
+    found = best_alpha(lambda step: curve.score[int(step)], [float(step) for step in curve.index])
     assert found.score == curve.score.max()
     assert found.evaluations <= 10
     assert found.alpha in curve.index[curve.score == found.score]

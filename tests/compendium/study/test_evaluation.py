@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Accuracies are right, measured once, and never stale; the alpha search agrees with the full grid."""
+"""Accuracies are right, measured once, and never stale."""
 
 import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,15 +16,12 @@ from hypothesis import strategies as st
 from compendium import profiles, provenance
 from compendium.study import evaluation
 from compendium.study.evaluation import Candidate, Evaluator, normalised_accuracy, packed
-from compendium.study.search import AlphaSearch, search_alpha
 from compendium.worlds.mini import datasets, models
 from compendium.worlds.mini.world import Mini
 from tsvlib.errors import InputError
-from tsvlib.methods import UPDATES
 
 SMOKE = profiles.load("smoke")
 MODEL = models.load_base("smoke", "smoke-b32")
-GRID = tuple(map(float, range(30)))
 
 
 @pytest.fixture
@@ -234,62 +230,3 @@ def test_normalised_accuracy_names_what_it_cannot_do() -> None:
         normalised_accuracy({"a": 1.0}, {"a": 1.0, "b": 1.0})
     with pytest.raises(InputError, match="task b: its expert has accuracy 0"):
         normalised_accuracy({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 0.0})
-
-
-def counted(score: Callable[[float], float]) -> tuple[Callable[[float], float], list[float]]:
-    asked: list[float] = []
-
-    def ask(alpha: float) -> float:
-        asked.append(alpha)
-        return score(alpha)
-
-    return ask, asked
-
-
-@given(st.integers(0, 29), st.floats(0.01, 100), st.floats(0.01, 100))
-def test_a_single_peak_is_found_as_by_the_full_grid(peak: int, rise: float, fall: float) -> None:
-    score, asked = counted(lambda alpha: rise * (alpha - peak) if alpha < peak else fall * (peak - alpha))
-    found = search_alpha(score, GRID)
-    assert found == AlphaSearch(max(GRID, key=score), 0.0, found.evaluations)
-    assert found.evaluations == len(set(asked[: found.evaluations])) <= 10
-
-
-@given(st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3]), min_size=30, max_size=30))
-def test_any_scores_take_at_most_ten_evaluations_and_give_a_local_best(scores: list[float]) -> None:
-    score, asked = counted(lambda alpha: scores[int(alpha)])
-    found = search_alpha(score, GRID)
-    assert found.evaluations == len(asked) <= 10
-    assert found.score == scores[int(found.alpha)] == max(scores[int(alpha)] for alpha in asked)
-
-
-@given(st.integers(0, 9), st.lists(st.floats(0, 0.1), min_size=30, max_size=30))
-def test_noise_around_chance_at_large_alphas_does_not_mislead(peak: int, noise: list[float]) -> None:
-    scores = [1 - abs(alpha - peak) / 10 if alpha < 12 else noise[int(alpha)] for alpha in GRID]
-    assert search_alpha(lambda alpha: scores[int(alpha)], GRID).alpha == peak
-
-
-@given(st.integers(0, 4), st.lists(st.floats(0, 0.1), min_size=30, max_size=30))
-def test_a_model_that_only_small_alphas_leave_above_chance_is_found(peak: int, noise: list[float]) -> None:
-    scores = [1 - abs(alpha - peak) / 10 if alpha < 7 else noise[int(alpha)] for alpha in GRID]
-    assert search_alpha(lambda alpha: scores[int(alpha)], GRID).alpha == peak
-
-
-@pytest.mark.parametrize("size", [2, 3, 5, 11])
-def test_short_grids_are_searched_whole(size: int) -> None:
-    for peak in range(size):
-        assert search_alpha(lambda alpha, peak=peak: -abs(alpha - peak), GRID[:size]).alpha == peak
-
-
-@pytest.mark.parametrize("name", UPDATES)
-def test_the_grid_of_every_method_is_searched_within_ten_evaluations(name: str) -> None:
-    grid = UPDATES[name].alphas
-    for peak in grid:
-        found = search_alpha(lambda alpha, peak=peak: -abs(alpha - peak), grid)
-        assert found.alpha == peak
-        assert found.evaluations <= 10
-
-
-def test_a_single_alpha_is_not_scored() -> None:
-    found = search_alpha(lambda _: pytest.fail("nothing to choose"), (1.0,))
-    assert (found.alpha, found.evaluations) == (1.0, 0)
-    assert math.isnan(found.score)
