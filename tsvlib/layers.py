@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from tsvlib import devices, linalg
+from tsvlib.adapters import Adapter, Thin, thin
 from tsvlib.checkpoints import Checkpoint
 from tsvlib.errors import InputError
 from tsvlib.linalg import Factors
-from tsvlib.precision import check_held, plain, wider
+from tsvlib.precision import check_held, is_finite, plain, wider
 from tsvlib.taskvectors import MatrixRule, StateDict, beyond, check_alike, check_finite
 
 CPU = torch.device("cpu")
@@ -41,6 +42,17 @@ class Suite(Protocol):
 
         Experts that left the tensor as it was are left out.
         """
+
+
+@runtime_checkable
+class ThinSuite(Suite, Protocol):
+    """A suite of which some changes are known as products of thin matrices, as those of adapters are."""
+
+    def forms(self, key: str) -> Iterator[tuple[int, Tensor | Thin]]:
+        """Yield what ``changes`` does, with thin changes, which may be zero, as they are."""
+
+    def is_thin(self, key: str) -> bool:
+        """Tell whether all changes of a tensor are thin."""
 
 
 class MemorySuite:
@@ -77,8 +89,29 @@ class CheckpointSuite:
 
         InputError for what cannot be subtracted.
         """
-        start = self.base.read(key)
+        for number, form in self.forms(key):
+            if isinstance(form, Tensor):
+                yield number, form
+                continue
+            change = form.product().reshape(self.shapes[key])
+            if not is_finite(change):
+                raise InputError(beyond(key, str(self.experts[number].path), change.dtype))
+            if _has_changed(change):
+                yield number, change
+
+    def is_thin(self, key: str) -> bool:
+        """Tell whether all experts are adapters that change a tensor by low rank or not at all."""
+        return all(isinstance(expert, Adapter) and expert.is_thin(key) for expert in self.experts)
+
+    def forms(self, key: str) -> Iterator[tuple[int, Tensor | Thin]]:
+        """Yield what ``changes`` does, and of adapters what they add by low rank, which may be zero."""
+        start: Tensor | None = None
         for number, expert in enumerate(self.experts):
+            if isinstance(expert, Adapter) and expert.is_thin(key):
+                if (added := expert.change(key)) is not None:
+                    yield number, added
+                continue
+            start = self.base.read(key) if start is None else start
             end = expert.read(key)
             if start.dtype == end.dtype and torch.equal(start, end):
                 continue
@@ -160,6 +193,11 @@ class Layer:
         columns = torch.Size(whole[1:]).numel()
         return whole[0] // self.n_parts, columns
 
+    @property
+    def rank(self) -> int:
+        """Return how many singular components a task matrix has: its short side."""
+        return min(self.shape)
+
     def changes(self) -> Iterator[Tensor]:
         """Yield the change of each expert that changed this layer, on the device of the computation."""
         return (change for _, change in self.numbered_changes())
@@ -167,28 +205,36 @@ class Layer:
     def numbered_changes(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the same with the number of the expert, from 0, before it."""
         for expert, change in self.suite.changes(self.key):
-            mine = change.flatten(1).chunk(self.n_parts)[self.part] if self.is_matrix else change
-            if self.n_parts < 2 or mine.any():
-                yield expert, mine.to(self.device)
+            if (mine := self._own(change)) is not None:
+                yield expert, mine
+
+    def forms(self) -> Iterator[tuple[int, Tensor | Thin]]:
+        """Yield the same, with changes that are known as thin products as they are, even if they are zero."""
+        if not isinstance(self.suite, ThinSuite):
+            yield from self.numbered_changes()
+            return
+        for expert, form in self.suite.forms(self.key):
+            if isinstance(form, Thin):
+                yield expert, (form.part(self.part, self.n_parts) if self.is_matrix else form).to(self.device)
+            elif (mine := self._own(form)) is not None:
+                yield expert, mine
 
     def factors(self, k: int) -> list[Factors]:
         """Return the k leading singular components of each task matrix that is not zero.
 
-        InputError where singular values are beyond all numbers.
-        A GPU without a store takes all of them in one batch, since they are of one shape, which may change its last
+        Of a thin product there are no more than its rank. InputError where singular values are beyond all numbers.
+        A GPU without a store takes all others in one batch, since they are of one shape, which may change its last
         bits; on a CPU one at a time is in memory.
         """
         spectra = self.computing.spectra
         if spectra or self.device.type == "cpu":
             decompose = spectra.factors if spectra else linalg.leading
-            found = [decompose(change, k) for change in self.changes()]
-        elif changes := list(self.changes()):
-            found = [Factors(*parts) for parts in zip(*linalg.leading(torch.stack(changes), k), strict=True)]
+            found = [thin.leading(x, k) if isinstance(x, Thin) else decompose(x, k) for _, x in self.forms()]
         else:
-            found = []
+            found = self._at_once(k)
         for factors in found:
             check_held(self.key, factors.s)
-        return found
+        return [factors for factors in found if factors.s[0] > 0]
 
     def total(self) -> Tensor:
         """Return the sum of all changes."""
@@ -200,6 +246,18 @@ class Layer:
     def mean(self) -> Tensor:
         """Return the mean over all experts."""
         return self.total() / self.n_tasks
+
+    def _own(self, change: Tensor) -> Tensor | None:
+        """Return the part of a change that is this layer, or None where it is zero."""
+        mine = change.flatten(1).chunk(self.n_parts)[self.part] if self.is_matrix else change
+        return mine.to(self.device) if self.n_parts < 2 or mine.any() else None
+
+    def _at_once(self, k: int) -> list[Factors]:
+        forms = [form for _, form in self.forms()]
+        changes = [form for form in forms if isinstance(form, Tensor)]
+        stacked = linalg.leading(torch.stack(changes), k) if changes else ()
+        others = (Factors(*parts) for parts in zip(*stacked, strict=True))
+        return [thin.leading(form, k) if isinstance(form, Thin) else next(others) for form in forms]
 
 
 def layers_of(suite: Suite, key: str, computing: Computing = ORDINARY) -> list[Layer]:

@@ -16,6 +16,7 @@ TSVLIB = (
     {"errors"},
     {"devices", "eigen", "files", "precision", "progress", "versions"},
     {"checkpoints", "linalg", "taskvectors"},
+    {"adapters"},
     {"layers", "sti", "store"},
     {"compression", "methods"},
     {"merging"},

@@ -7,16 +7,18 @@ the two formats. ``writing`` saves safetensors that carry their recipe and a dig
 """
 
 from tsvlib.checkpoints.layout import TensorInfo, file_order
-from tsvlib.checkpoints.lazy import Checkpoint, neighbour, open_checkpoint
+from tsvlib.checkpoints.lazy import ADAPTER, Checkpoint, is_adapter, neighbour, open_checkpoint
 from tsvlib.checkpoints.verifying import REMEDY, digest, load, recipe, verify
 from tsvlib.checkpoints.writing import save, state_digest, write
 
 __all__ = [
+    "ADAPTER",
     "REMEDY",
     "Checkpoint",
     "TensorInfo",
     "digest",
     "file_order",
+    "is_adapter",
     "load",
     "neighbour",
     "open_checkpoint",

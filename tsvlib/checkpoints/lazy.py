@@ -34,6 +34,8 @@ _HUB = (
     "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
 )
+ADAPTER = "adapter_config.json"
+"""The file that makes a folder one of an adapter."""
 
 
 class Checkpoint:
@@ -52,6 +54,11 @@ class Checkpoint:
         self._shards = tuple(shards)
         self._homes = {key: shard for shard in shards for key in shard.layout}
         self.layout: dict[str, TensorInfo] = {key: self._homes[key].layout[key] for key in sorted(self._homes)}
+
+    @property
+    def nbytes(self) -> int:
+        """Return how many bytes the tensors take."""
+        return sum(info.nbytes for info in self.layout.values())
 
     def read(self, key: str) -> Tensor:
         """Return one tensor in memory of its own; threads may read at once.
@@ -80,6 +87,14 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if file.name.endswith(_INDEX):
         return Checkpoint(path, _sharded(file), file)
     return Checkpoint(path, [_file(file)])
+
+
+def is_adapter(path: Path) -> bool:
+    """Tell whether a path is a folder of an adapter, with no model beside it; InputError when it cannot be read."""
+    try:
+        return path.is_dir() and (path / ADAPTER).exists() and not _models(path)
+    except OSError as error:
+        raise files.unreadable(path, error) from error
 
 
 def neighbour(file: Path, read: Iterable[Path]) -> Path | None:
@@ -113,12 +128,20 @@ def _chosen(path: Path) -> Path:
     try:
         if not path.is_dir():
             return path
-        found = [path / name for name in _HUB if (path / name).exists()]
+        found = _models(path)
     except OSError as error:
         raise files.unreadable(path, error) from error
+    if not found and is_adapter(path):
+        raise InputError(
+            f"{path}: the folder holds an adapter, which changes a model and is none; name it as an expert."
+        )
     if not found:
         raise InputError(f"{path}: the folder holds no checkpoint; put one there, named {' or '.join(_HUB)}.")
     return found[0]
+
+
+def _models(folder: Path) -> list[Path]:
+    return [folder / name for name in _HUB if (folder / name).exists()]
 
 
 def _file(path: Path) -> _Shard:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tsvlib import checkpoints, compression, devices, linalg, merging, progress, versions
+from tsvlib.adapters import open_expert
 from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.cli import outputs, planning
 from tsvlib.errors import InputError, LostUpdate
@@ -69,7 +70,7 @@ class Inputs:
 
     def __init__(self, base: Path, experts: Sequence[Path], recipe: Path | None = None) -> None:
         self.base = checkpoints.open_checkpoint(base)
-        self.experts = tuple(checkpoints.open_checkpoint(path) for path in experts)
+        self.experts = tuple(open_expert(path, self.base) for path in experts)
         planning.check(self.base, self.experts)
         self.suite = CheckpointSuite(self.base, self.experts)
         self._recipe = recipe

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""Adapters on disk: a base and what LoRA changes in it as one checkpoint, which is multiplied out only on request."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tsvlib import checkpoints
+from tsvlib.adapters import naming
+from tsvlib.adapters import settings as configuration
+from tsvlib.adapters.settings import CONFIG, REMEDY, Settings
+from tsvlib.adapters.thin import Thin
+from tsvlib.checkpoints import Checkpoint, TensorInfo
+from tsvlib.errors import InputError
+from tsvlib.precision import wider
+
+FILES = ("adapter_model.safetensors", "adapter_model.bin")
+
+
+class Adapter(Checkpoint):
+    """The base with what an adapter changes in it, in the layout of the base.
+
+    ``slots`` says of each weight that low rank changes where that stands, and ``settings`` how. A tensor with such a
+    change is in float32 or float64, whatever the base has, so that nothing is rounded away.
+    InputError when the adapter does not fit its settings or the base.
+    """
+
+    def __init__(self, path: Path, stored: Checkpoint, settings: Settings, base: Checkpoint) -> None:
+        self.path, self.metadata = path, stored.metadata
+        self.files, self.index = (*stored.files, settings.path), stored.index
+        self.settings = settings
+        self._stored, self._base = stored, base
+        self._pairs, self._biases, self._whole = naming.entries(path, stored.layout, settings, base.layout)
+        self._repeated: dict[str, bool] = {}
+        self.slots = {key: pair.slot for key, pair in self._pairs.items()}
+        own = {key: stored.layout[name] for key, name in self._whole.items()}
+        wide = {key: self._info(key) for key in (*self._pairs, *self._biases)}
+        self.layout: dict[str, TensorInfo] = dict(sorted((base.layout | own | wide).items()))
+
+    @property
+    def nbytes(self) -> int:
+        """Return how many bytes the adapter's own tensors take."""
+        return self._stored.nbytes
+
+    def rank(self, key: str) -> int | None:
+        """Return the rank at most of the change of a tensor, 0 for none, and None for a tensor that is stored whole.
+
+        As far as headers tell: a tensor that is stored beside its low rank is taken for a copy of the base's.
+        """
+        if key in self._pairs:
+            return self._pairs[key].rank
+        return 1 if key in self._biases else None if key in self._whole else 0
+
+    def is_thin(self, key: str) -> bool:
+        """Tell whether ``change`` has all that the adapter changes in a tensor, which may be nothing."""
+        if key not in self._whole:
+            return True
+        if self.rank(key) is None:
+            return False
+        # PEFT stores embeddings whole beside their low rank, and nearly always as the base has them.
+        if key not in self._repeated:
+            self._repeated[key] = torch.equal(self._base.read(key), self._stored.read(self._whole[key]))
+        return self._repeated[key]
+
+    def change(self, key: str) -> Thin | None:
+        """Return what low rank adds to a tensor, taken as a matrix with a row per output; None for nothing."""
+        if key in self._biases and key not in self._pairs:
+            name, scaling = self._biases[key]
+            column = self._stored.read(name)[:, None].to(self.layout[key].dtype)
+            return Thin(column, torch.full((1, 1), scaling, dtype=column.dtype))
+        if key not in self._pairs:
+            return None
+        pair = self._pairs[key]
+        a, b = (self._stored.read(name).flatten(1).to(self.layout[key].dtype) for name in (pair.a, pair.b))
+        return Thin(pair.scaling * a.mT, b.mT) if pair.slot.is_turned else Thin(pair.scaling * b, a)
+
+    def read(self, key: str) -> Tensor:
+        """Return a tensor of the expert, multiplied out where low rank changes it."""
+        start = self._stored.read(self._whole[key]) if key in self._whole else self._base.read(key)
+        if (change := self.change(key)) is None:
+            return start
+        return start.to(self.layout[key].dtype) + change.product().reshape(start.shape)
+
+    def inspect(self) -> str:
+        """Return one SHA-256 for tensors and settings; InputError, naming file and key, at the first NaN or Inf."""
+        return hashlib.sha256(f"{self._stored.inspect()}{self.settings.digest}".encode()).hexdigest()
+
+    def _info(self, key: str) -> TensorInfo:
+        """Return what stands for a tensor that low rank changes, in the type to compute in."""
+        names = self._pairs[key][1:3] if key in self._pairs else self._biases[key][:1]
+        dtypes = [self._stored.layout[name].dtype for name in names]
+        return TensorInfo(wider(self._base.layout[key].dtype, *dtypes), self._base.layout[key].shape)
+
+
+def open_expert(path: Path, base: Checkpoint) -> Checkpoint:
+    """Open a fine-tuned model, or an adapter of ``base`` as PEFT writes it: a folder, or the file with its tensors.
+
+    Only headers and settings are read. InputError for kinds of adapters that are not known, by their name, for one that
+    does not fit the base, and as of ``open_checkpoint``.
+    """
+    if checkpoints.is_adapter(path):
+        settings = configuration.read(path / CONFIG)
+        stored = checkpoints.open_checkpoint(_tensors(path))
+        naming.is_adapter(path, stored.layout)
+        return Adapter(path, stored, settings, base)
+    found = checkpoints.open_checkpoint(path)
+    return Adapter(path, found, _beside(path, found), base) if naming.is_adapter(path, found.layout) else found
+
+
+def _tensors(folder: Path) -> Path:
+    found = [folder / name for name in FILES if (folder / name).exists()]
+    if not found:
+        raise InputError(f"{folder}: the folder has {CONFIG} but no {' or '.join(FILES)}; put the adapter there.")
+    return found[0]
+
+
+def _beside(path: Path, stored: Checkpoint) -> Settings:
+    config = stored.files[0].parent / CONFIG
+    if not config.exists():
+        trouble = f"the file holds an adapter, and no {CONFIG} beside it tells how its matrices count"
+        raise InputError(f"{path}: {trouble}; put that file there, or {REMEDY}.")
+    return configuration.read(config)
