@@ -100,6 +100,15 @@ def is_adapter(path: Path, layout: Layout) -> bool:
     return bool(found)
 
 
+def plain(name: str) -> str:
+    """Return the name that a tensor or module of an adapter has in the model.
+
+    >>> plain("base_model.model.bert.pooler.base_layer.bias"), plain("base_model.model.head.modules_to_save.bias")
+    ('bert.pooler.bias', 'head.bias')
+    """
+    return _SAVED.sub(".", _OWN.sub("", name.removeprefix(PREFIX)))
+
+
 def entries(path: Path, layout: Layout, settings: Settings, base: Layout) -> Entries:
     """Return what tensors of an adapter are for; InputError, naming ``path``, for what fits no base or settings."""
     modules, whole = _sorted(path, layout)
@@ -123,11 +132,10 @@ def _sorted(path: Path, layout: Layout) -> tuple[dict[str, _Module], dict[str, s
     whole: dict[str, str] = {}
     # A tensor that stands there twice is first met under its plain name.
     for name in sorted(layout, key=lambda name: (bool(_SAVED.search(name)), name)):
-        plain = _OWN.sub("", name.removeprefix(PREFIX))
-        found = _FACTOR.fullmatch(plain)
+        found = _FACTOR.fullmatch(plain(name))
         if not found:
-            if ".original_module." not in plain:
-                whole.setdefault(_SAVED.sub(".", plain), name)
+            if ".original_module." not in name:
+                whole.setdefault(plain(name), name)
             continue
         module, side, part = found.groups()
         if (side, part) == ("B", "bias"):

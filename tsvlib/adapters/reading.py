@@ -22,8 +22,9 @@ FILES = ("adapter_model.safetensors", "adapter_model.bin")
 class Adapter(Checkpoint):
     """The base with what an adapter changes in it, in the layout of the base.
 
-    ``slots`` says of each weight that low rank changes where that stands, and ``settings`` how. A tensor with such a
-    change is in float32 or float64, whatever the base has, so that nothing is rounded away.
+    ``slots`` says of each weight that low rank changes where that stands, and ``settings`` how; ``whole`` has the names
+    of tensors that the adapter holds in place of the base's. A tensor with a change of low rank is in float32 or
+    float64, whatever the base has, so that nothing is rounded away.
     InputError when the adapter does not fit its settings or the base.
     """
 
@@ -32,17 +33,22 @@ class Adapter(Checkpoint):
         self.files, self.index = (*stored.files, settings.path), stored.index
         self.settings = settings
         self._stored, self._base = stored, base
-        self._pairs, self._biases, self._whole = naming.entries(path, stored.layout, settings, base.layout)
+        self._pairs, self._biases, self.whole = naming.entries(path, stored.layout, settings, base.layout)
         self._repeated: dict[str, bool] = {}
         self.slots = {key: pair.slot for key, pair in self._pairs.items()}
-        own = {key: stored.layout[name] for key, name in self._whole.items()}
+        own = {key: stored.layout[name] for key, name in self.whole.items()}
         wide = {key: self._info(key) for key in (*self._pairs, *self._biases)}
         self.layout: dict[str, TensorInfo] = dict(sorted((base.layout | own | wide).items()))
 
     @property
-    def nbytes(self) -> int:
+    def changed(self) -> set[str]:
+        """Return the keys of all that the adapter may change."""
+        return {*self._pairs, *self._biases, *self.whole}
+
+    @property
+    def stored_bytes(self) -> int:
         """Return how many bytes the adapter's own tensors take."""
-        return self._stored.nbytes
+        return sum(info.nbytes for info in self._stored.layout.values())
 
     def rank(self, key: str) -> int | None:
         """Return the rank at most of the change of a tensor, 0 for none, and None for a tensor that is stored whole.
@@ -51,17 +57,17 @@ class Adapter(Checkpoint):
         """
         if key in self._pairs:
             return self._pairs[key].rank
-        return 1 if key in self._biases else None if key in self._whole else 0
+        return 1 if key in self._biases else None if key in self.whole else 0
 
     def is_thin(self, key: str) -> bool:
         """Tell whether ``change`` has all that the adapter changes in a tensor, which may be nothing."""
-        if key not in self._whole:
+        if key not in self.whole:
             return True
         if self.rank(key) is None:
             return False
         # PEFT stores embeddings whole beside their low rank, and nearly always as the base has them.
         if key not in self._repeated:
-            self._repeated[key] = torch.equal(self._base.read(key), self._stored.read(self._whole[key]))
+            self._repeated[key] = torch.equal(self._base.read(key), self._stored.read(self.whole[key]))
         return self._repeated[key]
 
     def change(self, key: str) -> Thin | None:
@@ -78,7 +84,7 @@ class Adapter(Checkpoint):
 
     def read(self, key: str) -> Tensor:
         """Return a tensor of the expert, multiplied out where low rank changes it."""
-        start = self._stored.read(self._whole[key]) if key in self._whole else self._base.read(key)
+        start = self._stored.read(self.whole[key]) if key in self.whole else self._base.read(key)
         if (change := self.change(key)) is None:
             return start
         return start.to(self.layout[key].dtype) + change.product().reshape(start.shape)

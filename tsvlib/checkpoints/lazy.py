@@ -55,11 +55,6 @@ class Checkpoint:
         self._homes = {key: shard for shard in shards for key in shard.layout}
         self.layout: dict[str, TensorInfo] = {key: self._homes[key].layout[key] for key in sorted(self._homes)}
 
-    @property
-    def nbytes(self) -> int:
-        """Return how many bytes the tensors take."""
-        return sum(info.nbytes for info in self.layout.values())
-
     def read(self, key: str) -> Tensor:
         """Return one tensor in memory of its own; threads may read at once.
 

@@ -60,17 +60,22 @@ def _merge(
     then: tuple[str, ...],
     alpha: float,
     dtype: str,
+    as_adapter: int | None,
     **how: Unpack[Options],
 ) -> None:
     """Merge experts, which were fine-tuned from one base, into one model.
 
-    That is base + alpha * update. The whole models are never in memory.
+    That is base + alpha * update. The whole models are never in memory, and what LoRA adapters change is never
+    multiplied out by methods that can do without.
     """
-    from tsvlib.cli import workflows
+    from tsvlib.cli import adapting, workflows
 
     with _telling(out, recipe) as done:
-        inputs = frontdoor.inputs_of(base, experts, recipe)
-        done(workflows.merge(inputs, out, method, alpha, frontdoor.session_of(**how), dtype, then))
+        inputs, session = frontdoor.inputs_of(base, experts, recipe), frontdoor.session_of(**how)
+        if as_adapter is not None:
+            done(adapting.merge(inputs, out, as_adapter, method, alpha, session, dtype, then))
+        else:
+            done(workflows.merge(inputs, out, method, alpha, session, dtype, then))
 
 
 def _compress(
@@ -151,6 +156,7 @@ _command(
     _merge,
     f"{_TWO} --method tsv-m --alpha 1.0 --out merged.safetensors",
     options.BASE, options.EXPERTS, options.WEIGHTS, options.RECIPE, _METHOD, _THEN, options.ALPHA, options.TYPE,
+    options.AS_ADAPTER,
 )  # fmt: skip
 _command(
     _compress,
@@ -184,7 +190,11 @@ _command(
     "--base base.safetensors --expert cars.safetensors --out spectra.csv",
     click.option("--base", type=options.PATH, help=f"The model before fine-tuning: {options.CHECKPOINT}."),
     click.option(
-        "--expert", "experts", type=options.PATH, multiple=True, help="A fine-tuned model; repeat it for every expert."
+        "--expert",
+        "experts",
+        type=options.PATH,
+        multiple=True,
+        help=f"{options.FINE_TUNED}; repeat it for every expert.",
     ),
     click.option("--out", type=options.PATH, help=f"The file to write, *.csv; {options.REPLACED}."),
     click.option("--list", "listed", is_flag=True, help="List what the folder of --store holds."),
@@ -204,7 +214,9 @@ def _telling(out: Path, recipe: Path | None) -> Iterator[Callable[[str], None]]:
     for each in found:
         if not issubclass(each.category, LostUpdate):
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    _say(f"{out}: {out.stat().st_size:,} bytes, digest {digests[0][:12]}.{lost}{_compared(digests[0], recipe)}")
+    from tsvlib.cli import outputs
+
+    _say(f"{out}: {outputs.described(out)}, digest {digests[0][:12]}.{lost}{_compared(digests[0], recipe)}")
 
 
 def _compared(digest: str, recipe: Path | None) -> str:

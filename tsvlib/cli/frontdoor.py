@@ -64,18 +64,23 @@ def merge(
     then: Iterable[str] = (),
     alpha: SupportsFloat = 1.0,
     dtype: str = "base",
+    as_adapter: int | None = None,
     **options: Unpack[Options],
 ) -> str:
     """Write base + alpha * update of a merging method to a safetensors file and return its digest.
 
     Processes of ``then`` change the update, one after the other. ``dtype`` is that of all weights in the file, by
     default those of the base; ``UserWarning`` where it cannot hold much of the update. Checkpoints are files, indexes
-    or folders of a model hub. InputError for anything that cannot be done, before heavy work.
+    or folders of a model hub, and experts may be LoRA adapters of the base, as PEFT writes them. With ``as_adapter``, a
+    rank, all of them are, and ``out`` becomes a folder with one adapter of that rank. InputError for anything that
+    cannot be done, before heavy work.
     """
-    from tsvlib.cli import workflows
+    from tsvlib.cli import adapting, workflows
 
-    inputs = inputs_of(base, experts)
-    return workflows.merge(inputs, Path(out), method, alpha, session_of(**options), dtype, tuple(then))
+    inputs, how = inputs_of(base, experts), (method, alpha, session_of(**options), dtype, tuple(then))
+    if as_adapter is not None:
+        return adapting.merge(inputs, Path(out), as_adapter, *how)
+    return workflows.merge(inputs, Path(out), *how)
 
 
 def compress(

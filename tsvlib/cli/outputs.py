@@ -26,7 +26,7 @@ def check(out: Path, suffix: str, read: Sequence[Path], store: Path | None = Non
     _check_link(out)
     if target.exists() and any(path.samefile(target) for path in read):
         raise InputError(f"{out}: this is one of the files to read, which would be lost; choose another name.")
-    _check_folder(out, target, needed)
+    _check_room(out, target, needed)
     _check_store(out, target, store)
     # What is written through a link stands under the name of the link as well.
     for name in (out, target):
@@ -35,14 +35,32 @@ def check(out: Path, suffix: str, read: Sequence[Path], store: Path | None = Non
     _check_neighbours(out, target, read)
 
 
+def check_folder(out: Path, read: Sequence[Path], store: Path | None = None, needed: int = 0) -> None:
+    """Raise InputError, before any work, unless a folder of ``needed`` bytes may be made at ``out``.
+
+    There must be an empty folder or nothing; otherwise as ``check``.
+    """
+    target = files.folder_destination(out)
+    _check_link(out)
+    _check_room(out, target, needed)
+    _check_store(out, target, store)
+    _check_neighbours(out, target, read)
+
+
+def described(out: Path) -> str:
+    """Return how much was written to ``out``, a file or a folder."""
+    held = [file.stat().st_size for file in out.rglob("*") if file.is_file()] if out.is_dir() else []
+    return f"{len(held)} files, {sum(held):,} bytes" if held else f"{out.stat().st_size:,} bytes"
+
+
 def _check_link(out: Path) -> None:
     """Raise InputError for a link that leads nowhere, whose end is a place that the user may not have in mind."""
     if dangling := [place for place in (out, *out.parents) if place.is_symlink() and not place.exists()]:
         raise InputError(f"{out}: the link {dangling[0]} leads to nothing; remove it or choose another name.")
 
 
-def _check_folder(out: Path, target: Path, needed: int) -> None:
-    """Raise InputError unless the folder can take the file, or the nearest one that exists."""
+def _check_room(out: Path, target: Path, needed: int) -> None:
+    """Raise InputError unless the folder, or the nearest one that exists, can take what is to be written."""
     folder = next(parent for parent in target.parents if parent.exists())
     longest = os.pathconf(folder, "PC_NAME_MAX")
     if any(len(os.fsencode(part)) > longest for part in target.parts):

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tsvlib import devices
+from tsvlib.adapters import Adapter
 from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.errors import InputError
+from tsvlib.methods import IN_CORE
 from tsvlib.taskvectors import MatrixRule
 
 # Rates of one worker on an ordinary CPU core and disk: floating-point operations and bytes per second.
@@ -23,7 +25,8 @@ class Plan:
     """The size of a merge: counts, bytes, floating-point operations, seconds and the highest memory in bytes.
 
     ``matrices`` counts task matrices, three for a fused projection that is split; ``untouched`` counts tensors of
-    whole numbers, which are copied.
+    whole numbers, which are copied; ``adapters`` counts experts that are LoRA adapters, and ``cores`` the task matrices
+    that they change in a space so small that it is all that is merged.
     """
 
     experts: int
@@ -35,6 +38,8 @@ class Plan:
     flops: int
     seconds: float
     memory: int
+    adapters: int = 0
+    cores: int = 0
 
     @property
     def brief(self) -> str:
@@ -46,6 +51,7 @@ class Plan:
         rows = {
             "experts": f"{self.experts}",
             "tensors": f"{self.tensors} ({self.matrices} task matrices; {self.untouched} of whole numbers, copied)",
+            **({"adapters": self._adapters} if self.adapters else {}),
             "read": prefixed(self.bytes_read, "B"),
             "written": prefixed(self.bytes_written, "B"),
             "arithmetic": prefixed(self.flops, "flop"),
@@ -53,6 +59,12 @@ class Plan:
             "time": f"about {_duration(self.seconds)}",
         }
         return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+
+    @property
+    def _adapters(self) -> str:
+        by = ", ".join(IN_CORE).replace("_", "-")
+        how = f"{self.cores} task matrices merged in their core by {by}; others multiplied out, one matrix at a time"
+        return f"{self.adapters} ({how})"
 
 
 def check(base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
@@ -84,15 +96,22 @@ def plan(base: Checkpoint, experts: Sequence[Checkpoint], *, rule: MatrixRule = 
     the factors of all tasks side by side in float64. InputError without a worker.
     """
     devices.check_workers(workers)
-    single, double, matrices = 0, 0, 0
+    single, double, matrices, cores = 0, 0, 0, 0
     for key, tensor in base.layout.items():
         parts, m, n = _matrices(rule, key, tensor)
         matrices += parts
+        if (rank := _core(experts, key, n)) is not None:
+            # Two bases, what is done between them, and the update itself.
+            cores += parts if rank else 0
+            double += parts * (2 * (m + n) * rank**2 + 2 * 9 * rank**3)
+            single += parts * m * n * rank
+            continue
         # An eigendecomposition takes about nine times the cube of the side.
-        single += parts * len(experts) * (m * n**2 + 9 * n**3)
+        single += parts * _ranks(experts, key).count(None) * (m * n**2 + 9 * n**3)
         double += parts * (2 * (m + n) * n**2 + 2 * 9 * n**3)
     written = sum(tensor.nbytes for tensor in base.layout.values())
-    read = written * (1 + len(experts))
+    adapters = [expert for expert in experts if isinstance(expert, Adapter)]
+    read = written * (1 + len(experts) - len(adapters)) + sum(each.stored_bytes for each in adapters)
     return Plan(
         experts=len(experts),
         tensors=len(base.layout),
@@ -102,7 +121,9 @@ def plan(base: Checkpoint, experts: Sequence[Checkpoint], *, rule: MatrixRule = 
         bytes_written=written,
         flops=single + double,
         seconds=(single / FLOAT32_RATE + double / FLOAT64_RATE) / workers + (read + written) / READ_RATE,
-        memory=workers * max((_memory(rule, len(experts), *item) for item in base.layout.items()), default=0),
+        memory=workers * max((_memory(rule, experts, *item) for item in base.layout.items()), default=0),
+        adapters=len(adapters),
+        cores=cores,
     )
 
 
@@ -118,6 +139,17 @@ def prefixed(value: int, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
+def _ranks(experts: Sequence[Checkpoint], key: str) -> list[int | None]:
+    """Return the rank of what each adapter changes in a tensor, and None for experts that may change all of it."""
+    return [expert.rank(key) if isinstance(expert, Adapter) else None for expert in experts]
+
+
+def _core(experts: Sequence[Checkpoint], key: str, short: int) -> int | None:
+    """Return the size of the core in which matrices of that short side are merged, or None where there is none."""
+    ranks = [rank for rank in _ranks(experts, key) if rank is not None]
+    return sum(ranks) if ranks and len(ranks) == len(experts) and sum(ranks) < short else None
+
+
 def _matrices(rule: MatrixRule, key: str, tensor: TensorInfo) -> tuple[int, int, int]:
     """Return how many task matrices a tensor holds, and their long and short side."""
     parts = rule.parts(key, tensor.shape) if tensor.dtype.is_floating_point else 0
@@ -127,13 +159,18 @@ def _matrices(rule: MatrixRule, key: str, tensor: TensorInfo) -> tuple[int, int,
     return parts, max(rows, columns), min(rows, columns)
 
 
-def _memory(rule: MatrixRule, tasks: int, key: str, tensor: TensorInfo) -> int:
-    """Return the bytes that one key needs: base, expert and result, the delta, and the factors of all tasks twice."""
+def _memory(rule: MatrixRule, experts: Sequence[Checkpoint], key: str, tensor: TensorInfo) -> int:
+    """Return the bytes that one key needs: base, expert and result, the delta, and the factors of all tasks twice.
+
+    For what is merged in its core, there are the two bases in place of expert and factors.
+    """
     parts, m, n = _matrices(rule, key, tensor)
-    kept = max(1, n // max(tasks, 1)) if parts else 0
-    # In float32 with their singular values, and in float64 side by side.
-    factors = parts * tasks * kept * (4 * (m + n + 1) + 8 * (m + n))
     delta = 4 * math.prod(tensor.shape) if tensor.dtype.is_floating_point else 0
+    if (rank := _core(experts, key, n)) is not None:
+        return 2 * tensor.nbytes + delta + parts * 2 * 8 * rank * (m + n)
+    kept = max(1, n // max(len(experts), 1)) if parts else 0
+    # In float32 with their singular values, and in float64 side by side.
+    factors = parts * len(experts) * kept * (4 * (m + n + 1) + 8 * (m + n))
     return 3 * tensor.nbytes + delta + factors
 
 

@@ -91,7 +91,7 @@ class Inputs:
         """
         every = (self.base, *self.experts, *others)
         if fresh := [checkpoint for checkpoint in every if str(checkpoint.path) not in self._digests]:
-            with session.over(Checkpoint.inspect, fresh, "checking inputs") as digests:
+            with session.over(lambda each: each.inspect(), fresh, "checking inputs") as digests:
                 self._digests |= {str(each.path): digest for each, digest in zip(fresh, digests, strict=True)}
         shared = self._expected.keys() & self._digests.keys()
         if changed := sorted(path for path in shared if self._digests[path] != self._expected[path]):
@@ -117,7 +117,7 @@ def merge(
             values that their type cannot hold, too little space, or a place that cannot be written.
     """
     check_enough(len(inputs.experts))
-    chosen, factor = named("+".join((method, *then))), _finite(alpha)
+    chosen, factor = named("+".join((method, *then))), finite(alpha)
     layout = _layout(inputs.base, dtype)
     check_place(out, outputs.WEIGHTS, inputs, session, sum(info.nbytes for info in layout.values()))
     progress.say(planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers).brief)
@@ -128,14 +128,14 @@ def merge(
         return merging.update(function, inputs.suite, key, session)
 
     name = chosen.name.replace("_", "-")
-    recipe = _recipe("merge", inputs, hashes, session, method=name, alpha=factor, dtype=dtype)
+    recipe = recipe_of("merge", inputs, hashes, session, method=name, alpha=factor, dtype=dtype)
     return _write(out, inputs.base, layout, update, factor, recipe, session, "merging")
 
 
 def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session) -> str:
     """Write the only expert of ``inputs`` as a TSV-C file (see ``tsvlib.compression``) and return its digest."""
     kept = compression.Rank.parse(rank)
-    factors = _type(dtype)
+    factors = type_of(dtype)
     check_place(out, outputs.WEIGHTS, inputs, session)
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     hashes = inputs.inspect(session)
@@ -146,7 +146,7 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     with session.over(compressed, list(inputs.suite.shapes), "compressing") as parts:
         tensors = {name: tensor for part in parts for name, tensor in part.items()}
     notes = {"version": 1, "base": hashes[str(inputs.base.path)], "shapes": inputs.suite.shapes}
-    recipe = _recipe("compress", inputs, hashes, session, rank=rank, dtype=dtype)
+    recipe = recipe_of("compress", inputs, hashes, session, rank=rank, dtype=dtype)
     return checkpoints.save(out, tensors, recipe, metadata={compression.FORMAT: json.dumps(notes, sort_keys=True)})
 
 
@@ -157,7 +157,7 @@ def expand(
 
     InputError when the factors are damaged, are no TSV-C file or belong to another base.
     """
-    factor = _finite(alpha)
+    factor = finite(alpha)
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     packed = checkpoints.open_checkpoint(factors)
     notes = _notes(packed)
@@ -174,11 +174,12 @@ def expand(
     def update(key: str) -> Tensor:
         return compression.expanded(key, inputs.suite.shapes[key], tensors, tensors.__getitem__)
 
-    recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), alpha=factor, dtype=dtype)
+    recipe = recipe_of("expand", inputs, hashes, session, factors=str(factors), alpha=factor, dtype=dtype)
     return _write(out, inputs.base, layout, update, factor, recipe, session, "expanding")
 
 
-def _type(dtype: str) -> torch.dtype:
+def type_of(dtype: str) -> torch.dtype:
+    """Return the type of that name; InputError for one that weights are not written in."""
     if dtype not in TYPES:
         raise InputError(f"`{dtype}` is no type to write numbers in; choose one of {', '.join(TYPES)}.")
     return TYPES[dtype]
@@ -188,7 +189,7 @@ def _layout(base: Checkpoint, dtype: str) -> dict[str, TensorInfo]:
     """Return the layout of a file with the tensors of the base: as they are, or all floating-point ones in one type."""
     if dtype == AS_BASE:
         return base.layout
-    chosen, every = _type(dtype), base.layout.items()
+    chosen, every = type_of(dtype), base.layout.items()
     return {key: info._replace(dtype=chosen) if info.dtype.is_floating_point else info for key, info in every}
 
 
@@ -220,9 +221,10 @@ def _write(
     return digest
 
 
-def _recipe(
+def recipe_of(
     command: str, inputs: Inputs, hashes: Mapping[str, str], session: Session, **arguments: object
 ) -> dict[str, object]:
+    """Return what a file records of how it was made, from which the same command makes it again."""
     experts = {"expert": [str(expert.path) for expert in inputs.experts]} if inputs.experts else {}
     named = {"base": str(inputs.base.path)} | experts | arguments | asdict(session.rule)
     return {
@@ -245,7 +247,7 @@ def _notes(packed: Checkpoint) -> dict[str, Any]:
     raise InputError(f"{packed.path}: this is no TSV-C file of a version that is known here; make it with `compress`.")
 
 
-def _finite(alpha: SupportsFloat) -> float:
+def finite(alpha: SupportsFloat) -> float:
     """Return alpha as the one number that recipes record, however it was given."""
     number = float(alpha)
     if not math.isfinite(number):

@@ -3,7 +3,7 @@
 
 To add one, write a function from a :class:`tsvlib.layers.Layer` to its update, and a row below. One that must see the
 whole suite before it can merge a layer, say to find a threshold, is a function from the suite to such a function; its
-row goes without ``layerwise``. In place of that ``in_core`` is where results turn as their matrices do, see ``core``.
+row goes without ``layerwise``. In place of that ``Cored`` is where results turn as their matrices do, see ``core``.
 A process is a function from a suite and what merges its layers to what merges them and changes the result.
 """
 
@@ -30,26 +30,26 @@ from tsvlib.methods import (
     wudi,
 )
 from tsvlib.methods.base import TENTHS, THIRTIETHS, VALIDATION, Method, Needs, PerTask, Process, Row, layerwise
-from tsvlib.methods.core import in_core
+from tsvlib.methods.core import Cored
 
 ONE = (1.0,)
 _ROWS: tuple[Row, ...] = (
-    Method("weight_averaging", "Weight averaging", in_core(averages.weight_averaging), ONE),
-    Method("task_arithmetic", "Task arithmetic", in_core(averages.task_arithmetic), THIRTIETHS, VALIDATION),
+    Method("weight_averaging", "Weight averaging", Cored(averages.weight_averaging), ONE),
+    Method("task_arithmetic", "Task arithmetic", Cored(averages.task_arithmetic), THIRTIETHS, VALIDATION),
     Method("ties", "TIES", ties.ties, TENTHS, VALIDATION),
     Method("iso_c", "Iso-C", layerwise(isotropic.iso_c), TENTHS, VALIDATION),
     Method("consensus_ta", "Consensus TA", layerwise(masks.consensus_ta), THIRTIETHS, VALIDATION),
-    Method("tsv_m", "TSV-M", in_core(tsv.tsv_m), TENTHS),
-    Method("tsv_m_eigen", "TSV-M, eigen form", in_core(tsv.tsv_m_eigen), TENTHS),
-    Method("low_rank", "Low rank only", in_core(tsv.low_rank), THIRTIETHS, VALIDATION),
+    Method("tsv_m", "TSV-M", Cored(tsv.tsv_m), TENTHS),
+    Method("tsv_m_eigen", "TSV-M, eigen form", Cored(tsv.tsv_m_eigen), TENTHS),
+    Method("low_rank", "Low rank only", Cored(tsv.low_rank), THIRTIETHS, VALIDATION),
     Method(
         "interference_reduction",
         "Interference reduction only",
-        in_core(tsv.interference_reduction),
+        Cored(tsv.interference_reduction),
         TENTHS,
         VALIDATION,
     ),
-    Method("tsv_m_exchanged", "TSV-M, steps exchanged", in_core(ranks.orthogonalised_first), TENTHS),
+    Method("tsv_m_exchanged", "TSV-M, steps exchanged", Cored(ranks.orthogonalised_first), TENTHS),
     Method("tsv_m_gavish_donoho", "TSV-M, Gavish-Donoho", layerwise(ranks.gavish_donoho), TENTHS),
     Method("tsv_m_marchenko_pastur", "TSV-M, Marchenko-Pastur", layerwise(ranks.marchenko_pastur), TENTHS),
     Method("tsv_m_energy", "TSV-M, energy", ranks.energy, TENTHS),
@@ -74,6 +74,9 @@ _ROWS: tuple[Row, ...] = (
 )
 METHODS: dict[str, Row] = {row.name: row for row in _ROWS}
 UPDATES: dict[str, Method] = {row.name: row for row in _ROWS if isinstance(row, Method)}
+IN_CORE = tuple(row.name for row in UPDATES.values() if isinstance(row.bind, Cored))
+"""Methods that merge adapters in their core, without multiplying them out."""
+
 PROCESSES: dict[str, Process] = {row.name: row for row in _ROWS if isinstance(row, Process)}
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from tsvlib import linalg
 from tsvlib.adapters import Thin
-from tsvlib.layers import Layer, ThinSuite
+from tsvlib.layers import Layer, Suite, ThinSuite
 from tsvlib.linalg import Factors
-from tsvlib.methods.base import Binding, Merge
+from tsvlib.methods.base import Merge
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,14 @@ class Core(NamedTuple):
     right: Float64[Tensor, "columns width"]
 
 
-def in_core(function: Merge) -> Binding:
-    """Return the binding of a method that merges layer by layer, and whose result turns as its matrices do."""
-    merge = InCore(function)
-    return lambda suite: merge
+class Cored(NamedTuple):
+    """The binding of a method that merges layer by layer, and whose result turns as its matrices do."""
+
+    function: Merge
+
+    def __call__(self, _: Suite) -> InCore:
+        """Return what merges the layers of a suite, of any one."""
+        return InCore(self.function)
 
 
 def core_of(layer: Layer) -> Core | None:
