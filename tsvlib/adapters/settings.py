@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +104,7 @@ def read(path: Path) -> Settings:
 
 def _check_kind(path: Path, found: Mapping[str, Any]) -> None:
     if (kind := found.get("peft_type")) != "LORA":
-        raise InputError(f"{path}: the adapter is of the kind {kind}, and only LORA is known here; {REMEDY}.")
+        raise InputError(f"{path}: the adapter is of the kind {kind!r}, and only 'LORA' is known here; {REMEDY}.")
     for name, value in found.items():
         # A number or a text of another version is a setting of something that is switched on elsewhere, or is not.
         switched_on = value is True or (isinstance(value, dict | list) and bool(value))
@@ -112,7 +113,7 @@ def _check_kind(path: Path, found: Mapping[str, Any]) -> None:
             raise InputError(f"{path}: `{name}` is set{what}, which is not known here; {REMEDY}.")
     if (start := found.get("init_lora_weights")) not in _STARTS:
         saving = "save it with `path_initial_model_for_weight_conversion`"
-        trouble = f"the adapter began as {start}, which changes the base as well"
+        trouble = f"the adapter began as {start!r}, which changes the base as well"
         raise InputError(f"{path}: {trouble} (`init_lora_weights`); {saving}, or {REMEDY}.")
 
 
@@ -123,11 +124,11 @@ def _patterns(path: Path, found: Mapping[str, Any], name: str) -> list[tuple[str
         raise InputError(f"{path}: `{name}` is no JSON object; download or make the settings again.")
     for pattern in patterns:
         try:
-            re.compile(pattern)
+            _names(pattern, "")
         except (re.error, RecursionError, OverflowError) as error:
-            raise InputError(f"{path}: `{pattern}` in `{name}` is no pattern of names; write the name.") from error
+            raise InputError(f"{path}: {pattern!r} in `{name}` is no pattern of names; write the name.") from error
         if len(_REPEATED.findall(pattern)) > _MOST_REPETITIONS or re.search(r"\)[*+{]", pattern):
-            raise InputError(f"{path}: `{pattern}` in `{name}` could be searched for endlessly; write the name.")
+            raise InputError(f"{path}: {pattern!r} in `{name}` could be searched for endlessly; write the name.")
     return list(patterns.items())
 
 
@@ -145,7 +146,7 @@ def _rank(path: Path, name: str, value: object) -> int:
 
 
 def _number(path: Path, name: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < math.inf:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise InputError(f"{path}: `{name}` is {value!r}, no finite number; download or make the settings again.")
     return float(value)
 

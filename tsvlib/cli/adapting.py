@@ -88,7 +88,9 @@ class _Work:
 
     def whole(self) -> dict[str, Tensor]:
         """Return the tensors that are there whole by their names, without modules that nobody changed."""
-        with self.session.over(self._whole, list(self.held.whole), "merging what is whole") as found:
+        if not self.held.whole:
+            return {}
+        with self.session.over(self._whole, self.held.whole, "merging what is whole") as found:
             values = dict(zip(self.held.whole, found, strict=True))
         changed = {key for key, value in values.items() if not torch.equal(value, self.inputs.base.read(key))}
         groups = [*({key: name} for key, name in self.held.biases.items()), *self.held.saved.values()]
