@@ -14,7 +14,8 @@ from tsvlib.adapters.settings import CONFIG, REMEDY, Settings
 from tsvlib.adapters.thin import Thin
 from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.errors import InputError
-from tsvlib.precision import wider
+from tsvlib.precision import is_finite, wider
+from tsvlib.taskvectors import beyond
 
 FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
@@ -71,16 +72,23 @@ class Adapter(Checkpoint):
         return self._repeated[key]
 
     def change(self, key: str) -> Thin | None:
-        """Return what low rank adds to a tensor, taken as a matrix with a row per output; None for nothing."""
-        if key in self._biases and key not in self._pairs:
+        """Return what low rank adds to a tensor, taken as a matrix with a row per output; None for nothing.
+
+        InputError where its scaling takes it beyond all numbers.
+        """
+        if key in self._biases:
             name, scaling = self._biases[key]
-            column = self._stored.read(name)[:, None].to(self.layout[key].dtype)
-            return Thin(column, torch.full((1, 1), scaling, dtype=column.dtype))
-        if key not in self._pairs:
+            tall = self._stored.read(name)[:, None].to(self.layout[key].dtype)
+            wide = torch.ones(1, 1, dtype=tall.dtype)
+        elif key in self._pairs:
+            pair, scaling = self._pairs[key], self._pairs[key].scaling
+            a, b = (self._stored.read(name).flatten(1).to(self.layout[key].dtype) for name in (pair.a, pair.b))
+            tall, wide = (a.mT, b.mT) if pair.slot.is_turned else (b, a)
+        else:
             return None
-        pair = self._pairs[key]
-        a, b = (self._stored.read(name).flatten(1).to(self.layout[key].dtype) for name in (pair.a, pair.b))
-        return Thin(pair.scaling * a.mT, b.mT) if pair.slot.is_turned else Thin(pair.scaling * b, a)
+        if not is_finite(tall := scaling * tall):
+            raise InputError(beyond(key, str(self.path), tall.dtype))
+        return Thin(tall, wide)
 
     def read(self, key: str) -> Tensor:
         """Return a tensor of the expert, multiplied out where low rank changes it."""
@@ -95,7 +103,7 @@ class Adapter(Checkpoint):
 
     def _info(self, key: str) -> TensorInfo:
         """Return what stands for a tensor that low rank changes, in the type to compute in."""
-        names = self._pairs[key][1:3] if key in self._pairs else self._biases[key][:1]
+        names = self._biases[key][:1] if key in self._biases else self._pairs[key][1:3]
         dtypes = [self._stored.layout[name].dtype for name in names]
         return TensorInfo(wider(self._base.layout[key].dtype, *dtypes), self._base.layout[key].shape)
 

@@ -134,7 +134,7 @@ def interference(
 
     Columns: ``key``, ``part`` (of a tensor that holds several matrices), ``rows``, ``columns``, ``tasks`` (that
     changed it), ``components`` (of all tasks), ``entrywise`` and ``induced`` (norms of Eq. 6, see ``tsvlib.sti``).
-    ``rank`` as in ``compress``. InputError as of ``merge``.
+    ``rank`` as in ``compress``; an adapter has no more components than its own rank. InputError as of ``merge``.
     """
     from tsvlib.cli import measurements
 
