@@ -114,13 +114,14 @@ def open_expert(path: Path, base: Checkpoint) -> Checkpoint:
     Only headers and settings are read. InputError for kinds of adapters that are not known, by their name, for one that
     does not fit the base, and as of ``open_checkpoint``.
     """
-    if checkpoints.is_adapter(path):
-        settings = configuration.read(path / CONFIG)
-        stored = checkpoints.open_checkpoint(_tensors(path))
-        naming.is_adapter(path, stored.layout)
-        return Adapter(path, stored, settings, base)
-    found = checkpoints.open_checkpoint(path)
-    return Adapter(path, found, _beside(path, found), base) if naming.is_adapter(path, found.layout) else found
+    file = _tensors(path) if checkpoints.is_adapter(path) else path
+    config = file.parent / CONFIG
+    # They tell the kind of any adapter, the names of its tensors only that of some.
+    settings = configuration.read(config) if file.name in FILES and config.exists() else None
+    stored = checkpoints.open_checkpoint(file)
+    if not naming.is_adapter(path, stored.layout) and settings is None:
+        return stored
+    return Adapter(path, stored, settings or _beside(path, stored), base)
 
 
 def _tensors(folder: Path) -> Path:
