@@ -119,7 +119,9 @@ def open_expert(path: Path, base: Checkpoint) -> Checkpoint:
     # They tell the kind of any adapter, the names of its tensors only that of some.
     settings = configuration.read(config) if file.name in FILES and config.exists() else None
     stored = checkpoints.open_checkpoint(file)
-    if not naming.is_adapter(path, stored.layout) and settings is None:
+    # A model may have such names of its own, and then the base has them too.
+    fresh = {name: info for name, info in stored.layout.items() if name not in base.layout}
+    if not naming.is_adapter(path, fresh) and settings is None:
         return stored
     return Adapter(path, stored, settings or _beside(path, stored), base)
 

@@ -246,6 +246,11 @@ def test_a_model_is_no_adapter_and_an_adapter_no_model(tmp_path: Path) -> None:
     assert not isinstance(open_expert(folder, base_of(tmp_path)), Adapter)
 
 
+def test_a_model_with_names_of_lora_is_a_model(tmp_path: Path) -> None:
+    save_file(state() | pair("lin", 5, 6), tmp_path / "base.safetensors")
+    assert not isinstance(open_expert(tmp_path / "base.safetensors", base_of(tmp_path)), Adapter)
+
+
 def test_an_infinite_number_is_found_before_anything_is_computed(tmp_path: Path) -> None:
     tensors = pair("lin", 5, 6)
     tensors["lin.lora_A.weight"][0, 0] = torch.inf
