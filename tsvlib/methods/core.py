@@ -49,7 +49,8 @@ class Core(NamedTuple):
     right: Float64[Tensor, "columns width"]
 
 
-class Cored(NamedTuple):
+@dataclass(frozen=True)
+class Cored:
     """The binding of a method that merges layer by layer, and whose result turns as its matrices do."""
 
     function: Merge
