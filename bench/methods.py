@@ -20,9 +20,10 @@ from bench.measure import measured
 from bench.steps import Settings, named_files, ours_threads, warm
 from bench.table import Row
 from tsvlib import checkpoints, devices, merging
-from tsvlib.layers import CheckpointSuite, Suite
+from tsvlib.layers import Suite
 from tsvlib.methods import METHODS, PROCESSES, named
 from tsvlib.methods.base import Measured, PerTask, Quantity
+from tsvlib.suites import CheckpointSuite
 
 SAME = {"tsv_m_alpha_1"}
 """Rows that merge as another one does."""

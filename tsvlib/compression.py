@@ -24,10 +24,12 @@ import torch
 from torch import Tensor
 
 from tsvlib import devices, linalg
+from tsvlib.computing import ORDINARY, Computing, Decompositions
 from tsvlib.errors import InputError
-from tsvlib.layers import ORDINARY, Computing, Decompositions, MemorySuite, Suite, layers_of
+from tsvlib.layers import Suite, layers_of
 from tsvlib.linalg import Factors
 from tsvlib.precision import check_held, plain, wider
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import StateDict, TaskVector
 
 FORMAT = "tsv-c"

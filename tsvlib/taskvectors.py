@@ -163,8 +163,13 @@ def difference(key: str, start: Tensor, end: Tensor, owner: str, name: str) -> T
         return torch.zeros_like(change)
     check_finite(key, start, owner)
     check_finite(key, end, name)
+    raise InputError(beyond(key, name, dtype))
+
+
+def beyond(key: str, name: str, dtype: torch.dtype) -> str:
+    """Return what is wrong with an expert whose changes are too large for their type."""
     trouble = f"differs from the base by more than {type_name(dtype)} can hold"
-    raise InputError(f"`{key}` of {name} {trouble}; train or download that checkpoint again.")
+    return f"`{key}` of {name} {trouble}; train or download that checkpoint again."
 
 
 def _moved(key: str, start: Tensor, update: Tensor, alpha: float) -> tuple[Tensor, Rounding]:

@@ -14,10 +14,12 @@ from oracles import algorithm_1
 from torch import Tensor
 
 from tsvlib import linalg, merging
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, Layer, MemorySuite, task_matrices
+from tsvlib.layers import Layer, task_matrices
 from tsvlib.methods import UPDATES, named, tsv
 from tsvlib.methods.base import Method, Needs, layerwise
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule, StateDict, TaskVector
 
 seeds = st.integers(0, 2**32 - 1)

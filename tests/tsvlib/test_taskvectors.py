@@ -10,7 +10,7 @@ from torch import Tensor
 from tsvlib import checkpoints, merging, taskvectors
 from tsvlib.compression import Rank, compress
 from tsvlib.errors import InputError
-from tsvlib.layers import CheckpointSuite, MemorySuite
+from tsvlib.suites import CheckpointSuite, MemorySuite
 from tsvlib.taskvectors import MatrixRule, TaskVector
 
 

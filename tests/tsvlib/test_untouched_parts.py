@@ -9,9 +9,11 @@ from torch import Tensor
 
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compressed, expanded
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import CheckpointSuite, Computing, MemorySuite, layers_of
+from tsvlib.layers import layers_of
 from tsvlib.methods import UPDATES
+from tsvlib.suites import CheckpointSuite, MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 KEY = "attn.in_proj_weight"

@@ -10,11 +10,24 @@ knows what stands in a header.
 
 from tsvlib.checkpoints.folders import folder_writer, shards
 from tsvlib.checkpoints.layout import TensorInfo, file_order
-from tsvlib.checkpoints.lazy import Checkpoint, combined, files_of, is_named_so, neighbour, open_checkpoint
+from tsvlib.checkpoints.lazy import (
+    ADAPTER,
+    ADAPTERS,
+    Checkpoint,
+    combined,
+    files_of,
+    is_adapter,
+    is_named_so,
+    located,
+    neighbour,
+    open_checkpoint,
+)
 from tsvlib.checkpoints.verifying import REMEDY, digest, load, recipe, verify
 from tsvlib.checkpoints.writing import content_digest, finished, for_loaders, save, state_digest, write, writer
 
 __all__ = [
+    "ADAPTER",
+    "ADAPTERS",
     "REMEDY",
     "Checkpoint",
     "TensorInfo",
@@ -26,8 +39,10 @@ __all__ = [
     "finished",
     "folder_writer",
     "for_loaders",
+    "is_adapter",
     "is_named_so",
     "load",
+    "located",
     "neighbour",
     "open_checkpoint",
     "recipe",

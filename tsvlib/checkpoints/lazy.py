@@ -21,6 +21,11 @@ from tsvlib.errors import InputError
 
 _Shard = SafetensorsFile | TorchFile
 _FORMATS: dict[str, type[_Shard]] = dict.fromkeys(choosing.FORMATS, TorchFile) | {".safetensors": SafetensorsFile}
+ADAPTER = "adapter_config.json"
+"""The file that makes a folder one of an adapter."""
+
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+"""The files that have the tensors of an adapter."""
 
 
 class Checkpoint:
@@ -100,7 +105,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     Only headers are read, and code in pickles is never run. InputError when a file is missing, truncated or not a
     plain state dict, or when index and shards disagree.
     """
-    place = _located(path)
+    place = located(path)
     file, note = _chosen(place)
     if choosing.is_index(file.name):
         return Checkpoint(place, _sharded(file), file, note)
@@ -109,7 +114,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 def files_of(path: Path) -> tuple[Path, ...]:
     """Return the files that hold the tensors of a checkpoint, of which none is opened; InputError as above."""
-    file, _ = _chosen(_located(path))
+    file, _ = _chosen(located(path))
     if not choosing.is_index(file.name):
         return (file,)
     return tuple(_beside(file, name) for name in sorted(set(_weight_map(file).values())))
@@ -123,6 +128,27 @@ def is_named_so(name: str) -> bool:
 def combined(digests: Sequence[str]) -> str:
     """Return the SHA-256 of several files from that of each, in their order, or that of one file itself."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def located(path: Path) -> Path:
+    """Return where a path leads: to a snapshot, where it names a model of the hub or is one's folder in the cache.
+
+    InputError where that cannot be had.
+    """
+    if model := downloads.named(path):
+        return downloads.fetched(model, (*choosing.HUB, *ADAPTERS), lambda index: _weight_map(index).values())
+    try:
+        return hub.snapshot(path) or path
+    except OSError as error:
+        raise files.unreadable(path, error) from error
+
+
+def is_adapter(path: Path) -> bool:
+    """Tell whether a path is a folder of an adapter, with no model beside it; InputError when it cannot be read."""
+    try:
+        return path.is_dir() and (path / ADAPTER).exists() and not any(choosing.beside(path))
+    except OSError as error:
+        raise files.unreadable(path, error) from error
 
 
 def neighbour(file: Path, read: Iterable[Path]) -> Path | None:
@@ -157,17 +183,11 @@ def _chosen(path: Path) -> tuple[Path, str]:
         is_folder = path.is_dir()
     except OSError as error:
         raise files.unreadable(path, error) from error
+    if is_adapter(path):
+        raise InputError(
+            f"{path}: the folder holds an adapter, which changes a model and is none; name it as an expert."
+        )
     return choosing.chosen(path) if is_folder else (path, "")
-
-
-def _located(path: Path) -> Path:
-    """Return where a path leads: to a snapshot, where it names a model of the hub or is one's folder in the cache."""
-    if model := downloads.named(path):
-        return downloads.fetched(model, choosing.HUB, lambda index: _weight_map(index).values())
-    try:
-        return hub.snapshot(path) or path
-    except OSError as error:
-        raise files.unreadable(path, error) from error
 
 
 def _file(path: Path) -> _Shard:

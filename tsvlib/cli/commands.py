@@ -68,17 +68,23 @@ def _merge(
     dtype: str,
     leave_out: tuple[str, ...],
     weights: tuple[float, ...],
+    as_adapter: int | None,
     **how: Unpack[Options],
 ) -> None:
     """Merge experts, which were fine-tuned from one base, into one model.
 
-    That is base + alpha * update. The whole models are never in memory.
+    That is base + alpha * update. The whole models are never in memory, and what LoRA adapters change is never
+    multiplied out by methods that can do without.
     """
-    from tsvlib.cli import sums, workflows
+    from tsvlib.cli import adapting, sums, workflows
 
     with _telling(recipe) as done:
         inputs = frontdoor.inputs_of(base, experts, recipe, leave_out=leave_out, weights=weights)
-        done(workflows.merge(inputs, out, method, sums.numbers(alpha), frontdoor.session_of(**how), dtype, then))
+        session, alphas = frontdoor.session_of(**how), sums.numbers(alpha)
+        if as_adapter is not None:
+            done(adapting.merge(inputs, Path(out), as_adapter, method, alphas, session, dtype, then))
+        else:
+            done(workflows.merge(inputs, out, method, alphas, session, dtype, then))
 
 
 def _compress(
@@ -179,7 +185,7 @@ _command(
     _merge,
     f"{_TWO} --method tsv-m --alpha 1.0 --out merged.safetensors",
     options.BASE, options.EXPERTS, options.MODEL, options.RECIPE, options.LOOK_IN,
-    _METHOD, _THEN, options.ALPHA, options.TYPE, options.LEAVE_OUT, options.WEIGHT,
+    _METHOD, _THEN, options.ALPHA, options.TYPE, options.LEAVE_OUT, options.WEIGHT, options.AS_ADAPTER,
 )  # fmt: skip
 _command(
     _compress,
@@ -216,7 +222,11 @@ _command(
     "--base base.safetensors --expert cars.safetensors --out spectra.csv",
     click.option("--base", type=options.PATH, help=f"The model before fine-tuning: {options.CHECKPOINT}."),
     click.option(
-        "--expert", "experts", type=options.PATH, multiple=True, help="A fine-tuned model; repeat it for every expert."
+        "--expert",
+        "experts",
+        type=options.PATH,
+        multiple=True,
+        help=f"{options.FINE_TUNED}; repeat it for every expert.",
     ),
     click.option("--out", type=options.PATH, help=f"The file to write, *.csv; {options.REPLACED}."),
     options.LEAVE_OUT,

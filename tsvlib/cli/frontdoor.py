@@ -81,6 +81,7 @@ def merge(
     dtype: str = ...,
     leave_out: Iterable[str] = ...,
     weights: Iterable[float] = ...,
+    as_adapter: int | None = ...,
     **options: Unpack[Options],
 ) -> str: ...
 
@@ -97,6 +98,7 @@ def merge(
     dtype: str = ...,
     leave_out: Iterable[str] = ...,
     weights: Iterable[float] = ...,
+    as_adapter: int | None = ...,
     **options: Unpack[Options],
 ) -> dict[Path, str]: ...
 
@@ -112,6 +114,7 @@ def merge(
     dtype: str = "base",
     leave_out: Iterable[str] = (),
     weights: Iterable[float] = (),
+    as_adapter: int | None = None,
     **options: Unpack[Options],
 ) -> str | dict[Path, str]:
     """Write base + alpha * update of a merging method to a safetensors file, or a folder, and return its digest.
@@ -121,13 +124,18 @@ def merge(
     default those of the base; ``UserWarning`` where it cannot hold much of the update. Of a list of alphas, each has a
     place beside ``out`` with alpha in its name, made in one pass, and what is returned is the digest of each. Changes
     of each expert count times its weight, 1 by default. ``leave_out`` names tensors, or parts of the model, that stay
-    as in the base, with ``*`` for any text. Checkpoints are files, indexes or folders of a model hub. InputError for
-    anything that cannot be done, before heavy work.
+    as in the base, with ``*`` for any text. Checkpoints are files, indexes or folders of a model hub, and
+    experts may be LoRA adapters of the base, as PEFT writes them. With ``as_adapter``, a rank, all of them are, and
+    ``out`` becomes a folder with one adapter of that rank. InputError for anything that cannot be done.
     """
-    from tsvlib.cli import sums, workflows
+    from tsvlib.cli import adapting, sums, workflows
 
     inputs, alphas = inputs_of(base, experts, leave_out=leave_out, weights=weights), sums.numbers(alpha)
-    made = workflows.merge(inputs, out, method, alphas, session_of(**options), dtype, tuple(then))
+    how = method, alphas, session_of(**options), dtype, tuple(then)
+    if as_adapter is not None:
+        made = adapting.merge(inputs, Path(out), as_adapter, *how)
+    else:
+        made = workflows.merge(inputs, out, *how)
     return _one_or_all(made, alpha)
 
 
@@ -210,7 +218,8 @@ def interference(
 
     Columns: ``key``, ``part`` (of a tensor that holds several matrices), ``rows``, ``columns``, ``tasks`` (that
     changed it), ``components`` (of all tasks), ``entrywise`` and ``induced`` (norms of Eq. 6, see ``tsvlib.sti``).
-    ``rank`` as in ``compress``. ``leave_out`` and InputError as of ``merge``.
+    ``rank`` as in ``compress``; an adapter has no more components than its own rank. ``leave_out`` and InputError as of
+    ``merge``.
     """
     from tsvlib.cli import measurements
 

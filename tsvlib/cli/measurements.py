@@ -11,7 +11,8 @@ from tsvlib.cli import memory, outputs
 from tsvlib.cli.sessions import Session
 from tsvlib.cli.workflows import Inputs, check_place, tell
 from tsvlib.files import replacing
-from tsvlib.layers import CheckpointSuite, Layer, task_matrices
+from tsvlib.layers import Layer, task_matrices
+from tsvlib.suites import CheckpointSuite
 from tsvlib.taskvectors import check_enough
 
 if TYPE_CHECKING:

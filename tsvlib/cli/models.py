@@ -4,6 +4,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tsvlib import checkpoints
@@ -73,9 +74,21 @@ def places(
     path, is_folder = Path(out), _is_folder(out)
     if not path.name:
         raise InputError(f"{out}: this names no file; choose a name that ends in {outputs.WEIGHTS}.")
-    paths = [path] if len(alphas) == 1 else [_with_alpha(path, alpha, is_folder) for alpha in alphas]
-    every = (Folder(each, base, layout, dtype) if is_folder else File(each, base, layout) for each in paths)
-    return dict(zip(alphas, every, strict=True))
+    every = paths(path, alphas, is_folder)
+    kind = partial(Folder, dtype=dtype) if is_folder else File
+    return {alpha: kind(each, base, layout) for alpha, each in every.items()}
+
+
+def paths(out: Path, alphas: Sequence[float], is_folder: bool) -> dict[float, Path]:
+    """Return the name of the file or folder of each alpha, which is ``out`` itself where there is one.
+
+    >>> [path.name for path in paths(Path("m.safetensors"), [0.5, 1.0], is_folder=False).values()]
+    ['m-alpha-0.5.safetensors', 'm-alpha-1.safetensors']
+    """
+    if len(alphas) == 1:
+        return {alphas[0]: out}
+    stem, suffix = (out.name, "") if is_folder else (out.stem, out.suffix)
+    return {alpha: out.with_name(f"{stem}-alpha-{_short(alpha)}{suffix}") for alpha in alphas}
 
 
 def _is_folder(out: PathLike) -> bool:
@@ -84,12 +97,6 @@ def _is_folder(out: PathLike) -> bool:
     return there or os.fspath(out).endswith(os.sep)
 
 
-def _with_alpha(path: Path, alpha: float, is_folder: bool) -> Path:
-    """Return the name of one of several models, with the shortest text that means its alpha.
-
-    >>> _with_alpha(Path("m.safetensors"), 1.0, False).name, _with_alpha(Path("m.v2"), 0.5, True).name
-    ('m-alpha-1.safetensors', 'm.v2-alpha-0.5')
-    """
-    number = f"{alpha:g}" if float(f"{alpha:g}") == alpha else repr(alpha)
-    stem, suffix = (path.name, "") if is_folder else (path.stem, path.suffix)
-    return path.with_name(f"{stem}-alpha-{number}{suffix}")
+def _short(number: float) -> str:
+    """Return the shortest text that means this number."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)

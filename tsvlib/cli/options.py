@@ -19,6 +19,7 @@ CHECKPOINT = (
     "a .safetensors, .pt, .pth, .bin or .ckpt file with a state dict, its .index.json, a folder of a model hub or of "
     "its cache, or hf://OWNER/NAME"
 )
+FINE_TUNED = "A fine-tuned model, or a LoRA adapter of the base in a folder of PEFT"
 METHODS = (
     "tsv-m, tsv-m-alpha-1, tsv-m-eigen, tsv-m-exchanged, tsv-m-gavish-donoho, tsv-m-marchenko-pastur, tsv-m-energy, "
     "low-rank, interference-reduction, dc-merge, iso-c, iso-cts, regmean-from-differences, swudi, aswudi, wudi, star, "
@@ -93,9 +94,9 @@ EXPERTS = click.option(
     type=PATH,
     multiple=True,
     required=True,
-    help="A fine-tuned model; repeat it for every expert.",
+    help=f"{FINE_TUNED}; repeat it for every expert.",
 )
-EXPERT = click.option("--expert", type=PATH, multiple=True, required=True, help="A fine-tuned model; once.")
+EXPERT = click.option("--expert", type=PATH, multiple=True, required=True, help=f"{FINE_TUNED}; once.")
 FACTORS = click.option("--factors", type=PATH, required=True, help="A file that `compress` made.")
 WEIGHTS = click.option("--out", type=PATH, required=True, help=f"The file to write, *.safetensors; {REPLACED}.")
 MODEL = click.option(
@@ -148,6 +149,12 @@ TYPE = click.option(
     "--dtype",
     default=default(frontdoor.merge, "dtype"),
     help="Type of all weights in the file: float64, float32, float16, bfloat16, or base for those of the base.",
+)
+AS_ADAPTER = click.option(
+    "--as-adapter",
+    type=click.IntRange(min=1),
+    metavar="RANK",
+    help="Write one LoRA adapter of this rank, in a new folder that PEFT loads, in place of a model.",
 )
 COMPUTING = (
     click.option(

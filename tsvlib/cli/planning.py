@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsvlib import devices
-from tsvlib.checkpoints import TensorInfo
+from tsvlib.adapters import Adapter
+from tsvlib.checkpoints import Checkpoint, TensorInfo
 from tsvlib.cli import room
-from tsvlib.layers import CheckpointSuite
+from tsvlib.methods import IN_CORE
 from tsvlib.selection import Selection
+from tsvlib.suites import CheckpointSuite
 from tsvlib.taskvectors import MatrixRule
 
 # Rates of one worker on an ordinary CPU core and disk: floating-point operations and bytes per second.
@@ -25,8 +27,9 @@ class Plan:
     """What a merge does and takes: counts, bytes, floating-point operations, seconds and the highest memory in bytes.
 
     ``matrices`` counts task matrices, three for a fused projection that is split; ``selection`` says which tensors are
-    merged and which are not. ``free_memory`` is None where the system does not tell, ``free_disk`` is that of
-    ``folder``, and ``notes`` are sentences about the inputs.
+    merged and which are not; ``adapters`` counts experts that are LoRA adapters, and ``cores`` the task matrices that
+    they change in a space so small that it is all that is merged. ``free_memory`` is None where the system does not
+    tell, ``free_disk`` is that of ``folder``, and ``notes`` are sentences about the inputs.
     """
 
     experts: int
@@ -41,6 +44,8 @@ class Plan:
     free_memory: int | None
     free_disk: int
     folder: Path
+    adapters: int = 0
+    cores: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -70,6 +75,7 @@ class Plan:
             ("experts", f"{self.experts}"),
             ("tensors", f"{self.tensors}"),
             *_parts(self.selection, self.matrices),
+            *([("adapters", self._adapters)] if self.adapters else []),
             ("read", prefixed(self.bytes_read, "B")),
             ("written", f"{prefixed(self.bytes_written, 'B')}, of {prefixed(self.free_disk, 'B')} in {self.folder}"),
             ("arithmetic", prefixed(self.flops, "flop")),
@@ -78,6 +84,12 @@ class Plan:
             *(("note", note) for note in self.notes),
         ]
         return "\n".join(f"{name:<11} {value}" for name, value in rows)
+
+    @property
+    def _adapters(self) -> str:
+        by = ", ".join(IN_CORE).replace("_", "-")
+        how = f"{self.cores} task matrices merged in their core by {by}; others multiplied out, one matrix at a time"
+        return f"{self.adapters} ({how})"
 
 
 def plan(
@@ -97,15 +109,21 @@ def plan(
     """
     devices.check_workers(workers)
     base, tasks, merged = suite.base.layout, suite.n_tasks, suite.selection.merged
-    single, double, matrices = 0, 0, 0
+    single, double, matrices, cores = 0, 0, 0, 0
     for key in merged:
         parts, m, n = _matrices(rule, key, base[key])
         matrices += parts
+        if (rank := _core(suite, key, n)) is not None:
+            # Two bases, what is done between them, and the update itself.
+            cores += parts if rank else 0
+            double += parts * (2 * (m + n) * rank**2 + 2 * 9 * rank**3)
+            single += parts * m * n * rank
+            continue
         # An eigendecomposition takes about nine times the cube of the side.
-        single += parts * tasks * (m * n**2 + 9 * n**3)
+        single += parts * _ranks(suite, key).count(None) * (m * n**2 + 9 * n**3)
         double += parts * (2 * (m + n) * n**2 + 2 * 9 * n**3)
     written = files * sum(tensor.nbytes for tensor in layout.values())
-    read = sum(tensor.nbytes for each in (suite.base, *suite.experts) for tensor in each.layout.values())
+    read = sum(_held(each) for each in (suite.base, *suite.experts))
     arithmetic = single / FLOAT32_RATE + double / FLOAT64_RATE
     return Plan(
         experts=tasks,
@@ -116,10 +134,12 @@ def plan(
         bytes_written=written,
         flops=single + double,
         seconds=arithmetic / workers + (read + written) / READ_RATE,
-        memory=workers * max((_memory(rule, tasks, key, base[key], files) for key in merged), default=0),
+        memory=workers * max((_memory(rule, suite, key, files) for key in merged), default=0),
         free_memory=room.free_memory(),
         free_disk=room.free_disk(folder),
         folder=folder,
+        adapters=sum(isinstance(expert, Adapter) for expert in suite.experts),
+        cores=cores,
         notes=tuple(notes),
     )
 
@@ -156,6 +176,24 @@ def _some(keys: Iterable[str], limit: int = 3) -> str:
     return f"{shown} and {len(others) + 1 - limit} more" if len(others) >= limit else shown
 
 
+def _held(checkpoint: Checkpoint) -> int:
+    """Return how many bytes the tensors of a checkpoint take, or those of an adapter alone."""
+    if isinstance(checkpoint, Adapter):
+        return checkpoint.stored_bytes
+    return sum(tensor.nbytes for tensor in checkpoint.layout.values())
+
+
+def _ranks(suite: CheckpointSuite, key: str) -> list[int | None]:
+    """Return the rank of what each adapter changes in a tensor, and None for experts that may change all of it."""
+    return [expert.rank(key) if isinstance(expert, Adapter) else None for expert in suite.experts]
+
+
+def _core(suite: CheckpointSuite, key: str, short: int) -> int | None:
+    """Return the size of the core in which matrices of that short side are merged, or None where there is none."""
+    ranks = [rank for rank in _ranks(suite, key) if rank is not None]
+    return sum(ranks) if ranks and len(ranks) == suite.n_tasks and sum(ranks) < short else None
+
+
 def _matrices(rule: MatrixRule, key: str, tensor: TensorInfo) -> tuple[int, int, int]:
     """Return how many task matrices a tensor holds, and their long and short side."""
     parts = rule.parts(key, tensor.shape)
@@ -165,13 +203,20 @@ def _matrices(rule: MatrixRule, key: str, tensor: TensorInfo) -> tuple[int, int,
     return parts, max(rows, columns), min(rows, columns)
 
 
-def _memory(rule: MatrixRule, tasks: int, key: str, tensor: TensorInfo, files: int) -> int:
-    """Return the bytes that one key needs: base, expert and results, the delta, and the factors of all tasks twice."""
+def _memory(rule: MatrixRule, suite: CheckpointSuite, key: str, files: int) -> int:
+    """Return the bytes that one key needs: base, expert and results, the delta, and the factors of all tasks twice.
+
+    For what is merged in its core, there are the two bases in place of expert and factors.
+    """
+    tensor, tasks = suite.base.layout[key], suite.n_tasks
     parts, m, n = _matrices(rule, key, tensor)
+    delta = 4 * math.prod(tensor.shape)
+    if (rank := _core(suite, key, n)) is not None:
+        return (1 + files) * tensor.nbytes + delta + parts * 2 * 8 * rank * (m + n)
     kept = max(1, n // max(tasks, 1)) if parts else 0
     # In float32 with their singular values, and in float64 side by side.
     factors = parts * tasks * kept * (4 * (m + n + 1) + 8 * (m + n))
-    return (2 + files) * tensor.nbytes + 4 * math.prod(tensor.shape) + factors
+    return (2 + files) * tensor.nbytes + delta + factors
 
 
 def _duration(seconds: float) -> str:

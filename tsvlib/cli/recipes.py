@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tsvlib import checkpoints, files, progress
+from tsvlib import adapters, checkpoints, files, progress
 from tsvlib.checkpoints import Checkpoint, hub
 from tsvlib.errors import InputError
 
@@ -43,7 +43,7 @@ class Recipe:
     @classmethod
     def read(cls, path: Path) -> "Recipe":
         """Read the recipe of a file of weights or of a folder with them; InputError when there is none."""
-        held = checkpoints.files_of(path)
+        held = checkpoints.files_of(adapters.tensors_of(path))
         found = checkpoints.recipe(held[0], REMEDY)
         match found:
             case {"command": str(command), "arguments": dict(settings), "inputs": dict(named)}:
@@ -129,7 +129,7 @@ class Search:
         if path not in self._digests:
             # What cannot be read is not what is looked for.
             with suppress(InputError, OSError):
-                held = checkpoints.files_of(path)
+                held = adapters.files_of(path)
                 if sum(file.stat().st_size for file in held) in sizes:
                     self._digests[path] = _sha256(held)
         return self._digests.get(path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tsvlib import devices, progress
-from tsvlib.layers import Computing
+from tsvlib.computing import Computing
 from tsvlib.store import Spectra
 
 Item = TypeVar("Item")

@@ -81,7 +81,7 @@ def write(
         return key, [added(key, start, step, alpha, dtype) for alpha in places]
 
     with ExitStack() as stack:
-        files = [each.writer(_with_alpha(recipe, alpha)) for alpha, each in places.items()]
+        files = [each.writer(with_alpha(recipe, alpha)) for alpha, each in places.items()]
         for file in files:
             next(stack.enter_context(closing(file)))
         with session.over(made, place.order, label) as found:
@@ -105,6 +105,6 @@ def _pass_on(
         file.send((key, value))
 
 
-def _with_alpha(recipe: Mapping[str, Any], alpha: float) -> dict[str, object]:
+def with_alpha(recipe: Mapping[str, Any], alpha: float) -> dict[str, object]:
     """Return the recipe of one of several files, which is that of the file made alone."""
     return {**recipe, "arguments": recipe["arguments"] | {"alpha": alpha}}

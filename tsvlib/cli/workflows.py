@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from tsvlib import checkpoints, compression, linalg, merging, progress, versions
+from tsvlib.adapters import open_expert
 from tsvlib.checkpoints import Checkpoint
 from tsvlib.cli import memory, models, outputs, planning, recipes, sums
 from tsvlib.cli.models import File, PathLike
@@ -20,9 +21,9 @@ from tsvlib.cli.recipes import Recipe
 from tsvlib.cli.sessions import Session
 from tsvlib.cli.sums import AS_BASE
 from tsvlib.errors import InputError
-from tsvlib.layers import CheckpointSuite
 from tsvlib.methods import named
 from tsvlib.methods.base import Method
+from tsvlib.suites import CheckpointSuite
 from tsvlib.taskvectors import check_enough
 
 _SOMEWHERE = Path("merged.safetensors")
@@ -47,7 +48,7 @@ class Inputs:
         weights: Sequence[float] = (),
     ) -> None:
         self.base = checkpoints.open_checkpoint(base)
-        self.experts = tuple(checkpoints.open_checkpoint(path) for path in experts)
+        self.experts = tuple(open_expert(path, self.base) for path in experts)
         self.suite = CheckpointSuite(self.base, self.experts, leave_out=leave_out, weights=weights)
         given = {"leave_out": list(leave_out), "weights": list(weights)}
         self.options = {name: value for name, value in given.items() if value}
@@ -73,7 +74,7 @@ class Inputs:
         """
         every = (self.base, *self.experts, *others)
         if fresh := [checkpoint for checkpoint in every if str(checkpoint.path) not in self._digests]:
-            with session.over(Checkpoint.inspect, fresh, "checking inputs") as found:
+            with session.over(lambda each: each.inspect(), fresh, "checking inputs") as found:
                 seen = dict(zip(fresh, found, strict=True))
             self._digests |= {str(each.path): inspection.sha256 for each, inspection in seen.items()}
             self.suite.check({each: inspection.unsound for each, inspection in seen.items()})
@@ -108,7 +109,7 @@ def merge(
     def update(key: str) -> Tensor:
         return merging.update(function, inputs.suite, key, session)
 
-    recipe = _recipe("merge", inputs, hashes, session, method=chosen.name.replace("_", "-"), dtype=dtype)
+    recipe = recipe_of("merge", inputs, hashes, session, method=chosen.name.replace("_", "-"), dtype=dtype)
     return sums.write(places, inputs.suite.selection, update, recipe, session, "merging")
 
 
@@ -142,7 +143,7 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     with session.over(compressed, list(inputs.suite.shapes), "compressing") as parts:
         tensors = {name: tensor for part in parts for name, tensor in part.items()}
     notes = compression.Notes(compression.VERSION, _content(inputs.base), inputs.suite.shapes)
-    recipe = _recipe("compress", inputs, hashes, session, rank=rank, dtype=dtype)
+    recipe = recipe_of("compress", inputs, hashes, session, rank=rank, dtype=dtype)
     metadata = checkpoints.for_loaders({compression.FORMAT: notes.text})
     return checkpoints.save(out, tensors, recipe, metadata=metadata)
 
@@ -171,7 +172,7 @@ def expand(
     def update(key: str) -> Tensor:
         return compression.expanded(key, inputs.suite.shapes[key], tensors, tensors.__getitem__)
 
-    recipe = _recipe("expand", inputs, hashes, session, [packed], dtype=dtype)
+    recipe = recipe_of("expand", inputs, hashes, session, [packed], dtype=dtype)
     return sums.write(places, inputs.suite.selection, update, recipe, session, "expanding")
 
 
@@ -228,7 +229,7 @@ def _content(base: Checkpoint) -> str:
     return checkpoints.content_digest(base.layout, base.read)
 
 
-def _recipe(
+def recipe_of(
     command: str,
     inputs: Inputs,
     hashes: Mapping[str, str],
@@ -236,6 +237,7 @@ def _recipe(
     factors: Sequence[Checkpoint] = (),
     **arguments: object,
 ) -> dict[str, object]:
+    """Return what a file records of how it was made, from which the same command makes it again."""
     named = {"base": [inputs.base], "expert": inputs.experts, "factors": factors}
     return {
         "command": command,

@@ -3,8 +3,9 @@
 
 To add one, write a function from a :class:`tsvlib.layers.Layer` to its update, and a row below. One that must see the
 whole suite before it can merge a layer, say to find a threshold, is a function from the suite to such a function; its
-row goes without ``layerwise``. A process is a function from a suite and what merges its layers to what merges them and
-changes the result. What is measured on inputs comes from whoever has these; its row makes a method of it.
+row goes without ``layerwise``. In place of that ``Cored`` is where results turn as their matrices do, see ``core``.
+A process is a function from a suite and what merges its layers to what merges them and changes the result. What is
+measured on inputs comes from whoever has these; its row makes a method of it.
 A row declares what its method requires: whoever has an alpha or a lambda to choose needs labelled inputs.
 """
 
@@ -45,26 +46,27 @@ from tsvlib.methods.base import (
     Row,
     layerwise,
 )
+from tsvlib.methods.core import Cored
 
 ONE = (1.0,)
 _ROWS: tuple[Row, ...] = (
-    Method("weight_averaging", "Weight averaging", layerwise(averages.weight_averaging), ONE),
-    Method("task_arithmetic", "Task arithmetic", layerwise(averages.task_arithmetic), THIRTIETHS, VALIDATION),
+    Method("weight_averaging", "Weight averaging", Cored(averages.weight_averaging), ONE),
+    Method("task_arithmetic", "Task arithmetic", Cored(averages.task_arithmetic), THIRTIETHS, VALIDATION),
     Method("ties", "TIES", ties.ties, TENTHS, VALIDATION),
     Method("iso_c", "Iso-C", layerwise(isotropic.iso_c), TENTHS, VALIDATION),
     Method("consensus_ta", "Consensus TA", layerwise(masks.consensus_ta), THIRTIETHS, VALIDATION),
-    Method("tsv_m", "TSV-M", layerwise(tsv.tsv_m), TENTHS, VALIDATION),
-    Method("tsv_m_alpha_1", "TSV-M, alpha = 1", layerwise(tsv.tsv_m), ONE),
-    Method("tsv_m_eigen", "TSV-M, eigen form", layerwise(tsv.tsv_m_eigen), TENTHS, VALIDATION),
-    Method("low_rank", "Low rank only", layerwise(tsv.low_rank), THIRTIETHS, VALIDATION),
+    Method("tsv_m", "TSV-M", Cored(tsv.tsv_m), TENTHS, VALIDATION),
+    Method("tsv_m_alpha_1", "TSV-M, alpha = 1", Cored(tsv.tsv_m), ONE),
+    Method("tsv_m_eigen", "TSV-M, eigen form", Cored(tsv.tsv_m_eigen), TENTHS, VALIDATION),
+    Method("low_rank", "Low rank only", Cored(tsv.low_rank), THIRTIETHS, VALIDATION),
     Method(
         "interference_reduction",
         "Interference reduction only",
-        layerwise(tsv.interference_reduction),
+        Cored(tsv.interference_reduction),
         TENTHS,
         VALIDATION,
     ),
-    Method("tsv_m_exchanged", "TSV-M, steps exchanged", layerwise(ranks.orthogonalised_first), ONE),
+    Method("tsv_m_exchanged", "TSV-M, steps exchanged", Cored(ranks.orthogonalised_first), ONE),
     Method("tsv_m_gavish_donoho", "TSV-M, Gavish-Donoho", layerwise(ranks.gavish_donoho), ONE),
     Method("tsv_m_marchenko_pastur", "TSV-M, Marchenko-Pastur", layerwise(ranks.marchenko_pastur), ONE),
     Method("tsv_m_energy", "TSV-M, energy", ranks.energy, ONE),
@@ -96,6 +98,8 @@ METHODS: dict[str, Row] = {row.name: row for row in _ROWS}
 UPDATES: dict[str, Method] = {row.name: row for row in _ROWS if isinstance(row, Method)}
 MEASURED: dict[str, Measured] = {row.name: row for row in _ROWS if isinstance(row, Measured)}
 PER_TASK: dict[str, PerTask] = {row.name: row for row in _ROWS if isinstance(row, PerTask)}
+IN_CORE = tuple(row.name for row in UPDATES.values() if isinstance(row.bind, Cored))
+"""Methods that merge adapters in their core, without multiplying them out."""
 PROCESSES: dict[str, Process] = {row.name: row for row in _ROWS if isinstance(row, Process)}
 _OTHERWISE = {
     "measured": "merges by what is measured on inputs, which only whoever has these can give it",

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from tsvlib.layers import Computing, Layer, Suite
+from tsvlib.computing import Computing
+from tsvlib.layers import Layer, Suite
 from tsvlib.methods.statistics import Statistics
 from tsvlib.taskvectors import MatrixRule, TaskVector
 

@@ -21,8 +21,9 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from tsvlib import devices, linalg
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, Layer, Suite, task_matrices
+from tsvlib.layers import Layer, Suite, task_matrices
 from tsvlib.methods import ties
 from tsvlib.methods.base import Binding, Merge, once
 

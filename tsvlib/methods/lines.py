@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from tsvlib import progress
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, Suite, layers_of
+from tsvlib.layers import Suite, layers_of
 from tsvlib.methods.base import Follow, Merge, once
 from tsvlib.precision import check_held
 

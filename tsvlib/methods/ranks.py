@@ -30,7 +30,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from tsvlib import linalg
-from tsvlib.layers import Computing, Layer, Suite, task_matrices
+from tsvlib.computing import Computing
+from tsvlib.layers import Layer, Suite, task_matrices
 from tsvlib.linalg import Factors
 from tsvlib.methods import tsv
 from tsvlib.methods.base import Merge, once
@@ -64,7 +65,7 @@ def orthogonalised_first(layer: Layer) -> Tensor:
     """Return TSV-Merge with its steps exchanged: all components are made orthonormal, then 1/T of each task is kept."""
     if tsv.is_averaged(layer):
         return layer.mean()
-    whole = tsv.significant(layer.factors(min(layer.shape)))
+    whole = tsv.significant(layer.factors(layer.rank))
     if not whole:
         return torch.zeros(layer.shape, device=layer.device)
     kept = [linalg.truncate(factors, _uniform(layer)) for factors in tsv.orthogonalised(whole)]
@@ -108,7 +109,9 @@ def _beyond(layer: Layer, multiple: Callable[[float], float]) -> Callable[[Facto
     """Return what counts the singular values from a multiple of their median on."""
 
     def count(factors: Factors) -> int:
-        s, (short, long) = factors.s.double(), sorted(layer.shape)
+        short, long = sorted(layer.shape)
+        # Of a thin change, the components beyond its rank are zero.
+        s = torch.nn.functional.pad(factors.s.double(), (0, short - len(factors.s)))
         median = (s[(len(s) - 1) // 2] + s[len(s) // 2]) / 2
         return int((s >= multiple(short / long) * median).sum())
 
@@ -133,7 +136,7 @@ def _shares(factors: Factors) -> Float64[Tensor, " rank"]:
 
 
 def _uniform(layer: Layer) -> int:
-    return linalg.kept_rank(min(layer.shape), 1 / layer.n_tasks)
+    return linalg.kept_rank(layer.rank, 1 / layer.n_tasks)
 
 
 def _merged(layer: Layer, count: Callable[[Factors], int]) -> Tensor:

@@ -8,7 +8,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from tsvlib import linalg
-from tsvlib.layers import ORDINARY, Computing, Layer, Suite, layers_of
+from tsvlib.computing import ORDINARY, Computing
+from tsvlib.layers import Layer, Suite, layers_of
 from tsvlib.linalg import Factors
 from tsvlib.precision import scaled, unscaled
 from tsvlib.taskvectors import check_enough
@@ -96,12 +97,12 @@ def recomposed(layer: Layer, kept: Sequence[Factors], product: Callable[[Factors
 
 def is_averaged(layer: Layer) -> bool:
     """Tell whether TSV-Merge averages a layer: no matrix, or one with too few components to give each task one."""
-    return not layer.is_matrix or min(layer.shape) < layer.n_tasks
+    return not layer.is_matrix or layer.rank < layer.n_tasks
 
 
 def _kept(layer: Layer, fraction: float) -> list[Factors]:
     """Return the leading share of the components of each task matrix that is not zero."""
-    return significant(layer.factors(linalg.kept_rank(min(layer.shape), fraction)))
+    return significant(layer.factors(linalg.kept_rank(layer.rank, fraction)))
 
 
 def significant(found: Sequence[Factors]) -> list[Factors]:

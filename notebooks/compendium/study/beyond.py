@@ -18,7 +18,7 @@ from compendium.study.runs import Row, Run
 from compendium.study.statistics import COUNTS
 from compendium.study.studies import COLUMNS, SHARED, STARTS
 from tsvlib import merging
-from tsvlib.layers import Computing
+from tsvlib.computing import Computing
 from tsvlib.methods import MEASURED, PER_TASK, named
 from tsvlib.methods.base import Method, Quantity
 from tsvlib.methods.statistics import Statistics

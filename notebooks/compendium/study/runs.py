@@ -23,11 +23,13 @@ from compendium.worlds import protocol
 from compendium.worlds.protocol import SplitName
 from tsvlib import checkpoints, compression, devices, files, linalg, merging, progress, taskvectors
 from tsvlib.compression import Rank
+from tsvlib.computing import Computing
 from tsvlib.devices import Item, Result
 from tsvlib.errors import InputError
-from tsvlib.layers import CheckpointSuite, Computing, Layer, MemorySuite, Suite, task_matrices
+from tsvlib.layers import Layer, Suite, task_matrices
 from tsvlib.methods.base import Method
 from tsvlib.store import Spectra
+from tsvlib.suites import CheckpointSuite, MemorySuite
 from tsvlib.taskvectors import StateDict, TaskVector
 
 HELD = 2**29

@@ -10,7 +10,7 @@ from compendium.study.evaluation import workers
 from compendium.study.runs import Row, Run
 from tsvlib import compression
 from tsvlib.compression import Rank
-from tsvlib.layers import Computing
+from tsvlib.computing import Computing
 from tsvlib.methods import MEASURED, PER_TASK, masks
 
 COLUMNS = {

@@ -13,8 +13,9 @@ from compendium.study import interference, runs
 from compendium.worlds.protocol import suite
 from tsvlib import linalg, merging, sti
 from tsvlib.errors import InputError
-from tsvlib.layers import Layer, MemorySuite
+from tsvlib.layers import Layer
 from tsvlib.methods import UPDATES
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import TaskVector
 
 SMOKE = profiles.load("smoke")

@@ -12,7 +12,7 @@ from compendium.study import runs, similarity
 from compendium.worlds.protocol import suite
 from tsvlib import linalg
 from tsvlib.errors import InputError
-from tsvlib.layers import MemorySuite
+from tsvlib.suites import MemorySuite
 
 SMOKE = profiles.load("smoke")
 KEY = "visual.transformer.resblocks.0.attn.in_proj_weight"

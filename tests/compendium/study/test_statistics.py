@@ -12,8 +12,8 @@ from torch import Tensor
 from compendium.study import statistics
 from compendium.study.adaptation import Unlabelled
 from tsvlib import merging
-from tsvlib.layers import MemorySuite
 from tsvlib.methods import MEASURED
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import StateDict, TaskVector
 
 Array = npt.NDArray[np.float64]

@@ -18,9 +18,9 @@ from compendium.worlds.protocol import suite
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compress
 from tsvlib.errors import InputError
-from tsvlib.layers import MemorySuite
 from tsvlib.methods import UPDATES, masks, named
 from tsvlib.store import Spectra
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import StateDict
 
 SMOKE = profiles.load("smoke")

@@ -16,8 +16,9 @@ from compendium.study.tour import Tour, kept, tsv_m
 from tsvlib import linalg
 from tsvlib.compression import Rank
 from tsvlib.errors import InputError
-from tsvlib.layers import MemorySuite, layers_of
+from tsvlib.layers import layers_of
 from tsvlib.methods import UPDATES
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import TaskVector
 
 SMOKE = profiles.load("smoke")

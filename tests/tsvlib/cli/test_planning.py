@@ -17,9 +17,10 @@ from compendium.paths import ROOT
 from tsvlib.checkpoints import Checkpoint, open_checkpoint
 from tsvlib.cli import planning
 from tsvlib.cli.planning import Plan
+from tsvlib.computing import PAPER
 from tsvlib.errors import InputError
-from tsvlib.layers import PAPER, CheckpointSuite
 from tsvlib.selection import Selection
+from tsvlib.suites import CheckpointSuite
 from tsvlib.taskvectors import MatrixRule
 
 SHIPPED = ROOT / "data" / "mini" / "weights" / "mini-b32.safetensors"

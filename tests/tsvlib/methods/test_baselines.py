@@ -17,9 +17,10 @@ from torch import Tensor
 from tsvlib import checkpoints, merging
 from tsvlib.cli import workflows
 from tsvlib.cli.workflows import Inputs, Session
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, MemorySuite
 from tsvlib.methods import UPDATES, named, ties
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 Array = npt.NDArray[np.float64]

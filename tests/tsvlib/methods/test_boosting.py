@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import merging
+from tsvlib.computing import ORDINARY, Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import ORDINARY, Computing, MemorySuite
 from tsvlib.methods import UPDATES, boosting, named
 from tsvlib.methods.base import Method
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 Array = npt.NDArray[np.float64]

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import merging
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, MemorySuite
 from tsvlib.methods import breadcrumbs
 from tsvlib.methods.base import Method, layerwise
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule, StateDict
 
 Array = npt.NDArray[np.float64]

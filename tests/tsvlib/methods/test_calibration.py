@@ -13,12 +13,14 @@ from oracles import Array, orthonormal
 from torch import Tensor
 
 from tsvlib import linalg, merging
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, Layer, MemorySuite, Suite
+from tsvlib.layers import Layer, Suite
 from tsvlib.methods import calibration, ties
 from tsvlib.methods.averages import task_arithmetic
 from tsvlib.methods.base import Merge
 from tsvlib.methods.tsv import tsv_m
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 seeds = st.integers(0, 2**32 - 1)

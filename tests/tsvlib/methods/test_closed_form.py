@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import merging
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, Layer, MemorySuite
+from tsvlib.layers import Layer
 from tsvlib.methods import closed_form
 from tsvlib.methods.base import Merge
 from tsvlib.store import Spectra
+from tsvlib.suites import MemorySuite
 
 Array = npt.NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import checkpoints, merging
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import CheckpointSuite, Computing, MemorySuite
 from tsvlib.methods import dare
 from tsvlib.methods.base import Method
+from tsvlib.suites import CheckpointSuite, MemorySuite
 from tsvlib.taskvectors import MatrixRule, StateDict
 
 seeds = st.integers(0, 2**32 - 1)

@@ -14,12 +14,13 @@ from oracles import Array, orthonormal
 from torch import Tensor
 
 from tsvlib import linalg, merging
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, MemorySuite
 from tsvlib.linalg import Factors
 from tsvlib.methods import dc, tsv
 from tsvlib.methods.base import Binding, layerwise
 from tsvlib.store import Spectra
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 seeds = st.integers(0, 2**32 - 1)

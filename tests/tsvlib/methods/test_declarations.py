@@ -16,10 +16,10 @@ from torch import Tensor
 from compendium import paths
 from tsvlib import checkpoints, merging
 from tsvlib.errors import InputError
-from tsvlib.layers import MemorySuite
 from tsvlib.methods import MEASURED, METHODS, PER_TASK, PROCESSES, UPDATES, named, wudi
 from tsvlib.methods.base import INPUTS, NOTHING, VALIDATION, Needs, Quantity
 from tsvlib.methods.statistics import Statistics
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import StateDict, TaskVector
 
 SHAPES: dict[str, tuple[int, ...]] = {"net.0.w": (24, 18), "net.1.w": (18, 24), "conv": (4, 3, 2, 2), "bias": (18,)}
@@ -95,7 +95,7 @@ def test_methods_that_declare_inputs_do_not_run_without(name: str) -> None:
 _WATCHED = """
 import json, sys, pathlib
 from tsvlib import checkpoints, merging
-from tsvlib.layers import CheckpointSuite
+from tsvlib.suites import CheckpointSuite
 from tsvlib.methods import PER_TASK, PROCESSES, UPDATES, named
 from tsvlib.checkpoints import open_checkpoint
 

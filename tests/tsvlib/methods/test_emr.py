@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import merging
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, Layer, MemorySuite
+from tsvlib.layers import Layer
 from tsvlib.methods import emr
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule, StateDict, TaskVector
 
 Array = npt.NDArray[np.float64]

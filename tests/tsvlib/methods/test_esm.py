@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tsvlib import devices, merging
 from tsvlib.errors import InputError
-from tsvlib.layers import MemorySuite
 from tsvlib.methods import named
 from tsvlib.methods.esm import esm
+from tsvlib.suites import MemorySuite
 
 Array = npt.NDArray[np.float64]
 States = list[dict[str, Tensor]]

@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 
 from compendium import paths
 from tsvlib import checkpoints, merging
-from tsvlib.layers import MemorySuite
 from tsvlib.methods import MEASURED, PER_TASK, PROCESSES, UPDATES, named, ties
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import StateDict, TaskVector
 
 LAYERS, N_TASKS = 16, 4
@@ -95,7 +95,7 @@ def test_the_watch_sees_one_long_matrix() -> None:
 _MERGED = """
 import hashlib, pathlib, sys
 from tsvlib import checkpoints, merging
-from tsvlib.layers import CheckpointSuite
+from tsvlib.suites import CheckpointSuite
 from tsvlib.methods import PER_TASK, PROCESSES, UPDATES, named
 
 base, *experts = map(checkpoints.open_checkpoint, sorted(pathlib.Path(sys.argv[1]).glob("*.safetensors")))

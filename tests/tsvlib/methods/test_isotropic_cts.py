@@ -13,11 +13,12 @@ from oracles import Array, orthonormal
 from torch import Tensor
 
 from tsvlib import linalg, merging
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, MemorySuite
 from tsvlib.methods.base import layerwise
 from tsvlib.methods.isotropic import iso_c
 from tsvlib.methods.isotropic_cts import iso_cts, own_rank
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 seeds = st.integers(0, 2**32 - 1)

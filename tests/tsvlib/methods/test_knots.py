@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import linalg, merging
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, Layer, MemorySuite
+from tsvlib.layers import Layer
 from tsvlib.methods import knots
 from tsvlib.methods.base import Method
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 Array = npt.NDArray[np.float64]

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import merging
+from tsvlib.computing import ORDINARY, Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import ORDINARY, Computing, Layer, MemorySuite
+from tsvlib.layers import Layer
 from tsvlib.methods import UPDATES, base, lines, named
 from tsvlib.methods.base import Method
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 Array = npt.NDArray[np.float64]

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from tsvlib import merging
 from tsvlib.errors import InputError
-from tsvlib.layers import MemorySuite
 from tsvlib.methods import PER_TASK, masks, named, ties
 from tsvlib.methods.base import Binding, Method
 from tsvlib.methods.masks import ARITHMETIC
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import TaskVector
 
 Array = npt.NDArray[np.float64]

@@ -17,10 +17,11 @@ from scipy import integrate
 from torch import Tensor
 
 from tsvlib import linalg, merging
-from tsvlib.layers import Computing, MemorySuite
+from tsvlib.computing import Computing
 from tsvlib.methods import named, ranks
 from tsvlib.methods.base import Method, layerwise
 from tsvlib.store import Spectra
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule, StateDict
 
 Array = npt.NDArray[np.float64]

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import merging
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, MemorySuite
 from tsvlib.methods.regmean import OFF_DIAGONAL, regmean
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 Array = npt.NDArray[np.float64]

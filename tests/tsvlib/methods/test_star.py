@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import linalg, merging
+from tsvlib.computing import ORDINARY, Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import ORDINARY, Computing, MemorySuite
 from tsvlib.methods import star
 from tsvlib.methods.base import Method, layerwise
 from tsvlib.store import Spectra
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 Array = npt.NDArray[np.float64]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsvlib.layers import MemorySuite
 from tsvlib.methods import masks
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import StateDict
 
 Array = npt.NDArray[np.float64]

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tsvlib import merging
 from tsvlib.errors import InputError
-from tsvlib.layers import MemorySuite
 from tsvlib.methods import closed_form, wudi
 from tsvlib.methods.base import Merge
+from tsvlib.suites import MemorySuite
 
 Array = npt.NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
