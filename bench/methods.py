@@ -25,7 +25,7 @@ from tsvlib.methods import METHODS, PROCESSES, named
 from tsvlib.methods.base import Measured, PerTask, Quantity
 from tsvlib.suites import CheckpointSuite
 
-SAME = {"tsv_m_alpha_1"}
+SAME = {"tsv_m_alpha_1", "adamerging_task"}
 """Rows that merge as another one does."""
 
 LINEAR = ("in_proj_weight", "out_proj.weight", "c_fc.weight", "c_proj.weight")
@@ -43,13 +43,15 @@ class Drawn(Mapping[str, Tensor]):
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], quantity: Quantity, expert: int) -> None:
         linear = [key for key in shapes if key.endswith(LINEAR)]
-        self.shapes = {key: shapes[key] for key in (shapes if quantity == "fisher" else linear)}
+        self.shapes = {key: shapes[key] for key in (linear if quantity in ("gram", "inputs") else shapes)}
         self.quantity, self.expert = quantity, expert
 
     def __getitem__(self, key: str) -> Tensor:
         """Return what is drawn for a tensor, the same each time."""
         shape = self.shapes[key]
         random = torch.Generator().manual_seed(len(key) + self.expert)
+        if self.quantity == "coefficients":
+            return torch.rand((), generator=random)
         if self.quantity == "fisher":
             return torch.rand(shape, generator=random)
         columns = shape[1]

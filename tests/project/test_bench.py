@@ -249,7 +249,7 @@ def test_methods_are_told_from_the_quickest_on() -> None:
 
 def test_every_method_of_the_library_is_measured() -> None:
     alone = [name for name in methods.cases() if "+" not in name]
-    assert {*alone, "tsv_m_alpha_1"} == METHODS.keys() - PROCESSES.keys()
+    assert {*alone, *methods.SAME} == METHODS.keys() - PROCESSES.keys()
     assert {name.partition("+")[2] for name in methods.cases() if "+" in name} == PROCESSES.keys()
     assert set(run.FEW) <= set(methods.cases())
 

@@ -11,6 +11,7 @@ A row declares what its method requires: whoever has an alpha or a lambda to cho
 
 from tsvlib.errors import InputError
 from tsvlib.methods import (
+    adamerging,
     averages,
     boosting,
     breadcrumbs,
@@ -35,6 +36,7 @@ from tsvlib.methods import (
     wudi,
 )
 from tsvlib.methods.base import (
+    ADAPTATION,
     TENTHS,
     THIRTIETHS,
     VALIDATION,
@@ -86,6 +88,8 @@ _ROWS: tuple[Row, ...] = (
     Measured("fisher", "Fisher merging", "fisher", fisher.fisher_merging),
     Measured("regmean", "RegMean", "gram", regmean.regmean),
     Measured("esm", "ESM", "inputs", esm.esm),
+    Measured("adamerging_task", "AdaMerging, task-wise", "coefficients", adamerging.adamerging, ADAPTATION),
+    Measured("adamerging", "AdaMerging, layer-wise", "coefficients", adamerging.adamerging, ADAPTATION),
     PerTask("emr", "EMR-Merging", emr.pack, Needs(storage=True)),
     PerTask("tall_mask_ties", "TALL-Mask + TIES", masks.pack_ties, VALIDATION.beside(Needs(storage=True))),
     PerTask("tall_mask_ta", "TALL-Mask + TA", masks.pack_arithmetic, VALIDATION.beside(Needs(storage=True))),

@@ -21,8 +21,9 @@ Follow = Callable[[Suite, Merge], Merge]
 Kind = Literal["update", "measured", "experts", "process"]
 """One model for all tasks, one by what was measured on inputs, a model for each task, or a change of any update."""
 
-Quantity = Literal["fisher", "gram", "inputs"]
-"""What is measured on an expert: its Fisher information, Gram matrices of its layers' inputs, or these themselves."""
+Quantity = Literal["fisher", "gram", "inputs", "coefficients"]
+"""What is measured on an expert: its Fisher information, Gram matrices of its layers' inputs, these themselves, or how
+much of it is to be merged."""
 
 Found = TypeVar("Found")
 
@@ -59,6 +60,9 @@ class Needs(NamedTuple):
 NOTHING = Needs()
 INPUTS = Needs(inputs=True)
 """For statistics that no label enters."""
+
+ADAPTATION = Needs(training=True, inputs=True)
+"""For coefficients that are learnt from inputs without labels."""
 
 VALIDATION = Needs(inputs=True, labels=True)
 """For a coefficient that has to be chosen by accuracy."""

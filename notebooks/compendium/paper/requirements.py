@@ -13,11 +13,9 @@ from tsvlib.methods.base import Needs
 
 OTHERS = {
     "tsv_c": Needs(storage=True),
-    "adamerging_task": Needs(training=True, inputs=True),
-    "adamerging": Needs(training=True, inputs=True),
     "tsv_m_adapted": Needs(training=True, inputs=True),
 }
-"""By the names of ``tables.TITLES``: methods that compress experts, or that train what merges them."""
+"""By the names of ``tables.TITLES``: what compresses experts, and what trains coefficients of TSV-M."""
 
 COLUMNS = {
     "training": "Extra training",

@@ -23,6 +23,7 @@ from compendium.study.layerinputs import layer_inputs
 from tsvlib.methods.base import Quantity
 from tsvlib.taskvectors import StateDict
 
+# Coefficients are learnt of all tasks together, see ``adaptation``.
 COUNTS: dict[Quantity, int] = {"fisher": 200, "gram": 200, "inputs": 32}
 """Inputs of each task that are looked at, the first ones, at most. Fixed before anything was merged by them."""
 

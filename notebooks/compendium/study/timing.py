@@ -32,7 +32,7 @@ def seconds(run: Run, n_tasks: int, name: str) -> Row:
     tasks = run.tasks(n_tasks)
     run.suite(tasks)
     value = _elapsed(_work(run, tasks, name))
-    if name in MEASURED:
+    if name in MEASURED and name not in beyond.ADAPTED:
         quantity = MEASURED[name].quantity
         value += n_tasks * _elapsed(lambda: collecting.measured(run, quantity, tasks[0]))
     return {"backbone": run.backbone, "n_tasks": n_tasks, "method": name, "metric": "seconds", "value": value}

@@ -18,7 +18,7 @@ from compendium.worlds.protocol import suite
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compress
 from tsvlib.errors import InputError
-from tsvlib.methods import UPDATES, masks, named
+from tsvlib.methods import MEASURED, UPDATES, masks, named
 from tsvlib.store import Spectra
 from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import StateDict
@@ -309,6 +309,10 @@ def test_adaptation_is_that_of_the_validation_images_alone(run: runs.Run) -> Non
     rows = next(studies.adapted(run, 2, BRIEF, ["adamerging"]))
     assert pick(rows, "accuracy", "adamerging") == run.evaluator.accuracies(found.state, suite(SMOKE, 2), "test")
     assert pick(rows, "entropy_after", "adamerging")["all"] == pytest.approx(found.after, rel=1e-6)
+    learnt = [dict(zip(run.evaluator.base, row.unbind(), strict=True)) for row in found.coefficients]
+    update = merging.merged_update(vectors, MEASURED["adamerging"].by(learnt))
+    for key, tensor in update.apply(run.evaluator.base).items():
+        torch.testing.assert_close(tensor, found.state[key])
 
 
 def test_adaptation_encodes_no_more_inputs_at_once_than_the_encoder_says(

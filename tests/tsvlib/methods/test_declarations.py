@@ -39,16 +39,18 @@ class Unlabelled(Mapping[str, Tensor]):
         self.seed, self.kind = seed, kind
 
     def __getitem__(self, key: str) -> Tensor:
-        if key not in SHAPES or (self.kind != "fisher" and key not in LINEAR):
+        if key not in SHAPES or (self.kind in ("gram", "inputs") and key not in LINEAR):
             raise AssertionError(f"asked for {key!r}, which no unlabelled input tells")
         rows = math.prod(SHAPES[key][1:])
         inputs = oracles.matrix(40, rows, self.seed + len(key))
+        if self.kind == "coefficients":
+            return 0.3 + oracles.matrix(1, 1, self.seed + len(key)).square().reshape(())
         if self.kind == "fisher":
             return oracles.matrix(1, math.prod(SHAPES[key]), self.seed).square().reshape(SHAPES[key])
         return inputs if self.kind == "inputs" else inputs.mT @ inputs
 
     def __iter__(self) -> Iterator[str]:
-        return iter(SHAPES if self.kind == "fisher" else LINEAR)
+        return iter(LINEAR if self.kind in ("gram", "inputs") else SHAPES)
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -75,10 +77,10 @@ def test_where_a_process_settles_alpha_no_label_is_needed_any_more() -> None:
 @pytest.mark.parametrize("name", MEASURED)
 def test_methods_that_declare_inputs_alone_run_on_what_knows_no_label(name: str) -> None:
     row = MEASURED[name]
-    assert row.needs == INPUTS
+    assert row.needs == INPUTS._replace(training=name.startswith("adamerging"))
     told: list[Statistics] = [Unlabelled(10 * number, row.quantity) for number in range(len(NAMES))]
     method = row.by(told)
-    assert (method.needs, method.alphas) == (INPUTS, (1.0,))
+    assert (method.needs, method.alphas) == (row.needs, (1.0,))
     found = merging.merged_update(experts(), method)
     assert {key: tuple(tensor.shape) for key, tensor in found.items()} == SHAPES
     assert all(tensor.isfinite().all() and tensor.any() for tensor in found.values())
@@ -134,8 +136,8 @@ def test_methods_that_declare_no_inputs_read_nothing_but_checkpoints(tmp_path: P
     assert any(file.startswith(str(tmp_path)) for file in opened)
 
 
-def test_the_method_that_declares_training_goes_on_with_its_steps_and_no_other_has_any() -> None:
-    assert {name for name, row in METHODS.items() if row.needs.training} == {"wudi"}
+def test_what_trains_without_inputs_goes_on_with_its_steps_and_nothing_else_has_any() -> None:
+    assert {name for name, row in METHODS.items() if row.needs.training and not row.needs.inputs} == {"wudi"}
     suite = MemorySuite(experts())
     start, once, twice = (merging.update(wudi.descended(steps)(suite), suite, "net.0.w") for steps in (0, 1, 2))
     torch.testing.assert_close(start, sum(vector["net.0.w"] for vector in experts()))

@@ -54,6 +54,8 @@ def statistics(name: str) -> list[dict[str, Tensor]]:
     rows = oracles.task_vectors({key: (20, shape[-1]) for key, shape in SHAPES.items()}, N_TASKS, 1, torch.float32)
     if name == "fisher":
         return [{key: torch.ones(shape) for key, shape in SHAPES.items()} for _ in rows]
+    if name.startswith("adamerging"):
+        return [{key: torch.tensor(0.3) for key in SHAPES} for _ in rows]
     inputs = [{key: row[key] for key in SHAPES if key != "bias"} for row in rows]
     return [{key: x.mT @ x for key, x in each.items()} for each in inputs] if name == "regmean" else inputs
 
