@@ -48,9 +48,8 @@ def test_the_update_is_the_papers_sum(n_tasks: int, seed: int, taskwise: bool) -
         expected = np.zeros(shape)
         for vector, mine in zip(vectors, coefficients, strict=True):
             expected += float(mine[key]) * vector[key].double().numpy()
-        scale = sum(
-            float(mine[key].abs()) * float(v[key].norm()) for v, mine in zip(vectors, coefficients, strict=True)
-        )
+        pairs = zip(vectors, coefficients, strict=True)
+        scale = sum(abs(float(mine[key])) * float(vector[key].norm()) for vector, mine in pairs)
         assert np.linalg.norm(found[key].double().numpy() - expected) <= 1e-6 * scale
 
 
