@@ -2,10 +2,10 @@
 """AdaMerging (Yang et al., arXiv 2310.02575, ICLR 2024): how much of each expert goes in is learnt from inputs.
 
 The update is Σ λ Δ over the experts. Layer-wise, every expert has a coefficient λ for each of its tensors; task-wise,
-one for all of them. They are learnt at test time: all are 0.3 at first, and Adam lowers the mean entropy of what the merged
-model predicts on inputs without labels. That takes the model itself, so whoever has it learns them, and gives them
-here as what was measured: of each expert, one number by the name of each tensor. The published code keeps λ between 0 and 1;
-the paper's formula does not, and neither does this.
+one for all of them. They are learnt at test time: all are 0.3 at first, and Adam lowers the mean entropy of what the
+merged model predicts on inputs without labels. That takes the model itself, so whoever has it learns them, and gives
+them here as what was measured: of each expert, one number by the name of each tensor. The published code keeps λ
+between 0 and 1; the paper's formula does not, and neither does this.
 """
 
 from collections.abc import Sequence
