@@ -17,7 +17,7 @@ from tsvlib.checkpoints.sources import Inspection
 from tsvlib.errors import InputError
 from tsvlib.precision import is_finite, wider
 from tsvlib.selection.sources import GLIMPSE
-from tsvlib.taskvectors import beyond, check_finite
+from tsvlib.taskvectors import beyond
 
 
 class Adapter(Checkpoint):
@@ -117,8 +117,8 @@ class Adapter(Checkpoint):
         """Return one SHA-256 for tensors and settings, and what is whole with NaN or Inf; InputError for thin ones."""
         found = self._stored.inspect()
         own = {name: key for key, name in self.whole.items()}
-        for name in sorted(found.unsound - own.keys()):
-            check_finite(name, self._stored.read(name), self.owner)
+        if bad := sorted(found.unsound - own.keys()):
+            raise InputError(f"`{bad[0]}` of {self.owner} holds NaN or Inf; train or download that adapter again.")
         whole = checkpoints.combined([found.sha256, self.settings.digest])
         return Inspection(whole, frozenset(own[name] for name in found.unsound))
 

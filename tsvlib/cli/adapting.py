@@ -16,7 +16,7 @@ from tsvlib.adapters import writing
 from tsvlib.adapters.writing import Places
 from tsvlib.cli import memory, models, outputs, planning, sums, workflows
 from tsvlib.cli.sessions import Session
-from tsvlib.cli.sums import AS_BASE
+from tsvlib.cli.sums import AS_BASE, Alphas
 from tsvlib.cli.workflows import Inputs
 from tsvlib.errors import InputError, LostUpdate
 from tsvlib.methods import named
@@ -31,7 +31,7 @@ def merge(
     out: Path,
     rank: int,
     method: str,
-    alphas: Sequence[float],
+    alpha: Alphas,
     session: Session,
     dtype: str = AS_BASE,
     then: Sequence[str] = (),
@@ -47,20 +47,20 @@ def merge(
         raise InputError(f"{rank} is no rank of an adapter; choose at least one.")
     chosen, held = named("+".join((method, *then))), writing.places(inputs.base, inputs.experts)
     types = {key: info.dtype for key, info in sums.layout_of(inputs.base, dtype).items()}
-    folders = models.paths(out, alphas, is_folder=True)
+    folders = models.paths(out, sums.numbers(alpha), is_folder=True)
     store = session.spectra.folder if session.spectra else None
     for folder in folders.values():
         outputs.check_folder(folder, inputs.files, store, len(folders) * _size(inputs, held, types, rank))
     plan = planning.plan(inputs.suite, {}, rule=session.rule, workers=session.workers, folder=out.parent)
     workflows.tell(inputs, plan.brief)
     hashes = inputs.inspect(session)
-    work = _Work(inputs, chosen.bind(inputs.suite), session, held, types, rank, tuple(alphas))
+    work = _Work(inputs, chosen.bind(inputs.suite), session, held, types, rank, tuple(folders))
     low_rank, whole = work.low_rank(), work.whole()
     name = chosen.name.replace("_", "-")
     recipe = workflows.recipe_of("merge", inputs, hashes, session, method=name, dtype=dtype, as_adapter=rank)
     digests = {}
-    for alpha, folder in folders.items():
-        tensors, made = low_rank[alpha] | whole[alpha], sums.with_alpha(recipe, alpha)
+    for each, folder in folders.items():
+        tensors, made = low_rank[each] | whole[each], sums.with_alpha(recipe, each)
         digests[folder] = writing.save(folder, rank, held, tensors, inputs.base, inputs.experts, made)
     return digests
 

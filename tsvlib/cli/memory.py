@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from tsvlib import exhaustion
-from tsvlib.cli import planning
+from tsvlib.cli import planning, sums
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -21,7 +21,7 @@ def planned(workflow: Callable[Given, Result]) -> Callable[Given, Result]:
     def bounded(*arguments: Given.args, **named: Given.kwargs) -> Result:
         given = signature.bind(*arguments, **named).arguments
         inputs, session = given["inputs"], given["session"]
-        files = len(given.get("alphas", "1"))
+        files = len(sums.numbers(given.get("alpha", 1.0)))
         plan = planning.plan(inputs.suite, inputs.base.layout, files, rule=session.rule, workers=session.workers)
         workers = f"{session.workers} worker{'s' if session.workers > 1 else ''}"
         with exhaustion.bounded(f"about {planning.prefixed(plan.memory, 'B')} for {workers}"):

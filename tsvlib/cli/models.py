@@ -71,10 +71,8 @@ def places(
     A name that ends in a slash means a folder, and so does that of an existing one, unless it ends in .safetensors;
     any other means a file. ``dtype`` is the type of all weights, if that is not the base's. InputError for no name.
     """
-    path, is_folder = Path(out), _is_folder(out)
-    if not path.name:
-        raise InputError(f"{out}: this names no file; choose a name that ends in {outputs.WEIGHTS}.")
-    every = paths(path, alphas, is_folder)
+    is_folder = _is_folder(out)
+    every = paths(Path(out), alphas, is_folder)
     kind = partial(Folder, dtype=dtype) if is_folder else File
     return {alpha: kind(each, base, layout) for alpha, each in every.items()}
 
@@ -87,6 +85,8 @@ def paths(out: Path, alphas: Sequence[float], is_folder: bool) -> dict[float, Pa
     """
     if len(alphas) == 1:
         return {alphas[0]: out}
+    if not out.name:
+        raise InputError(f"{out}: this is no name that alphas could stand behind; choose one.")
     stem, suffix = (out.name, "") if is_folder else (out.stem, out.suffix)
     return {alpha: out.with_name(f"{stem}-alpha-{_short(alpha)}{suffix}") for alpha in alphas}
 

@@ -44,9 +44,9 @@ class Plan:
     free_memory: int | None
     free_disk: int
     folder: Path
+    notes: tuple[str, ...] = ()
     adapters: int = 0
     cores: int = 0
-    notes: tuple[str, ...] = ()
 
     @property
     def brief(self) -> str:

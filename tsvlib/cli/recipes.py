@@ -97,7 +97,7 @@ class Search:
             for each in lacking:
                 if each.sha256 == digest:
                     places[digest] = path
-                elif path.name == each.name:
+                elif each.name == _called(path):
                     changed.setdefault(each.sha256, path)
         for each in wanted:
             if each.sha256 not in places:
@@ -133,6 +133,11 @@ class Search:
                 if sum(file.stat().st_size for file in held) in sizes:
                     self._digests[path] = _sha256(held)
         return self._digests.get(path)
+
+
+def _called(path: Path) -> str:
+    """Return what a checkpoint is called: an adapter, by its folder."""
+    return path.parent.name if path.name in checkpoints.ADAPTERS else path.name
 
 
 def _sha256(held: Sequence[Path]) -> str:

@@ -19,7 +19,7 @@ from tsvlib.cli.models import File, PathLike
 from tsvlib.cli.planning import Plan
 from tsvlib.cli.recipes import Recipe
 from tsvlib.cli.sessions import Session
-from tsvlib.cli.sums import AS_BASE
+from tsvlib.cli.sums import AS_BASE, Alphas
 from tsvlib.errors import InputError
 from tsvlib.methods import named
 from tsvlib.methods.base import Method
@@ -86,7 +86,7 @@ def merge(
     inputs: Inputs,
     out: PathLike,
     method: str,
-    alphas: Sequence[float],
+    alpha: Alphas,
     session: Session,
     dtype: str = AS_BASE,
     then: Sequence[str] = (),
@@ -101,7 +101,7 @@ def merge(
         InputError: there are fewer than two experts, no such method, an alpha that is not finite, unsuitable inputs,
             values that their type cannot hold, too little space, or a place that cannot be written.
     """
-    chosen, places = _asked(inputs, out, method, alphas, session, dtype, then)
+    chosen, places = _asked(inputs, out, method, alpha, session, dtype, then)
     tell(inputs, _planned(inputs, places, session).brief)
     hashes = inputs.inspect(session)
     function = chosen.bind(inputs.suite)
@@ -117,13 +117,13 @@ def plan(
     inputs: Inputs,
     out: PathLike | None,
     method: str,
-    alphas: Sequence[float],
+    alpha: Alphas,
     session: Session,
     dtype: str = AS_BASE,
     then: Sequence[str] = (),
 ) -> Plan:
     """Return what ``merge`` would do and take; InputError as far as headers tell, and for ``out`` if it is given."""
-    _, places = _asked(inputs, out, method, alphas, session, dtype, then)
+    _, places = _asked(inputs, out, method, alpha, session, dtype, then)
     return _planned(inputs, places, session)
 
 
@@ -150,7 +150,7 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
 
 @memory.planned
 def expand(
-    inputs: Inputs, factors: Path, out: PathLike, alphas: Sequence[float], session: Session, dtype: str = AS_BASE
+    inputs: Inputs, factors: Path, out: PathLike, alpha: Alphas, session: Session, dtype: str = AS_BASE
 ) -> dict[Path, str]:
     """Write base + alpha * the task vector of a TSV-C file to ``out``, as ``merge`` does; experts play no part.
 
@@ -159,7 +159,7 @@ def expand(
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     packed = checkpoints.open_checkpoint(factors)
     notes = compression.Notes.parse(packed.metadata.get(compression.FORMAT, ""), str(factors))
-    base, places = inputs.base.path, _places(inputs, out, alphas, dtype)
+    base, places = inputs.base.path, _places(inputs, out, alpha, dtype)
     if notes.shapes != inputs.suite.shapes:
         raise InputError(f"{factors}: its tensors are not those of {base}; name the base that it was compressed from.")
     _check_places(places, inputs, session, *packed.files)
@@ -180,22 +180,22 @@ def _asked(
     inputs: Inputs,
     out: PathLike | None,
     method: str,
-    alphas: Sequence[float],
+    alpha: Alphas,
     session: Session,
     dtype: str,
     then: Sequence[str],
 ) -> tuple[Method, dict[float, File]]:
     """Return what is asked of a merge: its method, and the place of each alpha."""
     check_enough(len(inputs.experts))
-    chosen, places = named("+".join((method, *then))), _places(inputs, out or _SOMEWHERE, alphas, dtype)
+    chosen, places = named("+".join((method, *then))), _places(inputs, out or _SOMEWHERE, alpha, dtype)
     if out:
         _check_places(places, inputs, session)
     return chosen, places
 
 
-def _places(inputs: Inputs, out: PathLike, alphas: Sequence[float], dtype: str) -> dict[float, File]:
+def _places(inputs: Inputs, out: PathLike, alpha: Alphas, dtype: str) -> dict[float, File]:
     layout = sums.layout_of(inputs.base, dtype)
-    return models.places(out, alphas, inputs.base, layout, None if dtype == AS_BASE else dtype)
+    return models.places(out, sums.numbers(alpha), inputs.base, layout, None if dtype == AS_BASE else dtype)
 
 
 def _planned(inputs: Inputs, places: Mapping[float, File], session: Session) -> Plan:

@@ -168,7 +168,8 @@ def test_the_same_adapter_is_made_again_from_its_recipe(
     paths = adapters(tmp_path)
     words = ["--base", base, *(word for path in paths for word in ("--expert", path))]
     assert commands.main([str(word) for word in ("merge", *words, "--as-adapter", 6, "--out", tmp_path / "one")]) == 0
-    again = ["merge", "--recipe", tmp_path / "one" / "adapter_model.safetensors", "--out", tmp_path / "two"]
+    again = ["merge", "--recipe", tmp_path / "one" / "adapter_model.safetensors", "--look-in", tmp_path]
+    again += ["--out", tmp_path / "two"]
     assert commands.main([str(word) for word in again]) == 0
     assert "These are the bytes of" in capsys.readouterr().out
     assert small_models.contents(tmp_path / "one") == small_models.contents(tmp_path / "two")

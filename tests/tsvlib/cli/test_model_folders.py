@@ -330,7 +330,7 @@ def counted(*arguments, **named):
 setattr(owner, name, counted)
 raise SystemExit(commands.main(sys.argv[5:]))
 """
-MOMENTS = [("writing", "_append", 3), ("folders", "write", 2), ("sidefiles", "copy", 1), ("os", "fsync", 6)]
+MOMENTS = [("writing", "_append", 3), ("folders", "writer", 2), ("sidefiles", "copy", 1), ("os", "fsync", 6)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name)

@@ -168,5 +168,7 @@ def test_memory_that_runs_out_is_told_beside_the_plan(tmp_path: Path, command: s
     assert said.startswith("the memory has run out, where about ")
     assert said.endswith("; use fewer workers, end other programs or take a machine with more.")
     if command == "merge":
-        (figure,) = (line.partition("about ")[2] for line in planned.splitlines() if line.startswith("memory"))
+        (figure,) = (
+            line.partition("about ")[2].partition(",")[0] for line in planned.splitlines() if line.startswith("memory")
+        )
         assert f"where about {figure} for 1 worker were planned" in said
