@@ -187,8 +187,8 @@ def _asked(
 ) -> tuple[Method, dict[float, File]]:
     """Return what is asked of a merge: its method, and the place of each alpha."""
     check_enough(len(inputs.experts))
-    chosen, places = named("+".join((method, *then))), _places(inputs, out or _SOMEWHERE, alpha, dtype)
-    if out:
+    chosen, places = named("+".join((method, *then))), _places(inputs, _SOMEWHERE if out is None else out, alpha, dtype)
+    if out is not None:
         _check_places(places, inputs, session)
     return chosen, places
 
