@@ -167,8 +167,9 @@ def pretrain(profile: str, backbones: tuple[str, ...]) -> None:
 @cli.command()
 @click.argument("entries", nargs=-1, required=True, type=_PATH)
 @click.option("--seed", "seeds", multiple=True, required=True, type=click.IntRange(min=0), help="May be repeated.")
+@click.option("--methods", type=click.IntRange(min=0), default=0, help="Show the functions of so many first places.")
 @_PROFILE
-def leaderboard(entries: tuple[Path, ...], seeds: tuple[int, ...], profile: str) -> None:
+def leaderboard(entries: tuple[Path, ...], seeds: tuple[int, ...], methods: int, profile: str) -> None:
     """Rank ENTRIES of assignment 4 by experts of seeds that students have not seen, which are trained if need be."""
     from compendium import doctor, profiles
     from compendium.course import confinement, leaderboard
@@ -184,7 +185,7 @@ def leaderboard(entries: tuple[Path, ...], seeds: tuple[int, ...], profile: str)
     experts.train_first_suite(known)
     experts.train_all(unseen)
     ranking = leaderboard.rank(entries, next(runs.of(known.first_suite())), unseen)
-    _say("\n".join(leaderboard.told(ranking)))
+    _say("\n".join(leaderboard.told(ranking, methods)))
 
 
 @cli.command()

@@ -76,14 +76,18 @@ def grade(
 
 
 def rows(classroom: Classroom, name: str, marked: Sequence[Marked]) -> list[tuple[str, ...]]:
-    """Return what is told of submissions that were marked, with headings: points, and those still to be given."""
-    found: list[tuple[str, ...]] = [("Student", "Points", "By hand", "Remarks")]
+    """Return what is told of submissions that were marked, with headings: points, for what some were lost, and remarks.
+
+    Points by hand that are still to be given are told apart.
+    """
+    found: list[tuple[str, ...]] = [("Student", "Points", "By hand", "Lost in", "Remarks")]
     for each in marked:
         own = classroom.marks(name).query("student == @each.student")
         tested, open_ = own[own["points"].notna()], own[own["points"].isna()]
         points = f"{tested['points'].sum():g} of {tested['most'].sum():g}"
         by_hand = f"{open_['most'].sum():g} to give" if len(open_) else "nothing"
-        found.append((each.student, points, by_hand, each.trouble or " ".join(each.remarks)))
+        lost = ", ".join(tested[tested["points"] < tested["most"]]["exercise"])
+        found.append((each.student, points, by_hand, lost, each.trouble or " ".join(each.remarks)))
     return found
 
 
@@ -129,7 +133,7 @@ def _side_by_side(
         request: Request = {"cells": each.cells, "seconds": limits.cell_seconds, "memory": limits.memory}
         return supervision.run(request, limits, hidden)
 
-    with ThreadPoolExecutor(at_once, initializer=_settled, initargs=[_places(at_once)]) as pool:
+    with ThreadPoolExecutor(at_once, initializer=_settled, initargs=(_places(at_once),)) as pool:
         running = [pool.submit(ran, each) for each in staged]
         try:
             yield running

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,7 +102,7 @@ def update_apart(source: str, base: Path, experts: Sequence[Path], seconds: int 
 
 def _run_apart(place: Path) -> int:
     """Let another process do what stands in a folder, and return its status."""
-    silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    silent: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     with confinement.apart("compendium.course.remaking", place, PATIENCE, **silent) as process:
         return process.wait()
 

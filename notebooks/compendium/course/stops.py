@@ -16,10 +16,10 @@ def waiting() -> Iterator[None]:
 
     nbgrader, for one, takes an interruption for a fault of the submission, and deletes what it had made of it.
     """
-    came: list[int] = []
+    came: list[signal.Signals] = []
 
     def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
+        came.append(signal.Signals(number))
 
     # Only the main thread is told of signals.
     free = STOPS if threading.current_thread() is threading.main_thread() else ()
