@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,11 +20,11 @@ A0 = "a0_two_tasks"
 PATIENCE = 120
 
 # A process that a shell starts in the background ignores SIGINT and hands that down; a terminal's does not.
-GRADE = """
+COMMAND = """
 import signal, sys
 from compendium import commands
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(commands.main(["grade", *sys.argv[1:]]))
+sys.exit(commands.main(sys.argv[1:]))
 """
 
 ENDLESS = """
@@ -54,8 +55,7 @@ def test_a_stop_while_submissions_run_leaves_nothing_half_made_and_nothing_runni
     for student in ("ada", "bert", "cleo"):
         submissions.hand_in(classroom.folder, student, A0, endless)
     book = (classroom.folder / "gradebook.db").read_bytes()
-    words = [sys.executable, "-c", GRADE, A0, "--class", str(classroom.folder)]
-    process = subprocess.Popen(words, cwd=paths.ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = started("grade", A0, "--class", str(classroom.folder))
     try:
         wait_until(mark.exists)
         process.send_signal(number)
@@ -75,6 +75,38 @@ def test_a_stop_while_submissions_run_leaves_nothing_half_made_and_nothing_runni
     submissions.hand_in(classroom.folder, "ada", A0, release)
     assert commands.main(["grade", A0, "--class", str(classroom.folder), "--student", "ada"]) == 0
     assert set(classroom.marks(A0)["student"]) == {"ada"}
+
+
+@pytest.mark.slow
+def test_a_stop_while_solutions_run_ends_their_kernel(tmp_path: Path) -> None:
+    process = started("course", "--class", str(tmp_path / "class"), "--profile", "smoke")
+    try:
+        wait_until(lambda: kernels_of(process.pid))
+        kernels = kernels_of(process.pid)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=PATIENCE)[1]
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "interrupted; the same command finishes the work."
+    assert "Traceback" not in said
+    wait_until(lambda: not any(each.is_running() for each in kernels))
+    assert not (tmp_path / "class" / "solution").exists()
+
+
+def kernels_of(parent: int) -> list[psutil.Process]:
+    found = []
+    for each in psutil.Process(parent).children():
+        with suppress(psutil.NoSuchProcess):
+            if "ipykernel_launcher" in each.cmdline():
+                found.append(each)
+    return found
+
+
+def started(*words: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", COMMAND, *words]
+    return subprocess.Popen(command, cwd=paths.ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_until(true: Callable[[], object]) -> None:
