@@ -31,7 +31,7 @@ _SUITES = click.option("--suites", default="", help="Only suites of so many task
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status (see ``tsvlib.cli.exits``)."""
-    return exits.run(cli, PROGRAM, arguments, "the same command continues where it was.", tell)
+    return exits.run(cli, PROGRAM, arguments, "the same command finishes the work.", tell)
 
 
 @click.group(context_settings={"show_default": True, "max_content_width": 100, "help_option_names": ["-h", "--help"]})
@@ -167,11 +167,12 @@ def pretrain(profile: str, backbones: tuple[str, ...]) -> None:
 @cli.command()
 @click.argument("entries", nargs=-1, required=True, type=_PATH)
 @click.option("--seed", "seeds", multiple=True, required=True, type=click.IntRange(min=0), help="May be repeated.")
+@click.option("--methods", type=click.IntRange(min=0), default=0, help="Show the functions of so many first places.")
 @_PROFILE
-def leaderboard(entries: tuple[Path, ...], seeds: tuple[int, ...], profile: str) -> None:
+def leaderboard(entries: tuple[Path, ...], seeds: tuple[int, ...], methods: int, profile: str) -> None:
     """Rank ENTRIES of assignment 4 by experts of seeds that students have not seen, which are trained if need be."""
     from compendium import doctor, profiles
-    from compendium.course import leaderboard
+    from compendium.course import confinement, leaderboard
     from compendium.study import runs
     from compendium.worlds import experts
 
@@ -179,10 +180,12 @@ def leaderboard(entries: tuple[Path, ...], seeds: tuple[int, ...], profile: str)
     unseen = leaderboard.hidden(known, seeds)
     for each in (known.first_suite(), unseen):
         doctor.check(each)
+    if missing := confinement.walls().missing:
+        tell(missing)
     experts.train_first_suite(known)
     experts.train_all(unseen)
     ranking = leaderboard.rank(entries, next(runs.of(known.first_suite())), unseen)
-    _say("\n".join(leaderboard.told(ranking)))
+    _say("\n".join(leaderboard.told(ranking, methods)))
 
 
 @cli.command()
@@ -240,11 +243,15 @@ def grade(assignment: str, folder: Path, students: tuple[str, ...], at_once: int
     from compendium import runner, terminal
     from compendium.course import grading
     from compendium.course.classroom import Classroom
-    from compendium.course.confinement import Limits
+    from compendium.course.supervision import Limits
 
     runner.use_private_folders()
     classroom, limits = Classroom(folder), Limits(memory=memory * 2**30, **seconds)
-    marked = grading.grade(classroom, assignment, students, limits=limits, at_once=at_once, tell=tell)
+    try:
+        marked = grading.grade(classroom, assignment, students, limits=limits, at_once=at_once, tell=tell)
+    except KeyboardInterrupt as stop:
+        stop.add_note(assignment)
+        raise
     _say(terminal.table(grading.rows(classroom, assignment, marked), min(shutil.get_terminal_size().columns, WIDEST)))
     _say(f"\nFeedback lies in {classroom.folder / 'feedback'}, and all marks are in {classroom.folder / 'grades.csv'}.")
     return 1 if any(each.trouble for each in marked) else 0

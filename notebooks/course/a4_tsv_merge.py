@@ -279,7 +279,7 @@ for alpha, value in zip(alphas, curve(own_method, alphas), strict=True):
 # Give your method a `name` in the first cell, say in `words` what it does, choose `alpha`, and hand in the file that
 # this cell writes. It holds your merged model with its digest, the text of your function, and the accuracy that you
 # measured. All three are checked: the model is measured again, and your function is run again. What is not so is
-# refused.
+# refused. A place on the leaderboard gives no points.
 
 # %%
 words = "what it does, in a sentence"

@@ -138,8 +138,9 @@ heading, *rows = grading.rows(classroom, name, marked)
 pd.DataFrame(rows, columns=heading).set_index(heading[0])
 
 # %% [markdown]
-# Ada has all points that tests can give. Bert, Cleo and Dora lose those of one exercise; what stands in deleted or
-# changed tests does not matter, since they are put back. Emil has none, and nobody else is worse off for it.
+# Ada has all points that tests can give. Bert, Cleo and Dora lose those of one exercise, which the table names; what
+# stands in deleted or changed tests does not matter, since they are put back. Emil has none, and nobody else is worse
+# off for it. Marking can be interrupted at any moment; the same command then marks anew.
 #
 # Written answers you read in nbgrader's *Formgrader*, a menu entry of a JupyterLab that runs in the folder of the class:
 #
@@ -173,6 +174,31 @@ print(assignments.marked(autograded)["check_procrustes"].outputs[0].evalue)
 pd.read_csv(classroom.export())[["assignment", "student_id", "raw_score", "max_score"]]
 
 # %% [markdown]
+# ## The leaderboard
+#
+# The last exercise of assignment 4 asks for a merging method of one's own. A student who gives it a `name` finds a file
+# `leaderboard/NAME.safetensors` beside the notebook, and hands it in as well: put it into `leaderboard` beside that
+# student's notebook in `submitted`. Once, after the deadline, in the folder of this repository:
+#
+# ```
+# .venv/bin/python -m compendium leaderboard ~/autumn/submitted/*/a4_tsv_merge/leaderboard/*.safetensors \
+#     --seed 7341 --seed 9102 --methods 3
+# ```
+#
+# - Students have experts of the seeds 0 to 2 at most, and those are refused. Take two or three other ones that nobody
+#   guesses, others for each class: the eight experts of each are trained first, about a minute for each seed.
+# - An entry is refused, in a sentence that names the file, when its model has another digest or another accuracy than it
+#   states, or is not what its function makes of the students' experts. Functions run as submissions do while marking:
+#   apart, without network, within limits. A bad entry costs nobody else a place.
+# - The table ranks what the functions make of the unseen experts, on test images, beside task arithmetic and TSV-M. Each
+#   accuracy has a standard error, and so has its distance to the first place: a distance of less than two of its errors
+#   is none.
+#
+# **A place gives no points**, and students should hear so beforehand: who is first depends on luck, and on how much time
+# somebody had. Read the functions of the first places before you praise them (`--methods 3` shows three): is the idea
+# new, is it the library's or a paper's, does it compute something that depends on these experts alone? Let their
+# authors explain them to the class.
+#
 # ## Timing
 #
 # A submission takes about ten seconds of one core, most of them to start Python and load torch; only tests and what
@@ -191,6 +217,7 @@ pd.read_csv(classroom.export())[["assignment", "student_id", "raw_score", "max_s
 # | "Python itself ended in this cell" | `exit()`, a crash, or memory | ask the student to restart the kernel and run all cells |
 # | "nothing could be marked" | not a notebook, another name, a link, or more than 10 MB | ask for the `.ipynb` file |
 # | "Cannot add or remove cells" | the assignment changed after students handed in | make a new class in another folder |
+# | one mistake, two exercises lost | the second function calls the first, as `merge` calls `tsv_m` | give points back in the Formgrader, or let the student correct the first one and mark again |
 # | points changed after marking again | tests have another seed, or the checkout is another one | keep the folder and the checkout of a class |
 #
 # ## Answers that do not carry over

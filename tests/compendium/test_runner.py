@@ -291,7 +291,7 @@ def test_an_interrupt_leaves_nothing_half_made(notebook, earlier, tmp_path, inte
     assert earlier()
     if interrupt == signal.SIGINT:
         assert process.returncode == 130
-        assert said.splitlines()[-1] == "90_small: interrupted; the same command continues where it was."
+        assert said.splitlines()[-1] == "90_small: interrupted; the same command finishes the work."
     assert commands.main(["run", notebook()]) == 0
     assert not list((tmp_path / "build").rglob("*.stage"))
 

@@ -70,10 +70,14 @@ def _executed(source: NotebookNode, parameters: Mapping[str, object], name: str)
     if stated:
         stated.source = "\n".join([stated.source, *(f"{key} = {value!r}" for key, value in parameters.items())])
     resources = {"metadata": {"path": str(paths.ROOT)}}
+    client = NotebookClient(source, timeout=None, kernel_name="python3", resources=resources)
     try:
-        found = NotebookClient(source, timeout=None, kernel_name="python3", resources=resources).execute(**QUIET)
+        # Cell by cell, since its own loop over them takes Ctrl-C for the death of the kernel.
+        with client.setup_kernel(**QUIET):
+            for number, cell in enumerate(source.cells):
+                client.execute_cell(cell, number)
     except CellExecutionError as error:
         if error.ename == InputError.__name__:
             raise InputError(error.evalue) from None
         raise InputError(f"{name}: a cell stopped with {error.ename}: {error.evalue}; run it in JupyterLab.") from error
-    return runner.tidied(found)
+    return runner.tidied(source)

@@ -24,7 +24,7 @@ from nbgrader.plugins import CsvExportPlugin
 from nbgrader.preprocessors import AssignLatePenalties, CheckCellMetadata, GetGrades, LimitOutput, SaveAutoGrades
 from traitlets.config import Config
 
-from compendium.course import assignments
+from compendium.course import assignments, stops
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
 
@@ -75,7 +75,7 @@ class Classroom:
         (self.folder / "exchange").mkdir(parents=True, exist_ok=True)
         _write(self.folder / "nbgrader_config.py", SETTINGS)
         _write(place, _text(assignments.source(name, seed)))
-        self._done(f"{name}: no student release", self.api().generate_assignment(name))
+        self._done(f"{name}: no student release", lambda api: api.generate_assignment(name))
 
     def source(self, name: str) -> NotebookNode:
         """Return an assignment with solutions and the hidden tests of this class."""
@@ -113,13 +113,13 @@ class Classroom:
         with warnings.catch_warnings():
             # nbgrader looks for a submission while it makes one, which is of no consequence.
             warnings.filterwarnings("ignore", r"Object of type <\w+> not in session")
-            self._done(f"{name} of {student}: not marked", self.api(c).autograde(name, student))
+            self._done(f"{name} of {student}: not marked", lambda api: api.autograde(name, student), c)
 
     def feedback(self, name: str, student: str) -> Path:
         """Write what a student gets back, as a page without the hidden tests, and return its file."""
         c = self._config()
         c.GenerateFeedback.preprocessors = [GetGrades, _shown, CSSHTMLHeaderPreprocessor]
-        self._done(f"{name} of {student}: no feedback", self.api(c).generate_feedback(name, student))
+        self._done(f"{name} of {student}: no feedback", lambda api: api.generate_feedback(name, student), c)
         return self.file("feedback", name, student, "html")
 
     def marks(self, name: str) -> pd.DataFrame:
@@ -167,12 +167,12 @@ class Classroom:
         notebook: NotebookNode = nbformat.read(place, as_version=4)  # type: ignore[no-untyped-call]
         return notebook
 
-    @staticmethod
-    def _done(trouble: str, result: dict[str, Any]) -> None:
+    def _done(self, trouble: str, step: Callable[[NbGraderAPI], dict[str, Any]], config: Config | None = None) -> None:
+        """Let nbgrader do a step, wholly or not at all; InputError with its own reason when it does not."""
+        with stops.waiting():
+            result = step(self.api(config))
         if not result["success"]:
             told = "\n".join(filter(None, (result.get("error"), result.get("log"))))
-            if "KeyboardInterrupt" in result.get("error", ""):
-                raise KeyboardInterrupt
             reasons = [each for each in _REASON.findall(told) if not each.startswith("nbgrader.")]
             reason = (reasons or ["no reason given"])[-1]
             raise InputError(f"{trouble}: nbgrader says {reason!r}; see to that and run the command again.")

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Runs a submission in a process of its own: without network, within limits of memory and time, apart from others."""
+"""Runs what students wrote in a process of its own: without network, for a limited time, apart from all others."""
 
 import functools
-import json
 import os
 import shutil
 import signal
@@ -10,36 +9,20 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from compendium import paths
-from compendium.course.running import Ran, Request
-from tsvlib.errors import InputError
-
-MOST = 20_000_000
-"""Bytes that the process may answer."""
-
 
 _RUNNING: set["subprocess.Popen[bytes]"] = set()
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one submission may take."""
-
-    cell_seconds: int = 30
-    seconds: int = 300
-    memory: int = 2**31
-    """Bytes of address space, beyond what Python takes with torch."""
-
-
-@dataclass(frozen=True)
 class Walls:
-    """What separates a submission from the rest of the machine, and in a sentence what does not."""
+    """What separates such a process from the rest of the machine, and in a sentence what does not."""
 
     command: tuple[str, ...]
     hiding: bool
@@ -55,46 +38,42 @@ def walls() -> Walls:
     """Return the best that this system allows: name spaces of Linux for network, processes and mounts."""
     every = ("unshare", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
     with tempfile.TemporaryDirectory() as folder:
-        if _works([*every, *_hidden([folder]), "true"]):
+        if _works([*every, *_begun([folder]), "true"]):
             return Walls(every, hiding=True)
     less = ("unshare", "--map-root-user", "--net")
     if _works([*less, "true"]):
-        return Walls(less, hiding=False, missing=f"A submission is not wholly apart here: {SEEN}.")
-    return Walls((), hiding=False, missing=f"A submission is not apart here: {OPEN}.")
+        return Walls(less, hiding=False, missing=f"What students wrote is not wholly apart here: {SEEN}.")
+    return Walls((), hiding=False, missing=f"What students wrote is not apart here: {OPEN}.")
 
 
-def run(request: Request, limits: Limits, hidden: Sequence[Path] = (), cpus: Set[int] = frozenset()) -> list[Ran]:
-    """Return what became of the cells that were run, in a process that sees nothing of the ``hidden`` folders.
+@contextmanager
+def apart(
+    module: str, folder: Path, seconds: int, hidden: Sequence[Path] = (), **streams: Any
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a module of ours in another process, in a folder, where the ``hidden`` folders are empty if walls allow it.
 
-    ``cpus`` are those that it runs on; none are all. Cells that are missing in what is returned were not reached.
-
-    Raises:
-        InputError: the process did not come as far as the first cell.
+    It ends with the block, or after so many seconds by SIGKILL, and so does all that it has started. If a signal ends
+    it otherwise, its status is that of a shell: 128 and the signal's number.
     """
     wall = walls()
-    hiding = _hidden([str(folder) for folder in hidden if folder.is_dir()]) if wall.hiding and hidden else []
-    words = [*wall.command, *hiding, sys.executable, "-m", "compendium.course.running"]
-    with tempfile.TemporaryDirectory(prefix="tsv-") as folder, tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(  # noqa: S603
-            words,
-            cwd=folder,
-            env=_surroundings(folder),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-        )
-        with _ended(process, limits.seconds):
-            if cpus and hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(process.pid, cpus)
-            found = _answer(process, json.dumps(request).encode())
-        if request["cells"] and not found:
-            raise InputError(f"no cell could be run: {_last_line(errors)}; see to that and mark again.")
-        return found
+    covered = [str(each) for each in hidden if wall.hiding and each.is_dir()]
+    words = [*wall.command, *_begun(covered), sys.executable, "-m", module]
+    with subprocess.Popen(  # noqa: S603
+        words, cwd=folder, env=_surroundings(str(folder)), start_new_session=True, **streams
+    ) as process:
+        alarm = threading.Timer(seconds, _kill, [process])
+        alarm.start()
+        _RUNNING.add(process)
+        try:
+            yield process
+        finally:
+            alarm.cancel()
+            _kill(process)
+            _RUNNING.discard(process)
 
 
 def end_all() -> None:
-    """End all submissions that run."""
+    """End all processes apart."""
     for process in list(_RUNNING):
         _kill(process)
 
@@ -105,69 +84,26 @@ def _works(words: Sequence[str]) -> bool:
     return not subprocess.run(words, check=False, capture_output=True).returncode  # noqa: S603
 
 
-def _hidden(folders: Sequence[str]) -> list[str]:
-    """Return the words before a command in whose eyes these folders are empty."""
-    mounts = " && ".join(f'mount -t tmpfs none "${number}"' for number, _ in enumerate(folders, start=1))
-    return ["bash", "-c", f'{mounts} && shift {len(folders)} && exec "$@"', "hiding", *folders]
+def _begun(covered: Sequence[str]) -> list[str]:
+    """Return the words before a command in whose eyes these folders are empty.
+
+    The shell stays, because the first process of a name space is deaf to signals that would end any other.
+    """
+    mounts = "".join(f'mount -t tmpfs none "${number}" && ' for number, _ in enumerate(covered, start=1))
+    return ["bash", "-c", f'{mounts}shift {len(covered)} && {{ "$@"; exit; }}', "apart", *covered]
 
 
 def _surroundings(folder: str) -> Mapping[str, str]:
     """Return the environment of the process: what it needs to start, and its own folder for all that it writes."""
-    inherited = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
-    roots = os.pathsep.join([str(paths.ROOT), str(paths.ROOT / "notebooks")])
+    inherited = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+    code = [str(paths.ROOT / "notebooks"), str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     of_jupyter = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     own = ("HOME", "TMPDIR", "TSV_OUTPUT", "TSV_CACHE", "IPYTHONDIR", "MPLCONFIGDIR", *of_jupyter)
     found = {name: os.environ[name] for name in inherited if name in os.environ} | dict.fromkeys(own, folder)
-    return {"PYTHONPATH": roots, **found, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-
-
-@contextmanager
-def _ended(process: "subprocess.Popen[bytes]", seconds: int) -> Iterator[None]:
-    """End a process, and all that it has started, at the end of the block or after so many seconds."""
-    alarm = threading.Timer(seconds, _kill, [process])
-    alarm.start()
-    _RUNNING.add(process)
-    try:
-        yield
-    finally:
-        alarm.cancel()
-        _kill(process)
-        _RUNNING.discard(process)
-        if process.stdout:
-            process.stdout.close()
-        process.wait()
+    return found | {"PYTHONPATH": os.pathsep.join(code), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
-    # The leader of the group is not waited for before the end of the block, so its number is nobody else's.
-    if process.returncode is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-
-
-def _answer(process: "subprocess.Popen[bytes]", request: bytes) -> list[Ran]:
-    """Give a process its request, and return the lines of its answer, as far as it came."""
-    assert process.stdin
-    assert process.stdout
-    try:
-        process.stdin.write(request)
-        process.stdin.close()
-    except BrokenPipeError:
-        return []
-    found: list[Ran] = []
-    left = MOST
-    while left > 0 and (line := process.stdout.readline(left)).endswith(b"\n"):
-        left -= len(line)
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found
-
-
-def _last_line(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    lines = errors.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "the time was over before Python was ready"
+    """End a process, and all that is left of what it started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

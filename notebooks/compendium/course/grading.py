@@ -5,8 +5,10 @@ import ast
 import os
 import queue
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,11 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from compendium.course import assignments, confinement, submissions
+from compendium.course import assignments, confinement, stops, submissions, supervision
 from compendium.course.assignments import known
 from compendium.course.classroom import Classroom
-from compendium.course.confinement import Limits
 from compendium.course.running import Cell, Ran, Request
+from compendium.course.supervision import Limits
 from tsvlib.errors import InputError
 
 LIMITS = Limits()
@@ -63,31 +65,29 @@ def grade(
     students = _students(classroom, name, only)
     if missing := confinement.walls().missing:
         tell(missing)
-    with tempfile.TemporaryDirectory(prefix="tsv-") as folder, ThreadPoolExecutor(at_once) as pool:
+    with tempfile.TemporaryDirectory(prefix="tsv-") as folder:
         staged = [_staged(classroom, name, student, Path(folder)) for student in students]
         hidden = [classroom.folder, Path(folder), assignments.FOLDER]
-        places = _places(at_once)
-        running = [pool.submit(_ran, each, limits, hidden, places) for each in staged]
-        try:
+        with _side_by_side(staged, limits, hidden, at_once) as running:
             # nbgrader changes the working directory and its grade book has one writer, so this is done one by one.
             found = [_marked(classroom, name, each, run, tell) for each, run in zip(staged, running, strict=True)]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            confinement.end_all()
-            raise
     classroom.export()
     return found
 
 
 def rows(classroom: Classroom, name: str, marked: Sequence[Marked]) -> list[tuple[str, ...]]:
-    """Return what is told of submissions that were marked, with headings: points, and those still to be given."""
-    found: list[tuple[str, ...]] = [("Student", "Points", "By hand", "Remarks")]
+    """Return what is told of submissions that were marked, with headings: points, for what some were lost, and remarks.
+
+    Points by hand that are still to be given are told apart.
+    """
+    found: list[tuple[str, ...]] = [("Student", "Points", "By hand", "Lost in", "Remarks")]
     for each in marked:
         own = classroom.marks(name).query("student == @each.student")
         tested, open_ = own[own["points"].notna()], own[own["points"].isna()]
         points = f"{tested['points'].sum():g} of {tested['most'].sum():g}"
         by_hand = f"{open_['most'].sum():g} to give" if len(open_) else "nothing"
-        found.append((each.student, points, by_hand, each.trouble or " ".join(each.remarks)))
+        lost = ", ".join(tested[tested["points"] < tested["most"]]["exercise"])
+        found.append((each.student, points, by_hand, lost, each.trouble or " ".join(each.remarks)))
     return found
 
 
@@ -123,22 +123,43 @@ def _staged(classroom: Classroom, name: str, student: str, folder: Path) -> _Sta
     return _Staged(student, folder, to_run(notebook, release), remarks)
 
 
-def _places(at_once: int) -> "queue.Queue[frozenset[int]]":
+@contextmanager
+def _side_by_side(
+    staged: Sequence[_Staged], limits: Limits, hidden: Sequence[Path], at_once: int
+) -> "Iterator[list[Future[list[Ran]]]]":
+    """Run submissions, so many at a time, during the block; whatever ends the block early ends all of them."""
+
+    def ran(each: _Staged) -> list[Ran]:
+        request: Request = {"cells": each.cells, "seconds": limits.cell_seconds, "memory": limits.memory}
+        return supervision.run(request, limits, hidden)
+
+    with ThreadPoolExecutor(at_once, initializer=_settled, initargs=(_places(at_once),)) as pool:
+        running = [pool.submit(ran, each) for each in staged]
+        try:
+            yield running
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            with stops.waiting():
+                # More than once, since one may just be about to start.
+                while not all(each.done() for each in running):
+                    confinement.end_all()
+                    time.sleep(0.05)
+            raise
+
+
+def _places(at_once: int) -> "queue.SimpleQueue[list[int]]":
     """Return for each submission that runs at a time the CPUs that are its own, as far as there are enough."""
-    found: queue.Queue[frozenset[int]] = queue.Queue()
+    found: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     for number in range(at_once):
-        found.put(frozenset(cpus[number::at_once]))
+        found.put(cpus[number::at_once])
     return found
 
 
-def _ran(staged: _Staged, limits: Limits, hidden: Sequence[Path], places: "queue.Queue[frozenset[int]]") -> list[Ran]:
-    cpus = places.get()
-    request: Request = {"cells": staged.cells, "seconds": limits.cell_seconds, "memory": limits.memory}
-    try:
-        return confinement.run(request, limits, hidden, cpus)
-    finally:
-        places.put(cpus)
+def _settled(places: "queue.SimpleQueue[list[int]]") -> None:
+    """Let this thread, and the processes that it starts, run on CPUs of their own."""
+    if cpus := places.get():
+        os.sched_setaffinity(0, cpus)
 
 
 def _marked(

@@ -43,6 +43,8 @@ class Ranking(NamedTuple):
 
     places: pd.DataFrame
     refused: list[str]
+    entries: list[Entry]
+    """Those that have a place, in their order."""
 
 
 def hidden(profile: Profile, seeds: Sequence[int]) -> Profile:
@@ -99,13 +101,15 @@ def rank(files: Sequence[Path], run: Run, unseen: Profile) -> Ranking:
                 bar.update()
     ranked = {str(file): entry for file, entry in accepted.items()}
     kept = [row for row in rows if row["entry"] in ranked or row["entry"] in REFERENCES]
-    return Ranking(_places(_drawn(kept, individual, unseen), ranked), refused)
+    ordered = _ordered(kept, individual, unseen)
+    return Ranking(_places(ordered, ranked), refused, [ranked[name] for name in ordered.index if name in ranked])
 
 
-def told(ranking: Ranking) -> Iterator[str]:
-    """Yield the ranking as a Markdown table, then a line for each entry that was refused."""
+def told(ranking: Ranking, methods: int = 0) -> Iterator[str]:
+    """Yield the ranking as a Markdown table, a line for each entry that was refused, and some of the first methods."""
     yield str(ranking.places.to_markdown(index=False, disable_numparse=True))
     yield from (f"Refused: {reason}" for reason in ranking.refused)
+    yield from (f"\n{entry.name}:\n\n{entry.source.rstrip()}" for entry in ranking.entries[:methods])
 
 
 def _accepted(files: Sequence[Path], run: Run) -> tuple[dict[Path, Entry], list[str]]:
@@ -151,17 +155,17 @@ def _rows(run: Run, found: Mapping[str, Hits], name: str = "") -> list[Row]:
     return [{"entry": name, "seed": run.seed, "task": task, "hits": packed(hits)} for task, hits in found.items()]
 
 
-def _drawn(rows: Sequence[Row], individual: Sequence[Row], unseen: Profile) -> pd.DataFrame:
-    """Return the normalised accuracy of each entry in per cent, mean over seeds, with draws of test images."""
+def _ordered(rows: Sequence[Row], individual: Sequence[Row], unseen: Profile) -> pd.DataFrame:
+    """Return the normalised accuracy of each entry in per cent, mean over seeds, best first, with draws of images."""
     shown = pd.DataFrame(sources.rows(unseen))
     measured = errors.accuracies(pd.DataFrame(rows), shown, ["entry", "seed"])
     experts = errors.accuracies(pd.DataFrame(individual), shown, ["seed"])
-    return 100 * errors.over_seeds(errors.normalised(measured, experts))
+    drawn = 100 * errors.over_seeds(errors.normalised(measured, experts))
+    return drawn.loc[drawn[0].sort_values(ascending=False, kind="stable").index]
 
 
-def _places(drawn: pd.DataFrame, accepted: dict[str, Entry]) -> pd.DataFrame:
-    """Return a row for each entry and reference; ``drawn`` has theirs, with draws as columns."""
-    ordered = drawn.loc[drawn[0].sort_values(ascending=False, kind="stable").index]
+def _places(ordered: pd.DataFrame, accepted: dict[str, Entry]) -> pd.DataFrame:
+    """Return a row for each entry and reference; ``ordered`` has theirs, with draws as columns."""
     found = [accepted.get(str(name)) for name in ordered.index]
     names = [f"{UPDATES[name].title}, alpha = {alpha:g}" for name, alpha in REFERENCES.items()]
     titles = dict(zip(REFERENCES, names, strict=True)) | {name: entry.name for name, entry in accepted.items()}

@@ -4,20 +4,18 @@
 import inspect
 import json
 import math
-import os
 import signal
 import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from compendium import paths
+from compendium.course import confinement
 from tsvlib import checkpoints, taskvectors
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import StateDict, TaskVector
@@ -30,6 +28,9 @@ SECONDS = 60
 
 PATIENCE = 600
 """Seconds after which a method that does not even compute is ended."""
+
+TOO_LONG = (128 + signal.SIGXCPU, -signal.SIGKILL)
+"""Statuses of a process that computed for too long, and of one for which patience ended."""
 
 ORDER, UPDATE, REASON = "order.json", "update.safetensors", "reason.txt"
 """What stands in the folder of a process apart: what it is to do, and what came of it or why nothing did."""
@@ -81,14 +82,16 @@ def update(method: Method, base: StateDict, experts: Sequence[StateDict]) -> Tas
 def update_apart(source: str, base: Path, experts: Sequence[Path], seconds: int = SECONDS) -> TaskVector:
     """Return the update by a method that is only a text, from files, made by another process.
 
-    That process ends after so many seconds of computing, has a limit of memory, and leaves this one as it is, whatever
-    the text does. InputError as for ``update``, and when nothing comes of it.
+    That process has no network where walls allow that (see ``confinement``), ends after so many seconds of computing,
+    has limits of memory and of what it may write, and leaves this one as it is, whatever the text does. InputError as
+    for ``update``, and when nothing comes of it.
     """
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        order = {"source": source, "base": str(base), "experts": list(map(str, experts)), "seconds": seconds}
+        files = {"base": str(base.absolute()), "experts": [str(expert.absolute()) for expert in experts]}
+        order = files | {"source": source, "seconds": seconds}
         (place / ORDER).write_text(json.dumps(order), encoding="utf-8")
-        if _run_apart(place) in (None, -signal.SIGXCPU):
+        if _run_apart(place) in TOO_LONG:
             raise InputError(f"{NAME}: it does not end within {seconds} seconds of computing; make it faster.")
         if (place / REASON).is_file():
             raise InputError((place / REASON).read_text(encoding="utf-8"))
@@ -97,26 +100,11 @@ def update_apart(source: str, base: Path, experts: Sequence[Path], seconds: int 
         return TaskVector(checkpoints.load(place / UPDATE))
 
 
-def _run_apart(place: Path) -> int | None:
-    """Let another process do what stands in a folder, and return its status, or None when patience ended first."""
-    code = os.pathsep.join(filter(None, (str(paths.ROOT / "notebooks"), str(paths.ROOT), os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(  # noqa: S603  (this Python, and a module of ours)
-        [sys.executable, "-m", "compendium.course.remaking", str(place)],
-        env=os.environ | {"PYTHONPATH": code},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        return process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        # With all that it has started.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _run_apart(place: Path) -> int:
+    """Let another process do what stands in a folder, and return its status."""
+    silent: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    with confinement.apart("compendium.course.remaking", place, PATIENCE, **silent) as process:
+        return process.wait()
 
 
 def _merged(method: Method, key: str, deltas: list[Tensor]) -> Tensor:

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The process apart in which a method runs that is only a text: ``python -m compendium.course.remaking FOLDER``."""
+"""The process apart in which a method runs that is only a text: ``python -m compendium.course.remaking``."""
 
 import json
 import resource
-import sys
 import time
 from pathlib import Path
 
 import torch
 
-from compendium.course import recipes
+from compendium.course import memory, recipes
 from tsvlib import checkpoints
 from tsvlib.errors import InputError
 
@@ -25,6 +24,9 @@ def remake(place: Path) -> None:
     experts = [{key: expert.read(key) for key in base} for expert in opened]
     resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES))
     end = int(time.process_time()) + order["seconds"]
+    # What it returns is as large as the base.
+    most = memory.LARGEST_FILE + 2 * sum(tensor.nbytes for tensor in base.values())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     # The first limit ends a process in a way that can be told from others.
     resource.setrlimit(resource.RLIMIT_CPU, (end, end + 5))
     torch.manual_seed(0)
@@ -36,4 +38,4 @@ def remake(place: Path) -> None:
 
 
 if __name__ == "__main__":
-    remake(Path(sys.argv[1]))
+    remake(Path.cwd())

@@ -2,6 +2,7 @@
 """The notebooks are assignments that nbgrader understands, and what students get stops only where they are to write."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jupytext
@@ -120,8 +121,11 @@ def test_lines_are_short_but_for_those_of_nbgrader(assignment: str) -> None:
 
 
 @pytest.fixture
-def headless(monkeypatch: pytest.MonkeyPatch) -> None:
+def headless(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
+    yield
+    # Cells that stop leave open what they were about to show.
+    plt.close("all")
 
 
 def executed(codes: list[str]) -> list[type[BaseException]]:

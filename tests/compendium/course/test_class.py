@@ -10,7 +10,7 @@ import pytest
 from compendium import commands, paths
 from compendium.course import assignments, building, grading, submissions
 from compendium.course.classroom import Classroom
-from compendium.course.confinement import Limits
+from compendium.course.supervision import Limits
 from tsvlib.errors import InputError
 
 SEED = 918273645
@@ -90,7 +90,7 @@ def test_nbgrader_s_own_reason_is_told(alone: Classroom) -> None:
     source = alone.file("source", A0)
     source.write_text(source.read_text(encoding="utf-8").replace("### END HIDDEN TESTS", "###"), encoding="utf-8")
     with pytest.raises(InputError, match="no student release: nbgrader says 'RuntimeError: No end hidden tests"):
-        alone._done(f"{A0}: no student release", alone.api().generate_assignment(A0))
+        alone._done(f"{A0}: no student release", lambda api: api.generate_assignment(A0))
 
 
 STOPPED = "def sti_of_two(c, d, s1, s2):\n    {}\n"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from compendium import paths
-from compendium.course import confinement, memory, running
-from compendium.course.confinement import Limits
+from compendium.course import confinement, memory, running, supervision
+from compendium.course.supervision import Limits
 from tsvlib.errors import InputError
 
 # Generous, as a kernel may start beside other work; cells that never end take as long as this.
@@ -29,7 +29,7 @@ while True:
 def run(*sources: str, seconds: int = 600, hidden: tuple[Path, ...] = ()) -> list[Any]:
     cells: list[Any] = [{"number": n, "source": text, "check": False} for n, text in enumerate(sources)]
     request: Any = {"cells": cells, "seconds": SECONDS, "memory": 2**31}
-    return list(confinement.run(request, Limits(seconds=seconds), hidden))
+    return list(supervision.run(request, Limits(seconds=seconds), hidden))
 
 
 def words(process: Path) -> bytes:
@@ -123,7 +123,7 @@ def test_what_a_machine_does_not_allow_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PATH", "")
     found = confinement.walls.__wrapped__()
     assert found.command == ()
-    assert found.missing.startswith("A submission is not apart here: it can use the network")
+    assert found.missing.startswith("What students wrote is not apart here: it can use the network")
 
 
 def test_the_process_is_told_nothing_of_whoever_grades(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -190,6 +190,7 @@ def test_places_are_what_methods_make_of_unseen_experts(
     liar = forged(file, measured=0.99, name="Liar")
     lists = {path: path.read_bytes() for path in inventory.manifest_files(SMOKE)}
     arguments = ["leaderboard", str(liar), str(file), "--seed", "7", "--seed", "8", "--profile", "smoke"]
+    arguments += ["--methods", "3"]
     assert commands.main(arguments) == 0
     table = capsys.readouterr().out
     (row,) = re.findall(r"^\| 1 .*$", table, re.MULTILINE)
@@ -200,6 +201,8 @@ def test_places_are_what_methods_make_of_unseen_experts(
     assert float(cells[2].split(" ± ")[1]) > 0
     assert table.count("for comparison") == 2
     assert f"Refused: {liar}: it states 99.0 %" in table
+    assert table.rstrip().endswith(f"\n\nAda L.:\n\n{recipes.source_of(own_method).rstrip()}")
+    assert table.count("def own_method") == 1
     assert {path: path.read_bytes() for path in lists} == lists
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What a method makes of experts is the same here and apart, and whatever a method does, one sentence tells of it."""
 
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from compendium.course import recipes
+from compendium.course import confinement, recipes
 from compendium.course.inputs import Inputs
 from tsvlib import checkpoints
 from tsvlib.errors import InputError
@@ -116,6 +118,7 @@ def test_apart_it_is_the_same(written: tuple[Path, list[Path]]) -> None:
     [
         ("return sum(deltas) / 0", "NaN or Inf"),
         ("return torch.ones(10**10).sum() * deltas[0]", "memory"),
+        ("open('large', 'wb').write(bytes(10**9))", "OSError.*File too large"),
         ("import os; os._exit(0)", "ended the process"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended the process"),
         ("import sys; sys.exit()", "ended the process"),
@@ -133,14 +136,32 @@ def test_an_endless_method_ends_and_so_does_all_that_it_started(
     note = tmp_path / "started"
     body = (
         "import subprocess, pathlib\n"
-        "    child = subprocess.Popen(['sleep', '1000'])\n"
+        "    child = subprocess.Popen(['sleep', '86398.25'])\n"
         f"    pathlib.Path({str(note)!r}).write_text(str(child.pid))\n"
         "    while True: print('on and on')"
     )
     with pytest.raises(InputError, match="does not end within 2 seconds of computing"):
         recipes.update_apart(method(body), *written, seconds=2)
-    child = int(note.read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert note.exists()
+    # A process that has been killed may take a moment to be gone.
+    deadline = time.monotonic() + 60
+    while any("86398.25" in (each.info["cmdline"] or []) for each in psutil.process_iter(["cmdline"])):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_method_has_no_network(written: tuple[Path, list[Path]]) -> None:
+    if confinement.walls().missing:
+        pytest.skip(confinement.walls().missing)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        body = f"import socket; socket.create_connection({server.getsockname()!r}, 5); return sum(deltas)"
+        with pytest.raises(
+            InputError, match=r"it stopped with OSError: \[Errno 101\] Network is unreachable; correct it"
+        ):
+            recipes.update_apart(method(body), *written)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_a_method_that_sleeps_is_not_waited_for(
