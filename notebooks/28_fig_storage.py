@@ -60,16 +60,18 @@ points.round(2)
 
 # %% [markdown]
 # TSV-C and the masks take different room, so they are compared where the curve has the bytes of the masks: what the
-# masks keep above a straight line between its two neighbouring points, in points of normalised accuracy. Shares of
-# components stand on the other side of the curve.
+# masks keep above a straight line between its two neighbouring points, in points of normalised accuracy.
 
 # %%
 masks = points.loc["tall_mask_ties"]
 ahead = masks.normalised - np.interp(masks.megabytes, curve.megabytes, curve.normalised)
 print(f"masks above the curve: {ahead:.2f}")
-beside = {"xytext": (4, -9)} if ahead > 0 else {"xytext": (-3, 6), "ha": "right"}
+
+# %% [markdown]
+# Shares of components stand on the side of the curve where the masks are not.
 
 # %%
+beside = {"xytext": (4, -9)} if ahead > 0 else {"xytext": (-3, 6), "ha": "right"}
 fig, axis = plt.subplots(figsize=(3.25, 2.8), layout="constrained")
 style, part = plotting.METHOD_STYLE["tsv_c"], curve.drop(index=100)
 look = {"color": style.colour, "marker": ".", "capsize": 2, "label": f"{style.title}, varying rank"}
