@@ -2,13 +2,18 @@
 """The notebooks are assignments that nbgrader understands, and what students get stops only where they are to write."""
 
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jupytext
 import matplotlib.pyplot as plt
+import nbformat
 import pytest
 
+from compendium import paths
+from compendium.course import assignments
 from compendium.course.trying import Wrong
 
 from .reference import ASSIGNMENTS, REFERENCES, notebook
@@ -171,3 +176,16 @@ def test_graded_cells_need_no_expert(assignment: str) -> None:
         stopped = executed(spoilt)
         assert set(stopped) == {Wrong}
         assert len(stopped) == (2 if exercise in CALLED else 1)
+
+
+@each_assignment
+def test_a_copy_beside_the_chapters_is_no_pair(assignment: str, tmp_path: Path) -> None:
+    # Pairs are made in the folder of notebooks, into which students put what they are given.
+    shutil.copy(paths.ROOT / "notebooks" / "jupytext.toml", tmp_path)
+    manager = jupytext.TextFileContentsManager(root_dir=str(tmp_path))
+    for name, copy in (
+        ("mine", assignments.source(notebook(assignment).stem)),
+        ("chapter", nbformat.v4.new_notebook()),
+    ):
+        manager.save({"type": "notebook", "format": "json", "content": copy}, f"{name}.ipynb")
+    assert sorted(path.name for path in tmp_path.glob("*.py")) == ["chapter.py"]
