@@ -193,3 +193,8 @@ def test_task_wise_adaptation_has_one_coefficient_for_each_task(run: runs.Run, m
     for name in beyond.ADAPTED:
         beyond.measured(run, 2, name)
     assert sorted(asked) == [(False, (2, len(run.evaluator.base))), (True, (2, 1))]
+
+
+def test_no_method_is_measured_twice() -> None:
+    every = (*beyond.MERGED, *beyond.PACKED, *beyond.ADAPTED)
+    assert len(set(every)) == len(every)
