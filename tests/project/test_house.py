@@ -14,23 +14,21 @@ MOST_FLOORS = 8
 # Rooms of a building, from the ground up; a room may import those below it, and of its own floor none.
 TSVLIB = (
     {"errors"},
-    {"devices", "eigen", "exhaustion", "files", "precision", "progress", "selection", "versions"},
+    {"devices", "eigen", "files", "precision", "progress", "versions"},
     {"checkpoints", "linalg", "taskvectors"},
-    {"adapters", "computing"},
-    {"layers", "sti", "store", "suites"},
+    {"layers", "sti", "store"},
     {"compression", "methods"},
-    {"merging", "search"},
+    {"merging"},
     {"cli"},
 )
 # Beside these, study and paper rest on worlds, and neither knows the other.
 COMPENDIUM = (
-    {"engine", "gpus", "manifests", "paths", "terminal", "views"},
-    {"cluster", "costs", "sourcecode"},
+    {"engine", "manifests", "paths", "terminal"},
+    {"cluster", "sourcecode"},
     {"provenance"},
-    {"machine", "profiles", "published"},
+    {"profiles", "published"},
     {"runner", "worlds"},
     {"paper", "prose", "study"},
-    {"course", "doctor"},
     {"commands"},
 )
 FLOORS = {"tsvlib": TSVLIB, "compendium": COMPENDIUM}
