@@ -48,9 +48,8 @@ def merge(
     chosen, held = named("+".join((method, *then))), writing.places(inputs.base, inputs.experts)
     types = {key: info.dtype for key, info in sums.layout_of(inputs.base, dtype).items()}
     folders = models.paths(out, sums.numbers(alpha), is_folder=True)
-    store = session.spectra.folder if session.spectra else None
     for folder in folders.values():
-        outputs.check_folder(folder, inputs.files, store, len(folders) * _size(inputs, held, types, rank))
+        outputs.check_folder(folder, inputs.files, session.store, len(folders) * _size(inputs, held, types, rank))
     plan = planning.plan(inputs.suite, {}, rule=session.rule, workers=session.workers, folder=out.parent)
     workflows.tell(inputs, plan.brief)
     hashes = inputs.inspect(session)

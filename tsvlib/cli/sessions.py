@@ -4,6 +4,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from tsvlib import devices, progress
@@ -25,6 +26,11 @@ class Session(Computing):
         """Make the device ready for threads; InputError unless somebody works."""
         super().__post_init__()
         devices.check_workers(self.workers)
+
+    @property
+    def store(self) -> Path | None:
+        """Return the folder that keeps decompositions, if there is one."""
+        return self.spectra.folder if self.spectra else None
 
     @contextmanager
     def over(self, function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Iterator[Result]]:

@@ -215,7 +215,7 @@ def _check_places(places: Mapping[float, File], inputs: Inputs, session: Session
     """Raise InputError unless models may be written to all places, as ``outputs`` says."""
     needed = sum(place.nbytes for place in places.values())
     for place in places.values():
-        place.check((*inputs.files, *others), _store(session), needed)
+        place.check((*inputs.files, *others), session.store, needed)
 
 
 def tell(inputs: Inputs, *sentences: str) -> None:
@@ -250,8 +250,4 @@ def recipe_of(
 
 def check_place(out: Path, suffix: str, inputs: Inputs, session: Session) -> None:
     """Raise InputError unless a file may be written to ``out``, as ``outputs.check`` says."""
-    outputs.check(out, suffix, inputs.files, _store(session))
-
-
-def _store(session: Session) -> Path | None:
-    return session.spectra.folder if session.spectra else None
+    outputs.check(out, suffix, inputs.files, session.store)

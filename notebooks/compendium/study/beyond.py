@@ -72,7 +72,7 @@ MERGED = (*TABLE_1, *TSV, *SUCCESSORS, *FOLLOWED)
 ADAPTED = tuple(name for name in STARTS if name != "tsv_m_adapted")
 """One model by test-time adaptation, which takes long: of the first suite of each backbone alone."""
 
-PACKED = ("tsv_c", *dict.fromkeys((*SHARED, *PER_TASK)))
+PACKED = ("tsv_c", *PER_TASK)
 """A model for each task."""
 
 TAKEN = COLUMNS | {
