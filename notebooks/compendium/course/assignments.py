@@ -33,8 +33,9 @@ def source(name: str, seed: int | None = None) -> NotebookNode:
     if name not in names():
         raise InputError(f"{name}: there is no such assignment; choose one of {', '.join(names())}.")
     notebook: NotebookNode = jupytext.read(FOLDER / f"{name}.py")
+    notebook.metadata.kernelspec = dict(runner.KERNEL)
     # Without its formats, a student's copy beside the chapters would be saved as a pair like these.
-    notebook.metadata = NotebookNode(kernelspec=dict(runner.KERNEL), jupytext=NotebookNode(formats="ipynb"))
+    notebook.metadata.jupytext = {"formats": "ipynb"}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{name[:2]}-{number}"
     seeds = [cell for cell in notebook.cells if _SEED.search(cell.source)]
