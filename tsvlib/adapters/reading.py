@@ -2,6 +2,7 @@
 """Adapters on disk: a base and what LoRA changes in it as one checkpoint, which is multiplied out only on request."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -57,11 +58,11 @@ class Adapter(Checkpoint):
         """Return what the header of the adapter's file says."""
         return self._stored.metadata
 
-    @property
+    @cached_property
     def shared(self) -> Mapping[str, str]:
         """Return what of the base is the same memory, where the adapter changes neither."""
-        every = self._base.shared.items()
-        return {key: first for key, first in every if not self.changed & {key, first}}
+        changed = self.changed
+        return {key: first for key, first in self._base.shared.items() if not changed & {key, first}}
 
     def rank(self, key: str) -> int | None:
         """Return the rank at most of the change of a tensor, 0 for none, and None for a tensor that is stored whole.
