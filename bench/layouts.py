@@ -51,12 +51,14 @@ class Encoder:
 
 ENCODERS = {
     "ViT-B-32": Encoder(pixels=224, patch=32, width=768, blocks=12, embedding=512, text_width=512),
+    "ViT-B-16": Encoder(pixels=224, patch=16, width=768, blocks=12, embedding=512, text_width=512),
     "ViT-L-14": Encoder(pixels=224, patch=14, width=1024, blocks=24, embedding=768, text_width=768),
     "tiny": Encoder(pixels=8, patch=2, width=24, blocks=2, embedding=16, text_width=16, words=40, context=9),
+    "toy": Encoder(pixels=224, patch=32, width=64, blocks=2, embedding=32, text_width=16),
 }
-"""``tiny`` has the keys of the others and serves tests."""
+"""``tiny`` and ``toy`` have the keys of the others and serve tests; ``toy`` also sees images and reads words."""
 
-PUBLISHED = {"ViT-B-32": (158, 113_448_705), "ViT-L-14": (302, 342_562_049)}
+PUBLISHED = {"ViT-B-32": (158, 113_448_705), "ViT-B-16": (158, 111_792_129), "ViT-L-14": (302, 342_562_049)}
 """How many tensors and parameters the published files hold."""
 
 
@@ -67,6 +69,17 @@ def layout(name: str) -> dict[str, tuple[int, ...]]:
     found = ENCODERS[name].layout()
     assert name not in PUBLISHED or (len(found), parameters(found)) == PUBLISHED[name]
     return found
+
+
+def check(name: str, shapes: Layout, where: str) -> None:
+    """Raise InputError, which begins with ``where``, unless tensors are those of a backbone by name and shape."""
+    expected = layout(name)
+    if wrong := sorted(key for key in expected.keys() | shapes.keys() if expected.get(key) != shapes.get(key)):
+        published, here = (f"{len(each)} with {parameters(each):,} numbers" for each in (expected, shapes))
+        raise InputError(
+            f"{where}: `{wrong[0]}` is not as in the published files of {name}, whose tensors are {published}, and not "
+            f"{here}; install the packages of requirements.lock."
+        )
 
 
 def visual(shapes: Layout) -> dict[str, tuple[int, ...]]:

@@ -13,9 +13,10 @@ from torch import Tensor
 from bench.literal import FRACTIONS
 from tsvlib import compression, linalg, merging, sti
 from tsvlib.compression import Rank
-from tsvlib.layers import Computing, MemorySuite
+from tsvlib.computing import Computing
 from tsvlib.methods import named
 from tsvlib.store import Spectra
+from tsvlib.suites import MemorySuite
 
 Matrix = Float[Tensor, "rows columns"]
 KEY = "matrix"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``python -m bench.run merge paper memory storage gpu figure`` measures, one step after the other.
+"""``python -m bench.run merge methods paper memory storage gpu encoding models figure`` measures, step by step.
 
 Every step prints a table and puts its rows into ``bench/results/bench.csv``; ``figure`` draws that file.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from bench import backbone, drawing, gpu, steps, table
+from bench import backbone, encoding, gpu, methods, published, steps, table, truesize
 from bench.steps import Settings
 from bench.table import Row
 from compendium import paths
@@ -22,12 +22,17 @@ RESULTS = paths.ROOT / "bench" / "results"
 FOLDER = paths.build() / "bench"
 MEASUREMENTS: dict[str, Callable[[Settings], list[Row]]] = {
     "merge": steps.merge,
+    "methods": methods.methods,
     "paper": backbone.paper,
     "memory": steps.memory,
     "storage": steps.storage,
     "gpu": gpu.gpu,
+    "encoding": encoding.encoding,
+    "models": truesize.models_at_true_size,
 }
 TINY = ("tiny", 3)
+FEW = ("tsv_m", "regmean", "emr", "task_arithmetic+svc")
+"""Methods of each kind."""
 
 
 def run(names: Sequence[str], settings: Settings, results: Path) -> None:
@@ -35,6 +40,9 @@ def run(names: Sequence[str], settings: Settings, results: Path) -> None:
     file = results / "bench.csv"
     for name in names:
         if name == "figure":
+            # It takes a second that other steps need not wait for.
+            from bench import drawing
+
             drawing.draw(table.read(file), results)
             continue
         rows = MEASUREMENTS[name](settings)
@@ -48,14 +56,33 @@ def run(names: Sequence[str], settings: Settings, results: Path) -> None:
 @click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, help="For synthetic checkpoints.")
 @click.option("--workers", type=click.IntRange(min=1), help="Ours, and threads of the literal algorithm; all CPUs.")
 @click.option("--repeats", type=click.IntRange(min=1), default=1, help="Of `merge`, whose median time counts.")
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="Of `gpu`.")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="Of `gpu`, `encoding`, `models`.")
+@click.option("--experts", type=click.IntRange(2, 20), default=2, help="Of each backbone in `models`.")
 @click.option("--tiny", is_flag=True, help="Try the code on a tiny model, with results in the folder.")
-def _command(names: tuple[str, ...], folder: Path, workers: int | None, repeats: int, device: str, tiny: bool) -> None:
+def _command(
+    names: tuple[str, ...],
+    folder: Path,
+    workers: int | None,
+    repeats: int,
+    device: str,
+    experts: int,
+    tiny: bool,
+) -> None:
     """Measure this library, one step after the other."""
-    settings = Settings(folder, workers or devices.default_workers(devices.choose("cpu")), repeats, device=device)
+    threads = workers or devices.default_workers(devices.choose("cpu"))
+    settings = Settings(folder, threads, repeats, device=device, experts=experts)
     if tiny:
         settings = replace(
-            settings, merged=TINY, large=TINY, backbone="tiny", stored=("tiny",), suites=(2, 3), sizes=(8,)
+            settings,
+            merged=TINY,
+            large=TINY,
+            backbone="tiny",
+            stored=("tiny",),
+            suites=(2, 3),
+            sizes=(8,),
+            encoders=(published.TOY.stem,),
+            images=4,
+            methods=FEW,
         )
     run(names, settings, folder / "results" if tiny else RESULTS)
 

@@ -27,6 +27,11 @@ class Settings:
     suites: tuple[int, ...] = (8, 14, 20)
     device: str = "cuda"
     sizes: tuple[int, ...] = (512, 768, 1024)
+    encoders: tuple[str, ...] = ("ViT-B-32", "ViT-B-16", "ViT-L-14")
+    images: int = 3072
+    experts: int = 2
+    methods: tuple[str, ...] = ()
+    """Of ``methods.cases``; none are all."""
 
 
 def merge(settings: Settings) -> list[Row]:
@@ -35,7 +40,7 @@ def merge(settings: Settings) -> list[Row]:
     base, experts = synthetic.write(settings.folder, backbone, tasks, workers=settings.workers)
     outputs = {name: base.with_name(f"merged-{name}.safetensors") for name in ("literal", "ours")}
     commands = {
-        "literal": ["-m", "bench.literal", *_named(base, experts), "--out", str(outputs["literal"])],
+        "literal": ["-m", "bench.literal", *named_files(base, experts), "--out", str(outputs["literal"])],
         "ours": merging(base, experts, outputs["ours"], settings.workers),
     }
     runs: dict[str, list[Measured]] = {name: [] for name in commands}
@@ -85,7 +90,7 @@ def storage(settings: Settings) -> list[Row]:
         for tasks in settings.suites:
             out = base.with_name(f"expert-01-rank-{tasks}.safetensors")
             rank = ["--rank", f"1/{tasks}", "--out", str(out)]
-            measured(["-m", "tsvlib", "compress", *_named(base, [expert]), *rank], settings.workers)
+            measured(["-m", "tsvlib", "compress", *named_files(base, [expert]), *rank], settings.workers)
             case, formula = f"{backbone}, T = {tasks}", counts.compressed_bytes(shapes, tasks)
             size = out.stat().st_size
             rows += [
@@ -99,7 +104,7 @@ def storage(settings: Settings) -> list[Row]:
 def merging(base: Path, experts: Sequence[Path], out: Path, workers: int, device: str = "cpu") -> list[str]:
     """Return the arguments of ``python`` that merge files by TSV-M with alpha 1."""
     method = ["--method", "tsv-m", "--alpha", "1.0", "--workers", str(workers), "--device", device]
-    return ["-m", "tsvlib", "merge", *_named(base, experts), *method, "--out", str(out)]
+    return ["-m", "tsvlib", "merge", *named_files(base, experts), *method, "--out", str(out)]
 
 
 def warm(paths: Sequence[Path]) -> None:
@@ -119,6 +124,11 @@ def threads(step: str, workers: int) -> list[Row]:
 def ours_threads(step: str, workers: int) -> list[Row]:
     """Return how our side uses as many CPUs."""
     return [Row(step, "ours", "workers", workers, ""), Row(step, "ours", "threads per worker", 1, "")]
+
+
+def named_files(base: Path, experts: Sequence[Path]) -> list[str]:
+    """Return the options that name a base and its experts."""
+    return ["--base", str(base), *(word for path in experts for word in ("--expert", str(path)))]
 
 
 def _times(literal: Sequence[Measured], ours: Sequence[Measured]) -> list[Row]:
@@ -141,7 +151,3 @@ def _times(literal: Sequence[Measured], ours: Sequence[Measured]) -> list[Row]:
         Row("merge", "ours", "speed-up", (whole - unchanged) / own, "times"),
         Row("merge", "ours", "speed-up with unchanged matrices", whole / own, "times"),
     ]
-
-
-def _named(base: Path, experts: Sequence[Path]) -> list[str]:
-    return ["--base", str(base), *(word for path in experts for word in ("--expert", str(path)))]

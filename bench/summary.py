@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What the table of measurements says about speed on CPUs, as the table in ``bench/README.md``.
+"""What the table of measurements says about speed on CPUs and about each method, as tables in ``bench/README.md``.
 
-``python -m bench.summary`` writes it there anew; a test compares the two.
+``python -m bench.summary`` writes them there anew; a test compares the two.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,8 @@ from tsvlib.files import replacing
 
 README = RESULTS.parent / "README.md"
 BEGIN = "<!-- `python -m bench.summary` writes this table. -->\n"
+METHODS = "<!-- `python -m bench.summary` writes this table of methods. -->\n"
+NOT_RUN = "Not run."
 _HEAD = ["", "literal", "ours", "ratio"]
 
 
@@ -27,12 +29,25 @@ def summary(rows: Sequence[Row]) -> str:
     return counts.markdown(_HEAD, lines)
 
 
+def of_methods(rows: Sequence[Row]) -> str:
+    """Return time and memory of every method as Markdown, the quickest first; ``NOT_RUN`` where there are none."""
+    values = {(row.case, row.quantity): row.value for row in rows if row.step == "methods"}
+    times = {case: value for (case, quantity), value in values.items() if quantity == "time"}
+    lines = {
+        f"`{name.replace('_', '-')}`": [f"{times[name]:,.1f} s", f"{values[name, 'peak beyond import torch']:.2f} GB"]
+        for name in sorted(times, key=lambda name: times[name])
+    }
+    return counts.markdown(["", "time", "peak memory beyond `import torch`"], lines) if lines else NOT_RUN
+
+
 def renewed(readme: str, rows: Sequence[Row]) -> str:
-    """Return the README with its table as the rows have it now."""
-    before, begin, rest = readme.partition(BEGIN)
-    assert begin, f"{README}: the line {BEGIN.strip()!r} is missing; put it back."
-    _, blank, after = rest.partition("\n\n")
-    return before + begin + summary(rows) + blank + after
+    """Return the README with its tables as the rows have them now."""
+    for begin, text in ((BEGIN, summary(rows)), (METHODS, of_methods(rows))):
+        before, found, rest = readme.partition(begin)
+        assert found, f"{README}: the line {begin.strip()!r} is missing; put it back."
+        _, blank, after = rest.partition("\n\n")
+        readme = before + begin + text + blank + after
+    return readme
 
 
 def _merge(values: dict[tuple[str, str, str], float]) -> dict[str, list[str]]:
@@ -50,7 +65,7 @@ def _line(literal: float, ours: float, ratio: float) -> list[str]:
 
 
 def main() -> None:
-    """Write the README's table anew."""
+    """Write the README's tables anew."""
     text = renewed(README.read_text(encoding="utf-8"), table.read(RESULTS / "bench.csv"))
     with replacing(README) as temporary:
         temporary.write_text(text, encoding="utf-8")

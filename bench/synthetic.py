@@ -65,7 +65,7 @@ def write(folder: Path, backbone: str, tasks: int, *, seed: int = 0, workers: in
     names = ["base", *(f"expert-{task:02}" for task in range(1, tasks + 1))]
     paths = [folder / backbone / f"{name}.safetensors" for name in names]
     missing = [(task, path) for task, path in enumerate(paths) if not _complete(path, _recipe(backbone, seed, task))]
-    _check_space(folder, len(missing) * 4 * layouts.parameters(shapes))
+    check_space(folder, len(missing) * 4 * layouts.parameters(shapes))
     with progress.track(len(missing), f"writing {backbone}") as bar:
         # One thread per file: the order of floating-point sums, and so the bytes, must not depend on their number.
         for _ in devices.ordered(lambda item: _write(item[1], backbone, seed, item[0]), missing, workers):
@@ -124,7 +124,8 @@ def _complete(path: Path, recipe: dict[str, object]) -> bool:
         return False
 
 
-def _check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Path, needed: int) -> None:
+    """Raise InputError unless so many bytes are free where a folder is or will be."""
     place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if (free := shutil.disk_usage(place).free) < needed:
         raise InputError(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tsvlib.files import replacing
 
-STEPS = ("merge", "paper", "memory", "storage", "gpu")
+STEPS = ("merge", "methods", "paper", "memory", "storage", "gpu", "encoding", "models")
 
 
 class Row(NamedTuple):
@@ -37,11 +37,18 @@ def replace(path: Path, step: str, rows: Iterable[Row]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Row._fields)
-        writer.writerows((step, case, quantity, f"{value:.6g}", unit) for step, case, quantity, value, unit in every)
+        writer.writerows(
+            (step, case, quantity, _written(value, 6), unit) for step, case, quantity, value, unit in every
+        )
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """Return rows as a Markdown table."""
     cells = [["case", "quantity", "value"], ["---", "---", "---:"]]
-    cells += [[row.case, row.quantity, f"{row.value:.3g} {row.unit}".strip()] for row in rows]
+    cells += [[row.case, row.quantity, f"{_written(row.value, 3)} {row.unit}".strip()] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _written(value: float, digits: int) -> str:
+    """Return a number with so many digits, or with all of them where it counts something."""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.{digits}g}"

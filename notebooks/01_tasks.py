@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose tasks are shown
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 from itertools import combinations
@@ -32,7 +34,7 @@ plotting.use_style()
 # scan or a text; the others are rendered. All was fixed before any model was merged.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 world = world_of(settings)
 tasks = world.tasks
 rows = [(t.title, len(t.classes), "yes" if t.real else "no", t.source, t.licence) for t in tasks]
@@ -57,7 +59,7 @@ for axis, task in zip(axes[:, 0], tasks, strict=True):
 alt = f"Contact sheet: one row of training {world.inputs} for each of {len(tasks)} tasks, from " + " to ".join(
     (tasks[0].title, tasks[-1].title)
 )
-plotting.save_figure(fig, "tasks", profile, alt=alt + ".", source="01_tasks")
+plotting.save_figure(fig, "tasks", profile, alt=f"{alt}.{profiles.left_out(settings)}", source="01_tasks")
 plt.close(fig)
 plotting.linked("tasks", profile, alt)
 

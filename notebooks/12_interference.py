@@ -7,6 +7,7 @@
 #
 # | | |
 # |---|---|
+# | You learn | what Equation 6 measures, how much of it each step of TSV-M leaves, what Theorem 6.1 can say |
 # | Reads | `checkpoints.csv` and the experts |
 # | Writes | `data/results/<profile>/interference.csv`, `data/results/<profile>/procrustes.csv` |
 # | Paper item | Figures 5, 6 and 14; Equation 6, Theorem 6.1 |
@@ -14,6 +15,9 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
+norm = "entrywise"  # entrywise or induced: in which norm interference is shown
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
@@ -51,7 +55,8 @@ from tsvlib import progress
 # orthogonal to each other tasks are that have nothing to do with each other.
 
 # %%
-settings = profiles.load(profile).with_further_seeds(further_seeds)
+settings = profiles.load(profile, backbones, suites).with_further_seeds(further_seeds)
+interference.check_norm(norm)
 scores, errors = [], []
 with progress.track(2 * sum(len(b.seeds) for b in settings.backbones), "measuring interference") as bar:
     for run in runs.of(settings):
@@ -74,29 +79,29 @@ frame.head()
 # %% [markdown]
 # ## What each step leaves
 #
-# Sums over all matrices, mean over seeds, entrywise norm, as shares of what task arithmetic adds up. Low rank leaves
-# less because it adds up less, whether it helps or not; notebook 27 sets these numbers against accuracies.
+# Sums over all matrices, mean over seeds, in the norm of the parameters, as shares of what task arithmetic adds up. Low
+# rank leaves less because it adds up less, whether it helps or not; notebook 27 sets these numbers against accuracies.
 
 # %%
-entrywise = frame[frame.metric == "entrywise"]
-by_form = entrywise.pivot_table(index=["backbone", "n_tasks"], columns="form", values="value", aggfunc="sum")
+measured = frame[frame.metric == norm]
+by_form = measured.pivot_table(index=["backbone", "n_tasks"], columns="form", values="value", aggfunc="sum")
 shares = by_form.div(by_form.none, axis=0)[["none", "low_rank", "interference_reduction", "both"]]
 shares.map("{:.2g}".format)
 
 # %% [markdown]
 # ## With depth and with the number of tasks
 #
-# Sums over the matrices of a layer (-1: those outside the layers), mean over seeds, all components, entrywise norm.
+# Sums over the matrices of a layer (-1: those outside the layers), mean over seeds, all components.
 
 # %%
-none = entrywise[entrywise.form == "none"]
+none = measured[measured.form == "none"]
 sums = none.groupby(["backbone", "layer", "n_tasks", "seed"], as_index=False).value.sum()
 sums.pivot_table(index=["backbone", "layer"], columns="n_tasks", values="value").round(0)
 
 # %% [markdown]
 # The paper finds that early layers interfere most. In each backbone and suite, the rank correlation of a layer's number
-# with its interference: -1 if it falls from each layer to the next, 1 if it rises. It tells whether there is a trend,
-# not how steep it is, and among three or four layers it takes few values.
+# with its interference, always in the entrywise norm: -1 if it falls from each layer to the next, 1 if it rises. It
+# tells whether there is a trend, not how steep it is, and among three or four layers it takes few values.
 
 # %%
 tables = {"interference": frame, "procrustes": distance}
@@ -131,3 +136,17 @@ assert (shares.both < 1e-3).all()
 growth = none.pivot_table(index="backbone", columns="n_tasks", values="value", aggfunc="sum")
 assert (growth.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
 print(provenance.versions_line())
+
+# %% [markdown]
+# ## Try
+#
+# Change the cell of parameters and run all cells again, or type a line such as the next one. Either writes into `build`
+# alone.
+#
+# ```
+# python -m compendium run notebooks/12_interference.py -p norm=induced
+# ```
+#
+# 1. `norm = "induced"`: do the shares that each step leaves change with the norm? Does one layer still stand out?
+# 2. `suites = "20"`: Procrustes errors are then those of twenty tasks. Are their truncated vectors still closer to
+#    orthogonality than chance, and in which backbone is it closest to call?

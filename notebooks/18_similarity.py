@@ -6,6 +6,7 @@
 #
 # | | |
 # |---|---|
+# | You learn | how to see which directions tasks share, and how to tell that from chance |
 # | Reads | `checkpoints.csv` and the experts |
 # | Writes | `data/results/<profile>/similarity.csv` |
 # | Paper item | Figure 3 |
@@ -13,6 +14,10 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
+layer = ""  # the task matrix that is looked at, such as visual.proj; empty: the first one
+components = 16  # how many leading components of each task are compared
 further_seeds = 0  # how many seeds per backbone beyond those of the profile
 
 # %%
@@ -27,14 +32,13 @@ from tsvlib import progress
 # ## The map
 #
 # As in the paper: the first task matrix of the first layer (a CLIP's attention) of the first backbone, the smallest
-# suite. Sixteen components of each task are enough for a picture that can still be read.
+# suite. Sixteen components of each task are enough for a picture that can still be read. Parameters choose others.
 
 # %%
-settings = profiles.load(profile).with_further_seeds(further_seeds)
-components = 16
+settings = profiles.load(profile, backbones, suites).with_further_seeds(further_seeds)
 with progress.track(1, "comparing singular vectors") as bar:
     run = next(runs.of(settings))
-    key = run.first_matrix()
+    key = layer or run.first_matrix()
     frame = pd.DataFrame(similarity.maps(run, settings.suites[0], key, components))
     bar.update()
 
@@ -65,3 +69,18 @@ expected = (same["first"] == same["second"]).astype(float)
 assert (same.similarity - expected).abs().max() < 0.002
 assert frame.similarity.abs().max() < 1.002
 print(provenance.versions_line())
+
+# %% [markdown]
+# ## Try
+#
+# Change the cell of parameters and run all cells again, or type a line such as the next one. Either writes into `build`
+# alone.
+#
+# ```
+# python -m compendium run notebooks/18_similarity.py -p components=4
+# ```
+#
+# 1. `components = 4`, and then `64`: do tasks share more of their strongest directions or of weaker ones, by the table
+#    above?
+# 2. `layer = "visual.proj"` (in minilm another name; a wrong one is answered with a list): are left or right vectors
+#    shared more there, and what do both sides of that layer stand for?

@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are drawn
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import matplotlib.pyplot as plt
@@ -28,7 +30,7 @@ plotting.use_style()
 # inputs; shares are rounded to the nearest number of components, which the table lists.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 frame = results.load("spectra", profile)
 sources = results.load("sources", profile)
 runs = 100 * frame.pivot_table(index="percent", columns=["backbone", "seed"], values="accuracy")
@@ -76,7 +78,7 @@ alt = "Accuracy rises steeply with the share of kept singular components. At 10 
     f"{share:.1f} % of the full value for {label}" for label, share in at_ten.items()
 )
 alt += f". Open marks show the losses that the paper states. {tables.sampling(sources)}"
-plotting.save_figure(fig, "spectra", profile, alt=alt, source="20_fig_spectra")
+plotting.save_figure(fig, "spectra", profile, alt=f"{alt}{profiles.left_out(settings)}", source="20_fig_spectra")
 
 # %% [markdown]
 # How much 3 and 10 % keep is judged in notebook 11, by the rules of the ledger (notebook 41). The vertical axes differ,

@@ -12,6 +12,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are drawn
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import matplotlib.pyplot as plt
@@ -27,7 +29,7 @@ plotting.use_style()
 # their mean and whiskers span the lowest and the highest: no input is involved, so there is no sampling error.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 scores = results.load("interference", profile)
 whole = scores[(scores.metric == "entrywise") & (scores.form == "none")]
 largest = whole[whole.n_tasks == settings.suites[-1]].replace({"matrix": {"positional_embedding": "positions"}})
@@ -58,7 +60,9 @@ means = {b.label: by_block.loc[b.name].mean(axis=1).round().astype(int).to_dict(
 alt = f"Bars of singular task interference of {settings.suites[-1]} tasks by layer, in thousands. " + " ".join(
     f"{label}: {', '.join(f'{block} {value}' for block, value in found.items())}." for label, found in means.items()
 )
-plotting.save_figure(fig, "interference_blocks", profile, alt=alt, source="21_fig_interference")
+plotting.save_figure(
+    fig, "interference_blocks", profile, alt=f"{alt}{profiles.left_out(settings)}", source="21_fig_interference"
+)
 
 # %% [markdown]
 # ## Figure 14: by matrix
@@ -75,7 +79,9 @@ top = by_matrix.mean(axis=1).groupby(level="backbone").idxmax()
 alt = "Bars of interference of every task matrix by layer and name, with a moving average. Highest: " + ", ".join(
     f"{backbone.label} {top[backbone.name][1]}" for backbone in settings.backbones
 )
-plotting.save_figure(fig, "interference_matrices", profile, alt=alt + ".", source="21_fig_interference")
+plotting.save_figure(
+    fig, "interference_matrices", profile, alt=f"{alt}.{profiles.left_out(settings)}", source="21_fig_interference"
+)
 
 # %% [markdown]
 # ## Figure 5: distance from orthogonality
@@ -124,7 +130,9 @@ alt = (
     f"{low.chance.mean():.1f}; closer than these in {closer} of {len(low)} cases. All components: "
     f"{whole.error.mean():.1f}, on square blocks the constant sqrt(n) (sqrt(T) - 1)."
 )
-plotting.save_figure(fig, "procrustes", profile, alt=alt, source="21_fig_interference")
+plotting.save_figure(
+    fig, "procrustes", profile, alt=f"{alt}{profiles.left_out(settings)}", source="21_fig_interference"
+)
 
 # %% [markdown]
 # Each figure shows every backbone.

@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are drawn
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import matplotlib.pyplot as plt
@@ -27,7 +29,7 @@ plotting.use_style()
 # themselves are the bars' ceiling.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 largest = settings.backbones[-1]
 frame = results.load("merge", profile)
 sources = results.load("sources", profile)
@@ -59,16 +61,20 @@ closed.round(0)
 # %% [markdown]
 # Colours and hatches belong to the methods and are the same in all figures; open marks are the paper's. Whiskers are
 # standard errors; they are those of single bars, and methods are compared on the same inputs with smaller ones
-# (notebook 30). Below a group stands the share of the gap that TSV-M closes.
+# (notebook 30). Values stand at the foot of the bars, where no open mark lies. Below a group stands the
+# share of the gap that TSV-M closes.
 
 # %%
 fig, axis = plt.subplots(figsize=(6.75, 2.6))
+written = {"ha": "center", "fontsize": 6, "bbox": {"boxstyle": "square,pad=0.15", "fc": "white", "ec": "none"}}
 for place, name in enumerate(methods):
     style = plotting.METHOD_STYLE[name]
     left = [i + 0.17 * (place - 2) for i in range(len(accuracy))]
     look = {"color": style.colour, "hatch": style.hatch, "edgecolor": "white", "yerr": error[name], "capsize": 2}
     bars = axis.bar(left, accuracy[name], 0.15, label=style.title, **look)
-    axis.bar_label(bars, [f"{value:.1f}" for value in accuracy[name]], fontsize=6)
+    for bar, value in zip(bars, accuracy[name], strict=True):
+        foot = (bar.get_x() + bar.get_width() / 2, 0)
+        axis.annotate(f"{value:.1f}", foot, (0, 3), textcoords="offset points", **written)
     label = f"paper, {theirs}" if name == methods[-1] else None
     axis.plot(left, paper[name], linestyle="", marker="o", mfc="none", mec="#666666", ms=5, label=label)
 for i, ceiling in enumerate(accuracy.individual):
@@ -85,7 +91,7 @@ alt = f"Bars of mean accuracy for {largest.label}, by number of tasks. " + " ".j
 alt += f" Open marks show the paper's {theirs}, TSV-M: {', '.join(f'{value:.1f} %' for value in paper.tsv_m)}."
 alt += " Of the gap between zero-shot and experts, TSV-M closes " + ", ".join(f"{x:.0f} %" for x in closed.tsv_m)
 alt += f" and task arithmetic {', '.join(f'{x:.0f} %' for x in closed.task_arithmetic)}. {tables.sampling(sources)}"
-plotting.save_figure(fig, "scaling", profile, alt=alt, source="22_fig_scaling")
+plotting.save_figure(fig, "scaling", profile, alt=f"{alt}{profiles.left_out(settings)}", source="22_fig_scaling")
 
 # %% [markdown]
 # Read the bars from left to right within a group for the methods. From group to group the tasks change as well, so the

@@ -12,6 +12,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are drawn
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import math
@@ -28,7 +30,7 @@ plotting.use_style()
 # Tasks are numbered in alphabetical order, the same in all panels; accuracies are means over seeds.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 methods = ["zero_shot", "task_arithmetic", "consensus_ta", "tsv_m", "tsv_c"]
 frame = pd.concat([results.load("merge", profile), results.load("compress", profile)])
 frame = frame[(frame.metric == "accuracy") & frame.method.isin(methods)]
@@ -71,7 +73,7 @@ lowest = {b.label: ", ".join(f"{value} % of {n}" for n, value in worst[b.name].i
 alt = "Radar charts of accuracy by task for zero-shot, task arithmetic, Consensus TA, TSV-M and TSV-C. "
 alt += "Lowest task of TSV-M: "
 alt += "; ".join(f"{label} {found} tasks" for label, found in lowest.items()) + "."
-plotting.save_figure(fig, "radar", profile, alt=alt, source="23_fig_radar")
+plotting.save_figure(fig, "radar", profile, alt=f"{alt}{profiles.left_out(settings)}", source="23_fig_radar")
 
 # %% [markdown]
 # How often TSV-M is better than task arithmetic on a single task, over all backbones and suites:

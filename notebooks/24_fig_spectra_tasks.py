@@ -12,6 +12,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are drawn
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import matplotlib.pyplot as plt
@@ -26,7 +28,7 @@ plotting.use_style()
 # shows the task that suffers most at each share.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 frame = results.load("spectra", profile)
 accuracy = frame.pivot_table(index=["task", "percent"], columns=["backbone", "seed"], values="accuracy")
 relative = 100 * accuracy / accuracy.groupby(level="task").transform("last")
@@ -56,7 +58,9 @@ fig.supylabel("accuracy relative to the expert (%)", fontsize=8)
 fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=len(settings.backbones), loc="outside upper center")
 least = relative.drop(index=100, level="percent").mean(axis=1).groupby(level="task").min()
 alt = f"A panel per task: accuracy relative to the expert by share of components kept. Steepest: {least.idxmin()}."
-plotting.save_figure(fig, "spectra_tasks", profile, alt=alt, source="24_fig_spectra_tasks")
+plotting.save_figure(
+    fig, "spectra_tasks", profile, alt=f"{alt}{profiles.left_out(settings)}", source="24_fig_spectra_tasks"
+)
 
 # %% [markdown]
 # Tasks differ in how early their curve bends; the table above shows how far the worst of them falls. A single task has

@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are drawn
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import matplotlib.pyplot as plt
@@ -29,7 +31,7 @@ plotting.use_style()
 # that were run here.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 key = ["backbone", "subset"]
 found = {"alpha": results.load("alpha", profile), "sources": results.load("sources", profile)}
 drawn = 100 * evidence.scores(evidence.Evidence(found)).droplevel("seed")
@@ -87,7 +89,7 @@ alt = (
     f"{ours.idxmax(axis=1).min()} to {ours.idxmax(axis=1).max()}. In the paper alpha = 1 loses at most "
     f"{(paper.max(axis=1) - paper[1.0]).max():.2f} points. {tables.sampling(found['sources'], 'validation')}"
 )
-plotting.save_figure(fig, "alpha", profile, alt=alt, source="25_fig_alpha")
+plotting.save_figure(fig, "alpha", profile, alt=f"{alt}{profiles.left_out(settings)}", source="25_fig_alpha")
 
 # %% [markdown]
 # The best alpha of each row, and what alpha = 1 loses, in points: against the best cell itself, which is too much, and

@@ -12,6 +12,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are drawn
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import matplotlib.pyplot as plt
@@ -25,7 +27,7 @@ plotting.use_style()
 # The table holds one triangle of each map; the other is its mirror image. Tasks stand in the fixed order.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 frame = results.load("similarity", profile)
 maps = {}
 for vectors, rows in frame.groupby("vectors"):
@@ -66,7 +68,7 @@ alt = (
     f"is one; between tasks the largest absolute value is {largest['u']:.2f} for left and {largest['v']:.2f} for right "
     "vectors."
 )
-plotting.save_figure(fig, "similarity", profile, alt=alt, source="26_fig_similarity")
+plotting.save_figure(fig, "similarity", profile, alt=f"{alt}{profiles.left_out(settings)}", source="26_fig_similarity")
 
 # %% [markdown]
 # Off the diagonal blocks, colour is interference. Each block begins, at its upper left, with the vectors of the largest

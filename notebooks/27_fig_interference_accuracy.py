@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are drawn
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import itertools
@@ -34,7 +36,7 @@ plotting.use_style()
 # by the bootstrap over independent sources of the test inputs.
 
 # %%
-settings = profiles.load(profile).first_seeds()
+settings = profiles.load(profile, backbones, suites).first_seeds()
 tables = {
     "interference": results.load("interference", profile),
     "merge": results.load("merge", profile),
@@ -72,6 +74,7 @@ alt = (
     "arithmetic, low rank only, interference reduction only and TSV-M, which leaves none. Mean gain over task "
     "arithmetic: " + ", ".join(f"{step.replace('_', ' ')} {text}" for step, text in words.items())
 )
+alt += f".{profiles.left_out(settings)}"
 
 # %% [markdown]
 # ## The picture
@@ -104,7 +107,7 @@ for axis, (n_tasks, backbone) in zip(axes.flat, panels, strict=True):
 fig.supxlabel("interference left, as a share of that of task arithmetic", fontsize=8)
 fig.supylabel("normalised accuracy (%)", fontsize=8)
 fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
-plotting.save_figure(fig, "interference_accuracy", profile, alt=alt + ".", source="27_fig_interference_accuracy")
+plotting.save_figure(fig, "interference_accuracy", profile, alt=alt, source="27_fig_interference_accuracy")
 
 # %% [markdown]
 # ## How to read it, and how the paper reads it

@@ -12,6 +12,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are drawn
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import math
@@ -27,7 +29,7 @@ plotting.use_style()
 # Rows are true classes and sum to one, columns are what the model saw. Tasks are sorted by accuracy.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 frame = results.load("confusion", profile)
 totals = frame.groupby("task").inputs.sum()
 accuracy = (frame[frame.true == frame.predicted].groupby("task").inputs.sum() / totals).fillna(0)
@@ -59,7 +61,7 @@ alt = (
     f"Confusion matrices of one model merged from {len(order)} tasks ({settings.backbones[-1].label}). Accuracies: "
     + (", ".join(f"{task} {100 * accuracy[task]:.0f} %" for task in order))
 )
-plotting.save_figure(fig, "confusion", profile, alt=alt + ".", source="29_fig_confusion")
+plotting.save_figure(fig, "confusion", profile, alt=f"{alt}.{profiles.left_out(settings)}", source="29_fig_confusion")
 
 # %% [markdown]
 # Bright columns are classes that the model prefers to others.

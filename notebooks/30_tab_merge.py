@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are printed
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import pandas as pd
@@ -27,7 +29,7 @@ from compendium.paper import claims, results, tables
 # with the first seed.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 frame, sources = results.load("merge", profile), results.load("sources", profile)
 title = tables.TITLES
 published_rows = ("weight_averaging", "task_arithmetic", "consensus_ta", "tsv_m")
@@ -67,13 +69,14 @@ behind.round(2)
 # All of that goes into the caption, since a table is read alone.
 
 # %%
+n_columns = len(tables.columns(settings))
 seeds = ", ".join(f"{backbone.label} {len(backbone.seeds)}" for backbone in settings.backbones)
 caption = (
     f"Merging on {settings.title}: {tables.CELLS}. {tables.sampling(sources)} Seeds: {seeds}; TIES and Iso-C have the "
     f"first only. † marks the best of our rows without these two. {tables.unsure(behind, settings)} On the "
-    f"first seed TIES or Iso-C is the best in {len(led)} of {len(table.columns)} columns ({', '.join(led) or 'none'}). "
+    f"first seed TIES or Iso-C is the best in {len(led)} of {n_columns} columns ({', '.join(led) or 'none'}). "
     f"Weight averaging, which chooses nothing, lies above task arithmetic in {averaged}. Published rows are of "
-    "ViT-B/32, B/16 and L/14 with as many tasks."
+    f"ViT-B/32, B/16 and L/14 with as many tasks.{results.stated('merge', profile)}{profiles.left_out(settings)}"
 )
 best = tables.best(frame, settings, merging)
 results.save_table("merge", table, profile, caption, best=best)
@@ -85,5 +88,5 @@ results.save_table("merge", table, profile, caption, best=best)
 for name in ("task_arithmetic", "consensus_ta"):
     print(f"TSV-M above {title[name]}: {claims.told(name, {'merge': frame, 'sources': sources})}")
 print("With TIES and Iso-C, on the first seed:", tables.unsure(on_first, settings))
-assert not table.isin(["not run"]).any(axis=None)
+assert not table[tables.columns(settings)].isin([tables.NOT_RUN]).any(axis=None)
 print(provenance.versions_line())

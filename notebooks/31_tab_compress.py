@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are printed
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import pandas as pd
@@ -25,7 +27,7 @@ from compendium.paper import claims, results, tables
 # TALL-Mask + TIES keeps one update and a mask per task, whose lambda is chosen on validation inputs.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 frame, sources = results.load("compress", profile), results.load("sources", profile)
 methods = {name: tables.TITLES[name] for name in ("individual", "tall_mask_ties", "tsv_c")}
 table = tables.accuracy_table(frame, sources, settings, methods)
@@ -37,12 +39,14 @@ table.T
 
 # %%
 size, kept = tables.means(frame, "bytes"), tables.means(frame, "normalised_accuracy")
-places = [(backbone.name, n_tasks) for backbone in settings.backbones for n_tasks in settings.suites]
+every = profiles.whole(settings)
+places = pd.MultiIndex.from_product([[backbone.name for backbone in every.backbones], every.suites])
 encoder = size.individual / size.index.get_level_values("n_tasks")
 for name in ("tall_mask_ties", "tsv_c"):
     models, bought = size[name] / encoder, 100 * kept[name] / (size[name] / 1e6)
-    table.loc[f"{methods[name]}, size in whole encoders"] = [f"{models[place]:.2f}" for place in places]
-    table.loc[f"{methods[name]}, points by megabyte"] = [f"{bought[place]:.1f}" for place in places]
+    for words, values, digits in (("size in whole encoders", models, 2), ("points by megabyte", bought, 1)):
+        cells = values.reindex(places).map(f"{{:.{digits}f}}".format).replace("nan", tables.NOT_RUN)
+        table.loc[f"{methods[name]}, {words}"] = list(cells)
 larger = int((size.tsv_c > size.tall_mask_ties).sum())
 table.tail(4).T
 
@@ -53,8 +57,9 @@ table.tail(4).T
 paper = tables.published_table(published.load("compression"), settings, methods, "paper, ViT")
 caption = (
     f"Compression on {settings.title}: {tables.CELLS}. {tables.sampling(sources)} Sizes are those of all task vectors "
-    f"together, the base not counted. TSV-C is larger than TALL-Mask + TIES in {larger} of {len(places)} columns, so "
+    f"together, the base not counted. TSV-C is larger than TALL-Mask + TIES in {larger} of {len(size)} columns, so "
     "accuracies are not at equal size (see Figure 16). Published rows: ViT-B/32, B/16 and L/14 with as many tasks."
+    f"{results.stated('compress', profile)}{profiles.left_out(settings)}"
 )
 results.save_table("compress", pd.concat([table, paper]), profile, caption)
 paper.T
@@ -71,6 +76,7 @@ print(f"Room: {claims.told('storage', found)}")
 # Nothing may be missing, and the experts are their own norm.
 
 # %%
-assert not table.isin(["not run"]).any(axis=None)
-assert table.loc[methods["individual"]].str.contains("(100.0)", regex=False).all()
+run = table[tables.columns(settings)]
+assert not run.isin([tables.NOT_RUN]).any(axis=None)
+assert run.loc[methods["individual"]].str.contains("(100.0)", regex=False).all()
 print(provenance.versions_line())

@@ -12,6 +12,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose results are printed
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import pandas as pd
@@ -24,7 +26,7 @@ from compendium.paper import claims, results, tables
 # mean normalised accuracies in percent, with their standard errors.
 
 # %%
-settings = profiles.load(profile).first_seeds()
+settings = profiles.load(profile, backbones, suites).first_seeds()
 first = pd.DataFrame([(b.name, b.seeds[0]) for b in settings.backbones], columns=["backbone", "seed"])
 merged, alone = results.load("merge", profile), results.load("ablation", profile)
 sources = results.load("sources", profile)
@@ -40,7 +42,8 @@ error[list(steps)].round(2).T
 
 # %%
 paper = published.load("ablation").pivot_table(index=["backbone", "n_tasks"], columns="method", values="percent")
-columns = [(backbone, n_tasks) for backbone in settings.backbones for n_tasks in settings.suites]
+every = profiles.whole(settings)
+columns = [(backbone, n_tasks) for backbone in every.backbones for n_tasks in every.suites]
 places = [(backbone.counterpart, n_tasks) for backbone, n_tasks in columns]
 theirs = paper.reindex(places)[list(steps)].set_axis(pd.MultiIndex.from_tuples([(b.name, n) for b, n in columns]))
 theirs.T
@@ -49,11 +52,11 @@ theirs.T
 # One table, whose upper half is ours.
 
 # %%
-here = ours.loc[theirs.index]
-cells = here.map("{:.1f}".format) + error[list(steps)].loc[theirs.index].map(" ± {:.1f}".format)
+here = ours.reindex(theirs.index)
+cells = here.map("{:.1f}".format) + error[list(steps)].reindex(theirs.index).map(" ± {:.1f}".format)
 blocks = {"here": cells, "paper": theirs.map("{:.1f}".format)}
 rows = {f"{words} ({source})": block[name] for source, block in blocks.items() for name, words in steps.items()}
-table = pd.DataFrame(rows).T.replace("nan", "not run")
+table = pd.DataFrame(rows).T.replace(["nan", "nan ± nan"], tables.NOT_RUN)
 table.columns = [tables.column(backbone.label, n_tasks) for backbone, n_tasks in columns]
 table.index.name = "Low rank, interference reduction"
 table.T
@@ -62,12 +65,14 @@ table.T
 # The best of each column is marked, and compared with the others on the same inputs.
 
 # %%
-best = [(f"{steps[name]} (here)", column) for name, column in zip(here.idxmax(axis=1), table, strict=True)]
+named = dict(zip(here.index, table, strict=True))
+best = [(f"{steps[name]} (here)", named[place]) for place, name in ours.idxmax(axis=1).items()]
 behind = tables.behind_the_best(frame, sources, steps, "normalised_accuracy")
 caption = (
     f"Ablation of the two steps of TSV-M on {settings.title}, first seed, and in the paper: mean normalised accuracy "
     f"in percent ± its standard error. No, no is task arithmetic; yes, yes is TSV-M. {tables.sampling(sources)} † "
-    f"marks the best of a column here. {tables.unsure(behind, settings)}"
+    f"marks the best of a column here. {tables.unsure(behind, settings)}{results.stated('ablation', profile)}"
+    f"{profiles.left_out(settings)}"
 )
 results.save_table("ablation", table, profile, caption, best=best)
 table.T
@@ -84,5 +89,5 @@ print(claims.told("complementary", {"merge": merged, "ablation": alone, "sources
 
 # %%
 assert ours.notna().all(axis=None)
-assert len(ours) == len(columns)
+assert len(ours) == len(tables.columns(settings))
 print(provenance.versions_line())

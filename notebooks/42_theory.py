@@ -13,6 +13,8 @@
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: whose task matrices are examined
+backbones = ""  # only these of its backbones, with commas between them; empty: all
+suites = ""  # only suites of so many tasks, such as 8, 14; empty: all
 
 # %%
 import pandas as pd
@@ -30,10 +32,10 @@ from tsvlib.methods import tsv
 # keeps.
 
 # %%
-settings = profiles.load(profile)
+settings = profiles.load(profile, backbones, suites)
 n_tasks = settings.suites[0]
 run = next(runs.of(settings))
-whole = {layer.key: layer.factors(min(layer.shape)) for layer in run.matrices(run.tasks(n_tasks))}
+whole = {layer.key: layer.factors(min(layer.shape)) for layer in run.changed_matrices(run.tasks(n_tasks))}
 kept = {
     key: [linalg.truncate(each, linalg.kept_rank(len(each.s), 1 / n_tasks)) for each in factors]
     for key, factors in whole.items()

@@ -14,9 +14,13 @@ from tsvlib.errors import InputError
 HUB = [
     "model.safetensors",
     "model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
     "open_clip_model.safetensors",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
 ]
 """The names that model hubs give their files, those that are read first in front."""

@@ -3,9 +3,9 @@
 
 On files, with the defaults of the command line: ``plan``, ``merge``, ``compress``, ``expand``, ``interference``,
 ``spectra``; ``Rank`` says how many components. In memory: ``task_vector`` and ``TaskVector``, ``merged_update`` with a
-method of ``METHODS``. Mistakes are an ``InputError``, what rounding takes is a ``LostUpdate``. Everything else is in
-modules that are imported by name, such as ``from tsvlib import linalg``. Names are fetched when they are used, because
-torch takes a second.
+method of ``METHODS``, ``search_alpha`` with a score of one's own. Mistakes are an ``InputError``, what rounding takes
+is a ``LostUpdate``. Everything else is in modules that are imported by name, such as ``from tsvlib import linalg``.
+Names are fetched when they are used, because torch takes a second.
 """
 
 import importlib
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tsvlib.errors import LostUpdate as LostUpdate
     from tsvlib.merging import merged_update as merged_update
     from tsvlib.methods import METHODS as METHODS
+    from tsvlib.search import search_alpha as search_alpha
     from tsvlib.taskvectors import TaskVector as TaskVector
     from tsvlib.taskvectors import task_vector as task_vector
 
@@ -40,6 +41,7 @@ _PLACES = {
     "merge": "cli.frontdoor",
     "merged_update": "merging",
     "plan": "cli.frontdoor",
+    "search_alpha": "search",
     "spectra": "cli.frontdoor",
     "task_vector": "taskvectors",
 }

@@ -7,27 +7,36 @@ as ``key:0:u`` and so on, from top to bottom. Every other tensor of the task vec
 Singular vectors have the type that was asked for; all else, which narrow types might not hold, is in float32, or in
 float64 if that was asked for. Tensors and parts that fine-tuning did not touch are absent. A model with names such as
 ``a`` and ``a:u``, which would stand for two things, is refused. The metadata entry ``tsv-c`` is a JSON object with
-``version`` (1), ``base`` (SHA-256 of the base's file) and ``shapes`` (of every tensor of the task vector, by name);
-``recipe`` and ``digest`` are those of all files that this library writes.
+``version``, ``base`` and ``shapes`` (of every tensor of the base, by name); ``recipe`` and ``digest`` are those of all
+files that this library writes. In version 2 ``base`` is the digest of the base's tensors
+(``tsvlib.checkpoints.content_digest``), whatever files they are in; in version 1, which is read as well, it was the
+SHA-256 of the base's file.
 """
 
+import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tsvlib import devices, linalg
+from tsvlib.computing import ORDINARY, Computing, Decompositions
 from tsvlib.errors import InputError
-from tsvlib.layers import ORDINARY, Computing, Decompositions, MemorySuite, Suite, layers_of
+from tsvlib.layers import Suite, layers_of
 from tsvlib.linalg import Factors
 from tsvlib.precision import check_held, plain, wider
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import StateDict, TaskVector
 
 FORMAT = "tsv-c"
 """Name of the metadata entry that makes a safetensors file a TSV-C file."""
+
+VERSION = 2
+"""Of the files that are written; it rises with every change of what is in them, and earlier ones are read."""
 
 _PARTS = ("u", "s", "vh")
 _FACTOR = re.compile(r":(u|s|vh)\Z")
@@ -80,6 +89,32 @@ class Rank:
             return factors
         gathered = (factors.s.double() / factors.s[:1].double()).square().cumsum(0)
         return linalg.truncate(factors, 1 + int((gathered < self.energy * gathered[-1] * (1 - 1e-12)).sum()))
+
+
+class Notes(NamedTuple):
+    """What the metadata of a TSV-C file say."""
+
+    version: int
+    base: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def text(self) -> str:
+        """Return the metadata entry."""
+        return json.dumps(self._asdict(), sort_keys=True)
+
+    @classmethod
+    def parse(cls, text: str, owner: str) -> "Notes":
+        """Read a metadata entry; InputError, naming ``owner``, for what is none of a known version."""
+        try:
+            found = json.loads(text)
+            shapes = {key: tuple(map(int, shape)) for key, shape in found["shapes"].items()}
+            if found["version"] in range(1, VERSION + 1) and found["base"]:
+                return cls(found["version"], str(found["base"]), shapes)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            pass
+        known = "this is no TSV-C file of a version that is known here"
+        raise InputError(f"{owner}: {known}; make it with `compress`.")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files that appear complete or not at all, in the place of a regular file or of nothing."""
+"""Files and folders that appear complete or not at all, in the place of a file, an empty folder or nothing."""
 
 import errno
 import fcntl
@@ -8,8 +8,9 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -25,9 +26,11 @@ _REASONS = {
     errno.EROFS: f"the file system is read-only; {_ELSEWHERE}",
     errno.ENOTDIR: "a part of the path is a file, not a folder; move that file or choose another output folder",
     errno.ELOOP: "a link in the path leads back to itself; remove the link or choose another name",
+    errno.EFBIG: "it would be larger than the file system or `ulimit -f` allows; choose another output folder",
     errno.ENAMETOOLONG: "the name is longer than the file system allows; choose a shorter one",
 }
 _KINDS = {
+    stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -64,6 +67,46 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         os.replace(temporary, target)
         if durable:
             _synchronise(target.parent)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` that takes its place when the block succeeds.
+
+    That is the place of an empty folder or of nothing; all else is as with ``replacing``.
+    """
+    target = folder_destination(path)
+    with _telling(path, target, "folder"), ExitStack() as stack:
+        _remove_leftovers(target)
+        temporary = _claim(target, stack, _new_folder)
+        yield temporary
+        for place in (temporary, *temporary.rglob("*")):
+            _synchronise(place)
+        folder_destination(path)
+        temporary.rename(target)
+        _synchronise(target.parent)
+
+
+def folder_destination(path: Path) -> Path:
+    """Return where a folder of that name comes to stand, which is where links lead.
+
+    InputError when there is anything but an empty folder or nothing, or an empty folder that cannot be replaced.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode
+        if not stat.S_ISDIR(mode):
+            raise _unwritten(path, f"{_kind(mode)} of that name is in the way; choose another name", "folder")
+        filled = "it is not empty" if any(target.iterdir()) else ""
+        mounted = "a file system is mounted there" if target.is_mount() else ""
+        working = "it is the working folder" if target == Path(os.path.realpath(".")) else ""
+    except FileNotFoundError:
+        return target
+    except OSError as error:
+        raise _unwritable(path, error, "folder") from error
+    if trouble := filled or mounted or working:
+        raise _unwritten(path, f"{trouble}; name a new folder, such as one in it", "folder")
+    return target
 
 
 def destination(path: Path) -> Path:
@@ -123,24 +166,25 @@ def unusable(error: OSError) -> InputError:
     return InputError(f"{error.filename or 'the system'}: {reason}.")
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return _unwritten(path, _REASONS.get(error.errno or 0, f"{_reason(error)}; {_ELSEWHERE}"))
+def _unwritable(path: Path, error: OSError, what: str = "file") -> InputError:
+    return _unwritten(path, _REASONS.get(error.errno or 0, f"{_reason(error)}; {_ELSEWHERE}"), what)
 
 
-def _unwritten(path: Path, reason: str) -> InputError:
-    return InputError(f"{path}: the file cannot be written: {reason}.")
+def _unwritten(path: Path, reason: str, what: str = "file") -> InputError:
+    return InputError(f"{path}: the {what} cannot be written: {reason}.")
 
 
 @contextmanager
-def _telling(path: Path, target: Path) -> Iterator[None]:
+def _telling(path: Path, target: Path, what: str = "file") -> Iterator[None]:
     """Turn an OSError about writing ``path`` into an InputError, and leave errors about other files alone."""
     try:
         yield
     except OSError as error:
         place = Path(str(error.filename))
-        if error.filename is not None and place not in target.parents and not _is_temporary(place, target):
+        ours = any(_is_temporary(each, target) for each in (place, *place.parents))
+        if error.filename is not None and place not in target.parents and not ours:
             raise
-        raise _unwritable(path, error) from error
+        raise _unwritable(path, error, what) from error
 
 
 def _reason(error: OSError) -> str:
@@ -159,8 +203,18 @@ def _synchronise(path: Path) -> None:
         os.close(descriptor)
 
 
-def _claim(target: Path, stack: ExitStack) -> Path:
-    """Make a temporary file that other writers of ``target`` leave alone; ``stack`` removes what becomes of it."""
+def _new_file(temporary: Path) -> int:
+    # tempfile would make the file private; this mode leaves the decision to the user's umask.
+    return os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+
+
+def _new_folder(temporary: Path) -> int:
+    temporary.mkdir()
+    return os.open(temporary, os.O_RDONLY)
+
+
+def _claim(target: Path, stack: ExitStack, make: Callable[[Path], int] = _new_file) -> Path:
+    """Make something temporary that other writers of ``target`` leave alone; ``stack`` removes what becomes of it."""
     patience = _PATIENCE
     while True:
         temporary = target.with_name(f".{_stem(target)}.{secrets.token_hex(4)}.part")
@@ -168,8 +222,7 @@ def _claim(target: Path, stack: ExitStack) -> Path:
             _make_folders(target.parent, stack)
             # Before there is anything to remove, so that no interruption comes between the two.
             stack.callback(_remove, temporary)
-            # tempfile would make the file private; this mode leaves the decision to the user's umask.
-            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+            descriptor = make(temporary)
         except FileNotFoundError:
             patience -= 1
             if not patience:
@@ -190,7 +243,7 @@ def _make_folders(folder: Path, stack: ExitStack) -> None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a new file without waiting, and tell whether it is there still: others may take it for a leftover."""
+    """Lock something new without waiting, and tell whether it is there still: others may take it for a leftover."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -204,13 +257,14 @@ def _lock(descriptor: int) -> bool:
 def _remove_leftovers(target: Path) -> None:
     """Remove temporary files of earlier writers of ``target``; a living writer holds a lock on its own."""
     for leftover in target.parent.glob(f".{glob.escape(_stem(target))}.*.part"):
-        if not (_is_temporary(leftover, target) and leftover.is_file()):
+        if not (_is_temporary(leftover, target) and (leftover.is_file() or leftover.is_dir())):
             continue
         with suppress(OSError):
-            descriptor = os.open(leftover, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+            mode = os.O_RDONLY if leftover.is_dir() else os.O_RDWR
+            descriptor = os.open(leftover, mode | os.O_NONBLOCK | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                leftover.unlink()
+                _remove(leftover)
             finally:
                 os.close(descriptor)
 
@@ -228,7 +282,10 @@ def _stem(target: Path) -> str:
 
 def _remove(temporary: Path) -> None:
     with suppress(OSError):
-        temporary.unlink()
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink()
 
 
 def _remove_folder(folder: Path) -> None:

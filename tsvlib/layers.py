@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a merging method sees: the changes of several experts, one tensor or task matrix of all of them at a time."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -9,15 +9,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from tsvlib import devices, linalg
-from tsvlib.checkpoints import Checkpoint
-from tsvlib.errors import InputError
+from tsvlib import linalg
+from tsvlib.adapters import Thin, thin
+from tsvlib.computing import ORDINARY, Computing
 from tsvlib.linalg import Factors
-from tsvlib.precision import check_held, plain, wider
-from tsvlib.taskvectors import MatrixRule, StateDict, beyond, check_alike, check_finite
-
-CPU = torch.device("cpu")
-PAPER = MatrixRule()
+from tsvlib.precision import check_held, wider
 
 
 @runtime_checkable
@@ -43,83 +39,15 @@ class Suite(Protocol):
         """
 
 
-class MemorySuite:
-    """A suite of task vectors in memory, of any floating-point type; InputError when they are unlike or not finite."""
-
-    def __init__(self, task_vectors: Sequence[StateDict]) -> None:
-        for number, vector in enumerate(task_vectors, start=1):
-            check_alike(task_vectors[0], vector, "task vector 1", f"task vector {number}")
-            for key, tensor in vector.items():
-                if _has_changed(tensor):
-                    check_finite(key, tensor, f"task vector {number}")
-        self.task_vectors = task_vectors
-        self.n_tasks = len(task_vectors)
-        self.shapes = {key: tuple(tensor.shape) for key, tensor in task_vectors[0].items()}
-        self.dtype = wider(*(tensor.dtype for vector in task_vectors for tensor in vector.values()))
-
-    def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
-        """Yield the tensors that are not zero, after the number of the expert."""
-        every = enumerate(self.task_vectors)
-        return ((expert, plain(vector[key])) for expert, vector in every if _has_changed(vector[key]))
-
-
-class CheckpointSuite:
-    """A suite of experts on disk, of which no more than one tensor of one expert and of the base is read at a time."""
-
-    def __init__(self, base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
-        self.base, self.experts = base, experts
-        self.n_tasks = len(experts)
-        self.shapes = {key: info.shape for key, info in base.layout.items()}
-        self.dtype = wider(*(info.dtype for each in (base, *experts) for info in each.layout.values()))
-
-    def changes(self, key: str) -> Iterator[tuple[int, Tensor]]:
-        """Yield number and expert minus base, in float32 or float64, for experts that differ.
-
-        InputError for what cannot be subtracted.
-        """
-        start = self.base.read(key)
-        for number, expert in enumerate(self.experts):
-            end = expert.read(key)
-            if start.dtype == end.dtype and torch.equal(start, end):
-                continue
-            if not start.is_floating_point():
-                check_finite(key, end, str(expert.path))
-            dtype = wider(start.dtype, end.dtype)
-            # In the memory of what was read, because fresh memory takes as long as the subtraction.
-            change = end.to(dtype).sub_(start.to(dtype))
-            # One pass finds what changed nothing and, since NaN and Inf survive subtraction, what is not finite.
-            low, high = torch.aminmax(change)
-            if not (low.isfinite() and high.isfinite()):
-                for owner in (self.base, expert):
-                    check_finite(key, owner.read(key), str(owner.path))
-                raise InputError(beyond(key, str(expert.path), dtype))
-            if low != 0 or high != 0:
-                yield number, change
-
-
 @runtime_checkable
-class Decompositions(Protocol):
-    """What decomposes task matrices, such as the store ``tsvlib.store.Spectra``, which does so once for all."""
+class ThinSuite(Suite, Protocol):
+    """A suite of which some changes are known as products of thin matrices, as those of adapters are."""
 
-    def factors(self, delta: Tensor, k: int) -> Factors:
-        """Return the k leading singular components of a matrix, or all of them when there are fewer."""
+    def forms(self, key: str) -> Iterator[tuple[int, Tensor | Thin]]:
+        """Yield what ``changes`` does, with thin changes, which may be zero, as they are."""
 
-
-@dataclass(frozen=True)
-class Computing:
-    """How to look at tensors and compute with them: what counts as a matrix, on which device, with which store."""
-
-    rule: MatrixRule = PAPER
-    device: torch.device = CPU
-    spectra: Decompositions | None = None
-
-    def __post_init__(self) -> None:
-        """Make the device ready for threads."""
-        devices.prepare(self.device)
-
-
-ORDINARY = Computing()
-"""As the paper's code does it, on the CPU."""
+    def is_thin(self, key: str) -> bool:
+        """Tell whether all changes of a tensor are thin."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +88,11 @@ class Layer:
         columns = torch.Size(whole[1:]).numel()
         return whole[0] // self.n_parts, columns
 
+    @property
+    def rank(self) -> int:
+        """Return how many singular components a task matrix has: its short side."""
+        return min(self.shape)
+
     def changes(self) -> Iterator[Tensor]:
         """Yield the change of each expert that changed this layer, on the device of the computation."""
         return (change for _, change in self.numbered_changes())
@@ -167,28 +100,36 @@ class Layer:
     def numbered_changes(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the same with the number of the expert, from 0, before it."""
         for expert, change in self.suite.changes(self.key):
-            mine = change.flatten(1).chunk(self.n_parts)[self.part] if self.is_matrix else change
-            if self.n_parts < 2 or mine.any():
-                yield expert, mine.to(self.device)
+            if (mine := self._own(change)) is not None:
+                yield expert, mine
+
+    def forms(self) -> Iterator[tuple[int, Tensor | Thin]]:
+        """Yield the same, with changes that are known as thin products as they are, even if they are zero."""
+        if not isinstance(self.suite, ThinSuite):
+            yield from self.numbered_changes()
+            return
+        for expert, form in self.suite.forms(self.key):
+            if isinstance(form, Thin):
+                yield expert, (form.part(self.part, self.n_parts) if self.is_matrix else form).to(self.device)
+            elif (mine := self._own(form)) is not None:
+                yield expert, mine
 
     def factors(self, k: int) -> list[Factors]:
         """Return the k leading singular components of each task matrix that is not zero.
 
-        InputError where singular values are beyond all numbers.
-        A GPU without a store takes all of them in one batch, since they are of one shape, which may change its last
+        Of a thin product there are no more than its rank. InputError where singular values are beyond all numbers.
+        A GPU without a store takes all others in one batch, since they are of one shape, which may change its last
         bits; on a CPU one at a time is in memory.
         """
         spectra = self.computing.spectra
         if spectra or self.device.type == "cpu":
             decompose = spectra.factors if spectra else linalg.leading
-            found = [decompose(change, k) for change in self.changes()]
-        elif changes := list(self.changes()):
-            found = [Factors(*parts) for parts in zip(*linalg.leading(torch.stack(changes), k), strict=True)]
+            found = [thin.leading(x, k) if isinstance(x, Thin) else decompose(x, k) for _, x in self.forms()]
         else:
-            found = []
+            found = self._at_once(k)
         for factors in found:
             check_held(self.key, factors.s)
-        return found
+        return [factors for factors in found if factors.s[0] > 0]
 
     def total(self) -> Tensor:
         """Return the sum of all changes."""
@@ -201,6 +142,18 @@ class Layer:
         """Return the mean over all experts."""
         return self.total() / self.n_tasks
 
+    def _own(self, change: Tensor) -> Tensor | None:
+        """Return the part of a change that is this layer, or None where it is zero."""
+        mine = change.flatten(1).chunk(self.n_parts)[self.part] if self.is_matrix else change
+        return mine.to(self.device) if self.n_parts < 2 or mine.any() else None
+
+    def _at_once(self, k: int) -> list[Factors]:
+        forms = [form for _, form in self.forms()]
+        changes = [form for form in forms if isinstance(form, Tensor)]
+        stacked = linalg.leading(torch.stack(changes), k) if changes else ()
+        others = (Factors(*parts) for parts in zip(*stacked, strict=True))
+        return [thin.leading(form, k) if isinstance(form, Thin) else next(others) for form in forms]
+
 
 def layers_of(suite: Suite, key: str, computing: Computing = ORDINARY) -> list[Layer]:
     """Return the layers of one tensor: itself, or the task matrices that it holds."""
@@ -212,8 +165,3 @@ def task_matrices(suite: Suite, keys: Iterable[str], computing: Computing = ORDI
     """Return the task matrices of the tensors ``keys``, in their order."""
     every = (layers_of(suite, key, computing) for key in keys)
     return [layer for found in every for layer in found if layer.is_matrix]
-
-
-def _has_changed(tensor: Tensor) -> bool:
-    # The first value nearly always has, which spares a look at the others.
-    return bool(tensor.flatten()[:1].any() or tensor.any())

@@ -9,12 +9,17 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from tsvlib import devices
+from tsvlib import devices, linalg
+from tsvlib.adapters import thin
+from tsvlib.computing import ORDINARY, Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import ORDINARY, Computing, MemorySuite, Suite, layers_of
+from tsvlib.layers import Suite, layers_of
+from tsvlib.linalg import Factors
 from tsvlib.methods import named
 from tsvlib.methods.base import Merge, Method
+from tsvlib.methods.core import InCore
 from tsvlib.precision import check_held
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import StateDict, TaskVector, check_enough
 
 
@@ -32,6 +37,28 @@ def update(
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
     check_held(key, whole)
     return whole.reshape(suite.shapes[key]).cpu()
+
+
+def components(
+    function: Merge,
+    suite: Suite,
+    key: str,
+    k: int,
+    computing: Computing = ORDINARY,
+) -> tuple[Factors, float]:
+    """Return the k leading singular components of the update of one tensor, and the squared norm of all of it.
+
+    A tensor of more dimensions is taken as a matrix with a row per output. Where the method can merge cores, the update
+    is never multiplied out. InputError as of ``update``.
+    """
+    layers = layers_of(suite, key, computing)
+    found = function.thin(layers[0]) if isinstance(function, InCore) and len(layers) == 1 else None
+    if found is None:
+        whole = update(function, suite, key, computing).flatten(1)
+        return linalg.leading(whole, k), float(whole.double().square().sum())
+    factors = thin.leading(found, found.rank)
+    check_held(key, factors.s)
+    return linalg.truncate(factors, k), float(factors.s.double().square().sum())
 
 
 def merged_update(

@@ -2,7 +2,7 @@
 """In which type and at which scale numbers are computed with, and what is lost where they are written in another."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -88,25 +88,21 @@ def added(
     """Return start + alpha * update in ``dtype``, that of ``start`` by default, and what rounding took from the update.
 
     The sum is computed in the widest type of all and rounded once. Where the update is zero, ``start`` stays as it is,
-    whatever it holds. InputError, naming ``key``, for whole numbers that would change, and for values beyond the
-    largest one of ``dtype``.
+    whatever it holds. InputError, naming ``key``, for values beyond the largest one of ``dtype``, and for a change of
+    NaN or Inf.
     """
     start, dtype = start.detach(), dtype or start.dtype
     changed = bool(alpha and update.any())
-    if not start.is_floating_point():
-        if changed:
-            raise InputError(f"`{key}` is of type {start.dtype}; only floating-point weights can be changed.")
-        return start.clone(), Rounding(0.0, 0.0, start.dtype)
     if not changed and dtype == start.dtype:
         return start.clone(), Rounding(0.0, 0.0, dtype)
     value = start.new_empty(start.shape, dtype=dtype)
     wide, wanted, missed = wider(start.dtype, update.dtype, dtype), 0.0, 0.0
-    blocks = (torch.split(x.reshape(-1), _BLOCK) for x in (start, plain(update), value))
+    blocks = map(_blocks, (start, plain(update), value))
     for old, step, new in zip(*blocks, strict=True):
         exact, change = old.to(wide), alpha * step.to(wide)
         torch.add(exact, change, out=new)
-        if not is_finite(new):
-            raise InputError(_beyond(key, start.double() + alpha * update.double(), dtype))
+        if not is_finite(new) and (changed or bool((new.isinf() & old.isfinite()).any())):
+            raise InputError(_beyond(key, start, alpha * update.double(), dtype))
         wanted += _square(change)
         missed += _square(torch.sub(new, exact).sub_(change))
     return value, Rounding(wanted, missed, dtype)
@@ -125,7 +121,7 @@ def lost(roundings: Iterable[Rounding]) -> str:
 def is_finite(x: Tensor) -> bool:
     """Tell whether a tensor holds neither NaN nor Inf."""
     # The extremes take no memory, and NaN is one of them wherever it stands.
-    return not x.numel() or all(bool(extreme.isfinite()) for extreme in torch.aminmax(x))
+    return not x.numel() or all(math.isfinite(extreme.item()) for extreme in torch.aminmax(x))
 
 
 def check_held(key: str, x: Tensor) -> None:
@@ -144,8 +140,16 @@ def type_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _beyond(key: str, value: Float[Tensor, "..."], dtype: torch.dtype) -> str:
-    reached, most = float(value.abs().max()), torch.finfo(dtype).max
+def _blocks(x: Tensor) -> Sequence[Tensor]:
+    flat = x.reshape(-1)
+    # Of models with many small tensors, splitting them would be a large part of the work.
+    return (flat,) if flat.numel() <= _BLOCK else torch.split(flat, _BLOCK)
+
+
+def _beyond(key: str, start: Float[Tensor, "..."], change: Float[Tensor, "..."], dtype: torch.dtype) -> str:
+    if not is_finite(start):
+        return f"`{key}` of the base holds NaN or Inf, and would change; download that checkpoint again."
+    reached, most = float((start.double() + change).abs().max()), torch.finfo(dtype).max
     remedy = f"choose a smaller alpha{_REMEDIES.get(dtype, '')}"
     return f"`{key}` would reach {reached:.3g}, and {type_name(dtype)} ends at {most:.3g}; {remedy}."
 

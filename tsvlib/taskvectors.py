@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tsvlib.errors import InputError, LostUpdate
-from tsvlib.precision import added, is_finite, lost, type_name, wider
+from tsvlib.precision import Rounding, added, is_finite, lost, type_name, wider
+from tsvlib.selection import Held, is_whole, left_out, select
 
 StateDict = Mapping[str, Tensor]
 _REMEDY = "use checkpoints of one architecture"
@@ -92,7 +93,8 @@ class TaskVector(dict[str, Tensor]):
     def dot(self, other: StateDict) -> float:
         """Return the inner product over all parameters, summed in float64; InputError when keys or shapes differ."""
         check_alike(self, other, "the first task vector", "the second task vector")
-        return sum(float((tensor.double() * other[key].double()).sum()) for key, tensor in self.items())
+        products = (tensor.detach().double() * other[key].detach().double() for key, tensor in self.items())
+        return sum(float(product.sum()) for product in products)
 
     def norm(self) -> float:
         """Return the Euclidean norm over all parameters (the Frobenius norm, for matrices)."""
@@ -115,48 +117,65 @@ class TaskVector(dict[str, Tensor]):
         return sum(tensor.nbytes for tensor in self.values())
 
     def apply(self, base: StateDict, alpha: float = 1.0) -> dict[str, Tensor]:
-        """Return base + alpha * task vector in the base's own types.
+        """Return base + alpha * task vector in the base's own types, whole numbers and flags as they are in the base.
 
-        ``UserWarning`` where rounding to these loses much of it. InputError when keys or shapes differ, for a change of
-        whole numbers, and for values that their type cannot hold.
+        ``UserWarning`` where rounding to these loses much of it. InputError when keys or shapes differ, and for values
+        that their type cannot hold.
         """
         check_alike(base, self, "the base", "the update")
-        found = {key: added(key, start, self[key], alpha, start.dtype) for key, start in base.items()}
+        found = {key: _moved(key, start, self[key], alpha) for key, start in base.items()}
         if text := lost(rounding for _, rounding in found.values()):
             warnings.warn(f"{text}; apply it to a base of a wider type.", LostUpdate, stacklevel=2)
         return {key: value for key, (value, _) in found.items()}
 
 
-def task_vector(base: StateDict, expert: StateDict, name: str = "the expert") -> TaskVector:
+def task_vector(
+    base: StateDict, expert: StateDict, name: str = "the expert", *, leave_out: Sequence[str] = ()
+) -> TaskVector:
     """Return expert minus base, in float32 or, where one of the two is, in float64.
 
-    Whole numbers, such as the position numbers of published models, are zero there and must be equal in both.
-    InputError, naming ``name`` and the key, when keys or shapes differ or a value is not a finite float.
+    It is zero for whole numbers and flags, whatever the expert holds, and for what ``leave_out`` names (see
+    ``tsvlib.selection``, which reads names of wrappers and tied tensors too). InputError, naming ``name`` and the key,
+    when an expert does not fit the base, or changed a tensor to or from NaN or Inf.
     """
-    check_alike(base, expert, "the base", name)
-    return TaskVector(
-        {key: _difference(key, start.detach(), expert[key].detach(), name) for key, start in base.items()}
-    )
+    selection = select(Held(base, "the base"), [Held(expert, name)], leave_out)
+    (own,) = selection.own
+
+    def change(key: str, start: Tensor) -> Tensor:
+        if key not in own:
+            return torch.zeros(start.shape)
+        return difference(key, start.detach(), expert[own[key]].detach(), "the base", name)
+
+    return TaskVector({key: change(key, start) for key, start in base.items()})
 
 
-def _difference(key: str, start: Tensor, end: Tensor, name: str) -> Tensor:
-    if not start.is_floating_point() and torch.equal(start, end):
-        return torch.zeros(start.shape)
-    if start.is_floating_point() and end.is_floating_point():
-        dtype = wider(start.dtype, end.dtype)
-        change = end.to(dtype) - start.to(dtype)
-        # NaN and Inf survive subtraction, so that one look is enough where all is well.
-        if is_finite(change):
-            return change
-    check_finite(key, start, "the base")
+def difference(key: str, start: Tensor, end: Tensor, owner: str, name: str) -> Tensor:
+    """Return what an expert changed in a tensor, in float32 or float64; zero where nothing is other, even NaN or Inf.
+
+    InputError, naming base, expert and key, for a change to or from NaN or Inf, and for one beyond all numbers.
+    """
+    dtype = wider(start.dtype, end.dtype)
+    change = end.to(dtype) - start.to(dtype)
+    # NaN and Inf survive subtraction, so that one look is enough where all is well.
+    if is_finite(change):
+        return change
+    if torch.isclose(end.to(dtype), start.to(dtype), rtol=0, atol=0, equal_nan=True).all():
+        return torch.zeros_like(change)
+    check_finite(key, start, owner)
     check_finite(key, end, name)
-    raise InputError(beyond(key, name, wider(start.dtype, end.dtype)))
+    raise InputError(beyond(key, name, dtype))
 
 
 def beyond(key: str, name: str, dtype: torch.dtype) -> str:
     """Return what is wrong with an expert whose changes are too large for their type."""
     trouble = f"differs from the base by more than {type_name(dtype)} can hold"
     return f"`{key}` of {name} {trouble}; train or download that checkpoint again."
+
+
+def _moved(key: str, start: Tensor, update: Tensor, alpha: float) -> tuple[Tensor, Rounding]:
+    if is_whole(start.dtype):
+        return start.clone(), Rounding(0.0, 0.0, start.dtype)
+    return added(key, start, update, alpha, start.dtype)
 
 
 def check_enough(count: int) -> None:
@@ -180,11 +199,12 @@ def check_alike(first: StateDict, second: StateDict, first_name: str, second_nam
 
 
 def check_finite(key: str, tensor: Tensor, owner: str) -> None:
-    """Raise InputError, naming ``owner`` and ``key``, for whole numbers, NaN and Inf."""
-    if not tensor.is_floating_point():
-        raise InputError(f"`{key}` of {owner} is of type {tensor.dtype}; only floating-point weights can be merged.")
+    """Raise InputError, naming ``owner`` and ``key``, for NaN and Inf, and for complex numbers."""
+    if tensor.is_complex():
+        raise InputError(f"`{key}` of {owner} is of type {tensor.dtype}; only real numbers can be merged.")
     if not is_finite(tensor):
-        raise InputError(f"`{key}` of {owner} holds NaN or Inf; train or download that checkpoint again.")
+        remedy = f"train or download that checkpoint again, or {left_out([key])}"
+        raise InputError(f"`{key}` of {owner} holds NaN or Inf; {remedy}.")
 
 
 def _listed(keys: AbstractSet[str], limit: int = 3) -> str:

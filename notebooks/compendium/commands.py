@@ -6,10 +6,12 @@ Each command imports what it needs when it is called, because make starts many o
 
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -17,13 +19,19 @@ from compendium.terminal import tell
 from tsvlib.cli import exits
 
 PROGRAM = "python -m compendium"
+WIDEST = 120
+"""Columns of a table, however wide the terminal is."""
+
 _PATH = click.Path(path_type=Path)
 _PROFILE = click.option("--profile", default="mini", help="Which world at which size.")
+_BACKBONES = click.option("--backbones", default="", help="Only these of its backbones, with commas between them.")
+_CLASS = click.option("--class", "folder", type=_PATH, default=Path("build/course"), help="The folder of a class.")
+_SUITES = click.option("--suites", default="", help="Only suites of so many tasks, with commas between the numbers.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status (see ``tsvlib.cli.exits``)."""
-    return exits.run(cli, PROGRAM, arguments, "the same command continues where it was.", tell)
+    return exits.run(cli, PROGRAM, arguments, "the same command finishes the work.", tell)
 
 
 @click.group(context_settings={"show_default": True, "max_content_width": 100, "help_option_names": ["-h", "--help"]})
@@ -34,7 +42,8 @@ def cli() -> None:
 @cli.command()
 @click.argument("notebook", type=_PATH)
 @click.option("-p", "parameters", metavar="NAME=VALUE", multiple=True, help="A parameter other than in the notebook.")
-def run(notebook: Path, parameters: tuple[str, ...]) -> int:
+@click.option("--show", is_flag=True, help="Say at the end what its cells have printed and shown.")
+def run(notebook: Path, parameters: tuple[str, ...], show: bool) -> int:
     """Run one notebook, such as notebooks/13_merge.py: all or nothing."""
     from compendium import paths, runner
 
@@ -59,24 +68,57 @@ def run(notebook: Path, parameters: tuple[str, ...]) -> int:
     # Whoever changed a parameter looks for the result where the committed one is.
     where = "" if copy.parent == paths.ROOT / "notebooks" else f"; the executed copy is {runner.shown(copy)}"
     tell(f"{notebook.stem}: done in {time.monotonic() - started:.0f} s{where}")
+    if show:
+        _say(runner.printed(copy))
     return 0
 
 
 @cli.command()
 @_PROFILE
+@_BACKBONES
+@_SUITES
 @click.option("--further-seeds", type=click.IntRange(min=0), default=0, help="So many seeds more for every backbone.")
 @click.option("--first-suite", is_flag=True, help="Only what the tour needs.")
-def train(profile: str, further_seeds: int, first_suite: bool) -> None:
-    """Train the experts that are missing or damaged."""
-    from compendium import profiles
+@click.option("--then-all", is_flag=True, help="With --first-suite: not even these unless the others can follow.")
+def train(profile: str, backbones: str, suites: str, further_seeds: int, first_suite: bool, then_all: bool) -> None:
+    """Train the experts that are missing or damaged, unless something is in the way of that, as `doctor` tells."""
+    from compendium import doctor, profiles
     from compendium.worlds import experts
 
-    wanted = profiles.load(profile).with_further_seeds(further_seeds)
+    wanted = profiles.load(profile, backbones, suites).with_further_seeds(further_seeds)
+    doctor.check(wanted.first_suite() if first_suite and not then_all else wanted)
     few, every = len(experts.all_of(wanted.first_suite())), len(experts.all_of(wanted))
     tell(f"{profile}: the tour needs {few} of {every} experts, which come first.")
     experts.train_first_suite(wanted)
     if not first_suite:
         experts.train_all(wanted)
+
+
+@cli.command()
+@_PROFILE
+@_BACKBONES
+@_SUITES
+def doctor(profile: str, backbones: str, suites: str) -> int:
+    """Tell in seconds what a whole run needs and whether it is there; the last line says what to do first."""
+    from compendium import doctor, profiles
+
+    report = doctor.examine(profiles.load(profile, backbones, suites))
+    _say(report.table(min(shutil.get_terminal_size().columns, WIDEST)))
+    _say(f"\n{report.advice()}")
+    return 1 if report.in_the_way else 0
+
+
+@cli.command()
+@_PROFILE
+@_BACKBONES
+@_SUITES
+@click.option("--what", type=click.Choice(["checkpoints", "images", "all"]), default="all", help="Only these.")
+def fetch(profile: str, backbones: str, suites: str, what: Literal["checkpoints", "images", "all"]) -> None:
+    """Download what a run needs, is missing and can be had, after saying how much that is and where it goes."""
+    from compendium import profiles
+    from compendium.worlds import fetching
+
+    fetching.fetch(profiles.load(profile, backbones, suites), what)
 
 
 @cli.command("check-experts")
@@ -123,12 +165,38 @@ def pretrain(profile: str, backbones: tuple[str, ...]) -> None:
 
 
 @cli.command()
+@click.argument("entries", nargs=-1, required=True, type=_PATH)
+@click.option("--seed", "seeds", multiple=True, required=True, type=click.IntRange(min=0), help="May be repeated.")
+@click.option("--methods", type=click.IntRange(min=0), default=0, help="Show the functions of so many first places.")
 @_PROFILE
-def page(profile: str) -> None:
+def leaderboard(entries: tuple[Path, ...], seeds: tuple[int, ...], methods: int, profile: str) -> None:
+    """Rank ENTRIES of assignment 4 by experts of seeds that students have not seen, which are trained if need be."""
+    from compendium import doctor, profiles
+    from compendium.course import confinement, leaderboard
+    from compendium.study import runs
+    from compendium.worlds import experts
+
+    known = profiles.load(profile)
+    unseen = leaderboard.hidden(known, seeds)
+    for each in (known.first_suite(), unseen):
+        doctor.check(each)
+    if missing := confinement.walls().missing:
+        tell(missing)
+    experts.train_first_suite(known)
+    experts.train_all(unseen)
+    ranking = leaderboard.rank(entries, next(runs.of(known.first_suite())), unseen)
+    _say("\n".join(leaderboard.told(ranking, methods)))
+
+
+@cli.command()
+@_PROFILE
+@_BACKBONES
+@_SUITES
+def page(profile: str, backbones: str, suites: str) -> None:
     """Write all figures, tables and notebooks on one page, as HTML and as PDF; `compare` is that of all worlds."""
     from compendium.paper import page
 
-    page.build(profile)
+    page.build(profile, backbones, suites)
 
 
 @cli.command()
@@ -147,6 +215,46 @@ def readme() -> None:
 
     place = paths.ROOT / "README.md"
     results.write_text(place, readme.renewed(place.read_text(encoding="utf-8")))
+
+
+@cli.command()
+@_CLASS
+@_PROFILE
+@click.option("--seed", type=click.IntRange(1, 2**31 - 1), help="The class's own, for its hidden tests.")
+def course(folder: Path, profile: str, seed: int | None) -> None:
+    """Make assignments for students, solutions, and the guide for instructors with an example of feedback."""
+    from compendium import runner
+    from compendium.course import building
+
+    runner.use_private_folders()
+    building.build(folder, seed, profile, tell)
+
+
+@cli.command()
+@click.argument("assignment")
+@_CLASS
+@click.option("--student", "students", multiple=True, help="Only this one; may be repeated.")
+@click.option("--at-once", type=click.IntRange(min=1), default=2, help="So many submissions side by side.")
+@click.option("--cell-seconds", type=click.IntRange(min=1), default=30, help="What a cell may take.")
+@click.option("--seconds", type=click.IntRange(min=1), default=300, help="What a submission may take.")
+@click.option("--memory", type=click.IntRange(min=1), default=2, help="GB, beside what Python takes with torch.")
+def grade(assignment: str, folder: Path, students: tuple[str, ...], at_once: int, memory: int, **seconds: int) -> int:
+    """Mark what students handed in, each apart from the others, without network and within limits."""
+    from compendium import runner, terminal
+    from compendium.course import grading
+    from compendium.course.classroom import Classroom
+    from compendium.course.supervision import Limits
+
+    runner.use_private_folders()
+    classroom, limits = Classroom(folder), Limits(memory=memory * 2**30, **seconds)
+    try:
+        marked = grading.grade(classroom, assignment, students, limits=limits, at_once=at_once, tell=tell)
+    except KeyboardInterrupt as stop:
+        stop.add_note(assignment)
+        raise
+    _say(terminal.table(grading.rows(classroom, assignment, marked), min(shutil.get_terminal_size().columns, WIDEST)))
+    _say(f"\nFeedback lies in {classroom.folder / 'feedback'}, and all marks are in {classroom.folder / 'grades.csv'}.")
+    return 1 if any(each.trouble for each in marked) else 0
 
 
 @cli.command()

@@ -51,11 +51,11 @@ class Unit:
     arguments: tuple[Any, ...]
 
 
-def complete(units: Sequence[Unit], *, processes: bool = True) -> Iterator[None]:
+def complete(units: Sequence[Unit], *, processes: bool = True, most: int | None = None) -> Iterator[None]:
     """Do every unit, in no stated order, and yield after each.
 
-    On this machine that takes worker processes, as many as CPUs, or with ``processes`` off this one. InputError when a
-    worker or the scheduler is lost.
+    On this machine that takes worker processes, as many as CPUs or ``most``, or with ``processes`` off this one.
+    InputError when a worker or the scheduler is lost.
     """
     if not processes and not is_remote():
         for unit in units:
@@ -63,7 +63,7 @@ def complete(units: Sequence[Unit], *, processes: bool = True) -> Iterator[None]
             yield
         return
     environment = {name: os.environ[name] for name in SHARED if name in os.environ}
-    with _cluster() if is_remote() else _processes() as (executor, is_lost):
+    with _cluster() if is_remote() else _processes(most) as (executor, is_lost):
         pending = {executor.submit(_perform, environment, unit) for unit in units}
         while pending:
             done, pending = wait(pending, LOOK, FIRST_COMPLETED)
@@ -100,7 +100,7 @@ def _perform(environment: Mapping[str, str], unit: Unit) -> None:
 
 
 @contextmanager
-def _processes() -> Iterator[tuple[Executor, Callable[[], bool]]]:
+def _processes(most: int | None) -> Iterator[tuple[Executor, Callable[[], bool]]]:
     """Yield a pool of worker processes; none of them outlives an error, an interrupt, or this process by long.
 
     Here and in :func:`_cluster` the second value tells whether the work is lost without a word.
@@ -109,7 +109,7 @@ def _processes() -> Iterator[tuple[Executor, Callable[[], bool]]]:
 
     # Workers keep inputs and base models for the units to come. That is no leak, for which they would be replaced.
     grown = {"LOKY_MAX_MEMORY_LEAK_SIZE": str(sys.maxsize)}
-    pool = loky.ProcessPoolExecutor(timeout=IDLE, initializer=_leave_interrupts, env=grown)
+    pool = loky.ProcessPoolExecutor(most, timeout=IDLE, initializer=_leave_interrupts, env=grown)
     try:
         yield pool, lambda: False
     except BrokenExecutor as error:

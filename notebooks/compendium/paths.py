@@ -25,6 +25,11 @@ TEST = "smoke"
 COMPARED = "compare"
 """In the place of a profile, for what shows several of them."""
 
+_PART = re.compile(
+    r"(?:-further_seeds-(?P<seeds>\d+))?(?:\+backbones-(?P<backbones>[^+]+))?(?:\+suites-(?P<suites>[\d,]+))?"
+)
+"""The end of a folder's name after that of the profile. No name of a backbone holds a plus or a comma."""
+
 
 def output_root(profile: str) -> Path:
     """Return the folder below which a profile's results, figures and executed notebooks lie.
@@ -70,16 +75,26 @@ def build() -> Path:
     return ROOT / "build"
 
 
-def destination(profile: str, changed: Mapping[str, object]) -> Path:
+def destination(profile: str, changed: Mapping[str, object], part: str = "") -> Path:
     """Return the root below which a run with the parameters ``changed`` puts everything that it makes.
 
     What the checkout holds was made with the parameters that the notebooks state, so any other run gets a root of its
-    own in ``build``, unless ``TSV_OUTPUT`` says where to write.
+    own in ``build``, unless ``TSV_OUTPUT`` says where to write. So does a run of a ``part`` of a profile.
     """
-    if not changed or _given("TSV_OUTPUT"):
+    if _given("TSV_OUTPUT") or not (changed or part):
         return output_root(profile)
-    words = [profile, *(f"{name}-{value}" for name, value in sorted(changed.items()))]
-    return build() / re.sub(r"[^\w.-]+", "_", "-".join(words))[:100]
+    words = "".join(f"-{name}-{value}" for name, value in sorted(changed.items()))
+    return build() / "".join((profile, re.sub(r"[^\w.-]+", "_", words)[:100], part))
+
+
+def surroundings(profile: str, part: str) -> dict[str, str]:
+    """Return what redirects those who work on a ``part`` of a profile: results of their own, the cache of the whole.
+
+    Nothing does where there is no part, or ``TSV_OUTPUT`` says already where to write.
+    """
+    if not part or _given("TSV_OUTPUT"):
+        return {}
+    return {"TSV_OUTPUT": str(destination(profile, {}, part)), "TSV_CACHE": str(cache(profile).parent)}
 
 
 def staged(path: Path, profile: str) -> Path:
@@ -109,15 +124,22 @@ def tell_draft(path: Path, profile: str) -> None:
         )
 
 
-def command(target: str, profile: str, further_seeds: int = 0) -> str:
-    """Return what to type to make ``target`` of a profile, with so many further seeds, where its files lie now."""
+def command(target: str, profile: str, further_seeds: int = 0, part: str = "") -> str:
+    """Return what to type to make ``target`` of a profile, with so many further seeds, where its files lie now.
+
+    A ``part`` is that of the profile; where files of a part or of further seeds lie, it is told by the folder's name.
+    """
     root = output_root(profile)
-    if seeds := re.search(r"-further_seeds-(\d+)$", root.name):
-        further_seeds = int(seeds[1])
+    of_root = _PART.fullmatch(root.name.removeprefix(profile))
+    named = bool(of_root and of_root[0])
+    seeds = f"-further_seeds-{further_seeds}" if further_seeds else ""
+    found = of_root if named else _PART.fullmatch(f"{seeds}{part}")
+    given = found.groupdict() if found else {}
     words = ["make", target]
     words += [f"PROFILE={profile}"] if profile != DEFAULT else []
-    words += [f"FURTHER_SEEDS={further_seeds}"] if further_seeds else []
-    words += [f"OUT={root}"] if root != _own_root(profile) and not seeds else []
+    for variable, name in (("BACKBONES", "backbones"), ("SUITES", "suites"), ("FURTHER_SEEDS", "seeds")):
+        words += [f"{variable}={given[name]}"] if given.get(name) else []
+    words += [f"OUT={root}"] if root != _own_root(profile) and not named else []
     return shlex.join(words)
 
 

@@ -6,12 +6,17 @@ a value of the wrong type is an error, so that a typing mistake can never pass a
 """
 
 import dataclasses
+import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from compendium import paths, provenance
 from tsvlib.errors import InputError
+
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+"""What backbones may be called, so that no name holds a character by which ``Profile.part`` joins them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +58,18 @@ class Finetuning:
 class Profile:
     """Everything that distinguishes one size of the paper from another.
 
-    ``world`` is the module that answers for tasks, models and experts (see ``worlds.protocol``). ``suites`` lists how
-    many of the first tasks are merged together, ``fractions`` the shares of the singular components in the low-rank
-    curve, ``lambdas`` the choices for a TALL mask. ``pretrained`` says whether weights ship with the backbones
-    (otherwise they are random), ``assert_claims`` whether a notebook fails when the paper's claim does.
+    ``world`` is the module that answers for tasks, models and experts (see ``worlds.protocol``). ``device`` is where
+    its encoders run if they can: "cpu", or "auto" for a GPU where there is one. ``suites`` lists how many of the first
+    tasks are merged together, ``fractions`` the shares of the singular components in the low-rank curve, ``lambdas``
+    the choices for a TALL mask. ``pretrained`` says whether weights ship with the backbones (otherwise they are
+    random), ``assert_claims`` whether a notebook fails when the paper's claim does. ``part`` is empty, or the end of
+    the names by which folders and lists of a part of the profile are told from those of the whole.
     """
 
     name: str
     title: str
     world: str
+    device: Literal["cpu", "auto"]
     tasks: int
     suites: tuple[int, ...]
     samples: Samples
@@ -71,6 +79,7 @@ class Profile:
     lambdas: tuple[float, ...]
     pretrained: bool
     assert_claims: bool
+    part: str = ""
 
     def backbone(self, name: str) -> Backbone:
         """Return the backbone called ``name``; an unknown one is an InputError."""
@@ -79,6 +88,30 @@ class Profile:
                 return backbone
         known = ", ".join(backbone.name for backbone in self.backbones)
         raise InputError(f"profile {self.name}: there is no backbone {name!r}; choose one of {known}.")
+
+    def narrowed(self, backbones: str, suites: str) -> "Profile":
+        """Return the profile with only some backbones and suites, in its own order, and the tasks of the largest suite.
+
+        Both are names or numbers with spaces or commas between them; where there are none, all are kept. An unknown one
+        is an InputError.
+        """
+        names, numbers = (list(dict.fromkeys(re.findall(r"[^\s,]+", text))) for text in (backbones, suites))
+        kept = {self.backbone(name).name for name in names}
+        chosen = {self._suite(number) for number in numbers}
+        parts = {"backbones": names, "suites": numbers}
+        return dataclasses.replace(
+            self,
+            backbones=tuple(each for each in self.backbones if each.name in kept or not names),
+            suites=tuple(suite for suite in self.suites if suite in chosen or not numbers),
+            tasks=max(chosen, default=self.tasks),
+            part="".join(f"+{kind}-{','.join(given)}" for kind, given in parts.items() if given),
+        )
+
+    def _suite(self, number: str) -> int:
+        if number not in map(str, self.suites):
+            known = ", ".join(map(str, self.suites))
+            raise InputError(f"profile {self.name}: there is no suite of {number} tasks; choose of {known}.")
+        return int(number)
 
     def with_further_seeds(self, count: int) -> "Profile":
         """Return the profile with ``count`` seeds more for every backbone, above its largest; InputError below 0."""
@@ -111,8 +144,11 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(file.parent.name for file in (paths.ROOT / "data").glob("*/profile.toml")))
 
 
-def load(name: str) -> Profile:
-    """Read the profile called ``name``; anything unknown, missing or mistyped in it is an InputError."""
+def load(name: str, backbones: str = "", suites: str = "") -> Profile:
+    """Read the profile called ``name``, or only a part of it (see ``Profile.narrowed``).
+
+    Anything unknown, missing or mistyped is an InputError.
+    """
     if name not in available():
         raise InputError(f"there is no profile {name!r}; choose one of {', '.join(available())}.")
     file = folder(name) / "profile.toml"
@@ -122,13 +158,42 @@ def load(name: str) -> Profile:
         raise InputError(f"{file}: not valid TOML ({error}); correct the file.") from error
     if "name" in content:
         raise InputError(f"{file}: unknown key 'name' (the folder names the profile); delete it.")
-    profile: Profile = _build(Profile, content | {"name": name}, file, "")
+    if "part" in content:
+        raise InputError(f"{file}: unknown key 'part' (who runs a profile chooses a part of it); delete it.")
+    profile: Profile = built(Profile, content | {"name": name, "part": ""}, file)
     _check(profile, file)
-    return profile
+    return profile.narrowed(backbones, suites)
 
 
-def _build(kind: Any, value: Any, file: Path, where: str) -> Any:
-    """Convert ``value`` to a dataclass, tuple or plain type, recursively; ``where`` is the key's dotted name."""
+def whole(profile: Profile) -> Profile:
+    """Return the profile of which ``profile`` is a part, with the seeds that its file states, or itself."""
+    return load(profile.name) if profile.part else profile
+
+
+def left_out(profile: Profile) -> str:
+    """Return a sentence on what a part leaves out, with a space before it, to end a caption; nothing of a whole.
+
+    >>> left_out(load("mini", suites="8, 14"))
+    ' Not run: 20 tasks.'
+    """
+    every = whole(profile)
+    run = {backbone.name for backbone in profile.backbones}
+    missing = [backbone.label for backbone in every.backbones if backbone.name not in run]
+    suites = [str(suite) for suite in every.suites if suite not in profile.suites]
+    missing += [f"{_listed(suites)} tasks"] if suites else []
+    return f" Not run: {', '.join(missing)}." if missing else ""
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def built(kind: Any, value: Any, file: Path, where: str = "") -> Any:
+    """Return a dataclass, tuple or plain value made of what a TOML file holds at the dotted key ``where``.
+
+    Raises:
+        InputError: a key is unknown or missing, or a value is not of its type, with file and key.
+    """
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise InputError(f"{file}: {where!r} must be a table.")
@@ -137,11 +202,16 @@ def _build(kind: Any, value: Any, file: Path, where: str) -> Any:
             if keys:
                 key = _join(where, min(keys))
                 raise InputError(f"{file}: {problem} key {key!r}; the keys are {', '.join(fields)}.")
-        return kind(**{key: _build(fields[key], value[key], file, _join(where, key)) for key in fields})  # type: ignore[operator]
+        return kind(**{key: built(fields[key], value[key], file, _join(where, key)) for key in fields})  # type: ignore[operator]
     if get_origin(kind) is tuple:
         if not isinstance(value, list) or not value:
             raise InputError(f"{file}: {where!r} must be a list with at least one entry.")
-        return tuple(_build(get_args(kind)[0], item, file, f"{where}[{i}]") for i, item in enumerate(value))
+        return tuple(built(get_args(kind)[0], item, file, f"{where}[{i}]") for i, item in enumerate(value))
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            known = ", ".join(map(repr, get_args(kind)))
+            raise InputError(f"{file}: {where!r} must be one of {known}, not {value!r}.")
+        return value
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
@@ -168,6 +238,7 @@ def _check(profile: Profile, file: Path) -> None:
         or list(profile.lambdas) != sorted(set(profile.lambdas)),
         "fractions must lie above 0 and at most at 1": not all(0 < f <= 1 for f in profile.fractions),
         "two backbones share a name": len(set(names)) < len(names),
+        "backbones: a name has letters, digits, '.', '-' and '_' alone": not all(map(NAME.fullmatch, names)),
     }
     for problem, present in problems.items():
         if present:

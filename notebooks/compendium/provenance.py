@@ -19,15 +19,14 @@ from tsvlib import versions
 from tsvlib.errors import InputError
 from tsvlib.files import sha256
 
-DEVICE = "cpu"
-"""Where result tables are computed, whatever else a machine has, so that machines agree."""
-
 STUDIES = (*versions.COMPUTING, "pandas")
 """The packages that can change a number in a result table of any world."""
 
 _READ: dict[str, str] = {}
 _NAMED: set[str] = set()
 _PACKAGES: set[str] = set()
+_DEVICES: set[str] = set()
+_STATED: set[str] = set()
 
 
 def read(file: Path) -> bytes:
@@ -64,27 +63,37 @@ def name_packages(*packages: str) -> None:
     _PACKAGES.update(packages)
 
 
+def name_device(kind: str) -> None:
+    """Note that something was computed on a device of that kind, such as ``cuda``; what nobody names was on the CPU."""
+    _DEVICES.add(kind)
+
+
+def state(sentence: str) -> None:
+    """Note what a world says of the versions of its experts and inputs; an empty sentence says nothing."""
+    _STATED.update([sentence] if sentence else [])
+
+
 def record() -> dict[str, object]:
     """Return all that a result table can tell of where it comes from.
 
     ``inputs`` are the SHA-256 of all that was read so far, by path relative to the output root or the checkout;
     ``notebook`` is the source of the one that runs, ``parameters`` are its parameters now, ``code`` is the digest of
     what it executes, with the modules that profiles ``named``; ``environment`` and ``versions`` are what it runs on.
+    ``stated`` is what captions repeat of a world's words on its versions, where there are any.
     What cannot be known is None: ``notebook``, ``parameters`` and ``code`` where no notebook runs, and ``code`` that is
     being edited and not Python.
     """
-    # Imported here because tables and figures are drawn without torch, whose import takes seconds.
-
-    source = _source()
-    return {
+    source, device = _source(), "cuda" if "cuda" in _DEVICES else "cpu"
+    found: dict[str, object] = {
         "code": _code(source) if source else None,
-        "environment": _environment(DEVICE),
+        "environment": _environment(device),
         "inputs": dict(sorted(_READ.items())),
         "named": sorted(_NAMED),
         "notebook": _name(source) if source else None,
         "parameters": _parameters(source) if source else None,
-        "versions": versions.of((*STUDIES, *sorted(_PACKAGES)), DEVICE),
+        "versions": versions.of((*STUDIES, *sorted(_PACKAGES)), device),
     }
+    return found | ({"stated": " ".join(sorted(_STATED))} if _STATED else {})
 
 
 def changed(inputs: Mapping[str, str]) -> list[str]:
@@ -122,15 +131,17 @@ def _parameters(source: Path) -> dict[str, object] | None:
 
 
 def _environment(device: str) -> dict[str, str | int | None]:
+    # Imported here because tables and figures are drawn without torch, whose import takes seconds.
     import torch
 
-    return {
+    found: dict[str, str | int | None] = {
         "device": device,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "processor": _processor(),
         "system": f"{sys.platform} {platform.machine()}",
         "threads": torch.get_num_threads(),
     }
+    return found | ({"accelerator": torch.cuda.get_device_name()} if device == "cuda" else {})
 
 
 def _processor() -> str | None:

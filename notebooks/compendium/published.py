@@ -16,10 +16,12 @@ NAMES = (
     "compression",
     "data_sets",
     "experts",
+    "fusion_bench",
     "low_rank",
     "merging",
     "per_dataset",
     "requirements",
+    "successor_requirements",
     "successors",
     "test_time",
 )

@@ -22,14 +22,16 @@ import nbformat
 from jupyter_client.manager import AsyncKernelManager
 from nbstripout import strip_output
 
-from compendium import paths, profiles, sourcecode
+from compendium import paths, profiles, sourcecode, views
 from compendium.terminal import shown_on_terminal, tell
 from tsvlib.errors import InputError
 from tsvlib.files import replacing
 
-VOLATILE = ["metadata.papermill", "metadata.language_info", "metadata.jupytext"]
+VOLATILE = ["metadata.papermill", "metadata.language_info", "metadata.jupytext", "metadata.widgets"]
 VOLATILE += ["cell.metadata.papermill", "cell.metadata.execution"]
 NOT_STARTED = ("Kernel died before", "Kernel didn't respond")
+CHOOSING = {"profile": paths.COMPARED, "backbones": "", "suites": ""}
+"""Parameters that say of which profile, and of which part of it, a run is, and what they are where there is none."""
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -55,14 +57,14 @@ def run(source: Path, parameters: Mapping[str, str]) -> Path:
         raise CommandError(f"{source}: there is no such notebook; choose one of {known}.")
     notebook = jupytext.read(source)
     notebook.metadata.kernelspec = KERNEL
-    changed, profile = _strict_parameters(source, parameters)
-    place = paths.destination(profile, {name: value for name, value in changed.items() if name != "profile"})
+    changed, profile, part = _strict_parameters(source, parameters)
+    place = paths.destination(profile, {name: value for name, value in changed.items() if name not in CHOOSING}, part)
     _check_writable(profile, place)
     draft = paths.build() / profile / f"{source.stem}.ipynb"
     copy = (paths.notebooks(profile) / draft.name).relative_to(paths.output_root(profile))
     stage = draft.with_suffix(".stage")
     with _staging(stage):
-        executed = _execute(notebook, changed, source, draft, stage)
+        executed = _execute(notebook, changed, source, draft, stage, paths.surroundings(profile, part))
         (stage / copy).parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(tidied(executed), stage / copy)  # type: ignore[no-untyped-call]
         _move_into_place(stage, place)
@@ -73,8 +75,8 @@ def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return the notebook with its outputs, but without counts, times and random ids: same run, same bytes.
 
     What libraries write to the standard error stream (a font cache is built, a widget is missing) depends on the
-    machine and names its folders; the draft keeps it. Empty lists of tags, which papermill adds, would go from
-    JupyterLab into the source.
+    machine and names its folders; the draft keeps it. Widgets, such as the progress bars of some libraries, are gone
+    with their kernel. Empty lists of tags, which papermill adds, would go from JupyterLab into the source.
     """
     clean: nbformat.NotebookNode = strip_output(
         notebook, keep_output=True, keep_count=False, keep_id=False, extra_keys=VOLATILE
@@ -83,25 +85,37 @@ def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            lasting = (output for output in cell.outputs if not views.holds_view(output))
+            cell.outputs = [output for output in lasting if output.get("name") != "stderr"]
     return clean
 
 
-def _strict_parameters(source: Path, given: Mapping[str, str]) -> tuple[dict[str, object], str]:
-    """Return the parameters that differ from the defaults, and the profile, or ``COMPARED`` where none is asked for."""
+def printed(copy: Path) -> str:
+    """Return what the cells of an executed copy have printed and shown, as text."""
+    notebook = nbformat.read(copy, as_version=4)  # type: ignore[no-untyped-call]
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    return "\n\n".join(text.strip("\n") for text in texts if text)
+
+
+def _strict_parameters(source: Path, given: Mapping[str, str]) -> tuple[dict[str, object], str, str]:
+    """Return the parameters that differ from the defaults, the profile and which part of it is meant.
+
+    Of notebooks that belong to no single profile, that is ``COMPARED``.
+    """
     defaults = sourcecode.parameters(source)
     if unknown := sorted(given.keys() - defaults.keys()):
         known = ", ".join(defaults)
         raise CommandError(f"{source}: there is no parameter {unknown[0]!r}; the parameters are {known}.")
     values = {name: _parse(source, name, text, defaults[name]) for name, text in given.items()}
-    profile = str({**defaults, **values}.get("profile", paths.COMPARED))
+    chosen = [str({**defaults, **values}.get(name, usual)) for name, usual in CHOOSING.items()]
     try:
-        if profile != paths.COMPARED:
-            profiles.load(profile)
+        part = "" if chosen[0] == paths.COMPARED else profiles.load(*chosen).part
     except InputError as error:
         raise CommandError(str(error)) from error
+    profile = paths.COMPARED if source.parent.name == paths.COMPARED else chosen[0]
     # A parameter that equals its default would add a cell to the copy that people read.
-    return {name: value for name, value in values.items() if value != defaults[name]}, profile
+    return {name: value for name, value in values.items() if value != defaults[name]}, profile, part
 
 
 def _parse(source: Path, name: str, text: str, default: object) -> object:
@@ -152,14 +166,19 @@ def _staging(stage: Path) -> Iterator[None]:
 
 
 def _execute(
-    notebook: nbformat.NotebookNode, parameters: Mapping[str, object], source: Path, draft: Path, stage: Path
+    notebook: nbformat.NotebookNode,
+    parameters: Mapping[str, object],
+    source: Path,
+    draft: Path,
+    stage: Path,
+    redirected: Mapping[str, str],
 ) -> nbformat.NotebookNode:
     """Run the cells in a fresh kernel of this interpreter, saving the draft after each of them."""
     # Imported here because it takes a second that a mistyped command need not wait for.
     import papermill
 
     progress, log = draft.with_suffix(".progress"), draft.with_suffix(".log")
-    surroundings = {**os.environ, "TSV_STAGE": str(stage), "TSV_PROGRESS": str(progress)}
+    surroundings = {**os.environ, **redirected, "TSV_STAGE": str(stage), "TSV_PROGRESS": str(progress)}
     # As Jupyter names a notebook to its kernel.
     surroundings["JPY_SESSION_NAME"] = str(source.resolve())
     with log.open("wb") as stderr, shown_on_terminal(progress, draft.stem):

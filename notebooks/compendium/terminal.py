@@ -5,10 +5,12 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 
 PAUSE = 0.2
@@ -25,6 +27,36 @@ def tell(sentence: str) -> None:
     # One write, so that notebooks running side by side do not mix their lines.
     sys.stderr.write(f"{CLEARED if sys.stderr.isatty() else ''}{sentence}\n")
     sys.stderr.flush()
+
+
+def table(rows: Sequence[Sequence[str]], width: int) -> str:
+    """Return rows below each other, the first of them headings, in columns whose words are wrapped within a width.
+
+    All columns but the last one are as wide as their longest cell, but for at most a third of the width.
+
+    >>> print(table([("What", "Told"), ("one", "a sentence that is long")], 16))
+    What  Told
+    ----  ----------
+    one   a sentence
+          that is
+          long
+    """
+    widths = [min(width // 3, max(map(len, column))) for column in list(zip(*rows, strict=True))[:-1]]
+    widths.append(max(10, width - sum(widths) - 2 * len(widths)))
+    longest = max(len(line) for row in rows for line in _wrapped(row[-1], widths[-1]))
+    ruled = [rows[0], ["-" * each for each in (*widths[:-1], longest)], *rows[1:]]
+    return "\n".join(line for row in ruled for line in _lines(row, widths))
+
+
+def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    """Yield the lines of a row of a table."""
+    cells = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
+    for parts in zip_longest(*cells, fillvalue=""):
+        yield "  ".join(part.ljust(width) for part, width in zip(parts, widths, strict=True)).rstrip()
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
 
 
 @contextmanager

@@ -53,6 +53,15 @@ def test_every_unit_is_done_and_told(tmp_path: Path, processes: bool) -> None:
     assert (os.getpid() in owners.values()) is not processes
 
 
+@pytest.mark.parametrize("most", [1, 2])
+def test_no_more_processes_than_asked_for(tmp_path: Path, most: int) -> None:
+    for _ in engine.complete([Unit(note_process, (tmp_path, number)) for number in range(8)], most=most):
+        pass
+    owners = {file.read_text() for file in tmp_path.iterdir()}
+    assert len(owners) <= most
+    assert str(os.getpid()) not in owners
+
+
 def test_what_a_unit_says_reaches_whoever_asked() -> None:
     with pytest.raises(InputError, match=r"^this unit cannot be done\.$"):
         list(engine.complete([Unit(refuse, ())]))

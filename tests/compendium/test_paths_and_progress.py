@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
+import dataclasses
 import io
 import os
 import socket
+import string
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from compendium import paths, terminal
+from compendium import paths, profiles, terminal
 from tsvlib import progress
 
 
@@ -41,6 +45,55 @@ def test_a_run_with_other_parameters_has_a_root_of_its_own_in_build(monkeypatch,
     assert paths.destination("mini", {"layer": "visual.proj"}) == paths.ROOT / "build" / "mini-layer-visual.proj"
     assert paths.destination("mini", {"b": 1, "a": "../../x"}).name == "mini-a-.._.._x-b-1"
     assert len(paths.destination("mini", {"a": "x" * 1000}).name) < 255
+
+
+def test_a_part_has_a_root_of_its_own_and_the_cache_of_the_whole(monkeypatch, tmp_path):
+    part = profiles.load("smoke", "smoke-l14, smoke-b32", "2").part
+    assert paths.surroundings("smoke", part) == {}
+    monkeypatch.delenv("TSV_OUTPUT")
+    root, cache = paths.build() / "smoke+backbones-smoke-l14,smoke-b32+suites-2", paths.cache("smoke")
+    assert paths.destination("smoke", {}, part) == root
+    assert paths.destination("smoke", {"layer": "x"}, part) == root.with_name(root.name.replace("+", "-layer-x+", 1))
+    assert paths.surroundings("smoke", "") == {}
+    for name, value in paths.surroundings("smoke", part).items():
+        monkeypatch.setenv(name, value)
+    assert paths.results("smoke") == root / "data" / "results" / "smoke"
+    assert paths.cache("smoke") == cache
+    chosen = "make paper PROFILE=smoke BACKBONES=smoke-l14,smoke-b32 SUITES=2"
+    assert paths.command("paper", "smoke") == chosen
+    monkeypatch.setenv("TSV_OUTPUT", str(root).replace("+", "-further_seeds-3+", 1))
+    assert paths.command("paper", "smoke") == f"{chosen} FURTHER_SEEDS=3"
+    monkeypatch.delenv("TSV_OUTPUT")
+    assert paths.command("paper", "smoke", 2, part) == f"{chosen} FURTHER_SEEDS=2"
+    assert paths.command("paper", "mini", part=profiles.load("mini", suites="8").part) == "make paper SUITES=8"
+
+
+LETTERS = f"{string.ascii_letters}{string.digits}-_."
+NAMES = st.lists(st.text(LETTERS, min_size=1), max_size=3, unique=True) | st.lists(
+    st.sampled_from(["a_b", "a", "b", "-suites-8", "a-further_seeds-3", "backbones-a", "suites"]),
+    max_size=3,
+    unique=True,
+)
+
+
+@given(NAMES, st.lists(st.integers(2, 20).map(str), max_size=3, unique=True), st.integers(0, 11))
+def test_whatever_backbones_are_called_a_folder_tells_what_to_type(names, suites, seeds):
+    profile = profiles.load("mini")
+    known = tuple(dataclasses.replace(profile.backbones[0], name=name) for name in {*names, "other"})
+    profile = dataclasses.replace(profile, backbones=known, suites=tuple(range(2, 21)))
+    part = profile.narrowed(" ".join(names), ",".join(suites)).part
+    expected = ["make", "paper"]
+    expected += [f"BACKBONES={','.join(names)}"] if names else []
+    expected += [f"SUITES={','.join(suites)}"] if suites else []
+    expected += [f"FURTHER_SEEDS={seeds}"] if seeds else []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TSV_OUTPUT")
+        assert paths.command("paper", "mini", seeds, part) == " ".join(expected)
+        root = paths.destination("mini", {"further_seeds": seeds} if seeds else {}, part)
+        assert (root.parent == paths.build()) == (len(expected) > 2)
+        patch.setenv("TSV_OUTPUT", str(root))
+        if len(expected) > 2:
+            assert paths.command("paper", "mini") == " ".join(expected)
 
 
 def test_without_a_runner_what_would_change_the_checkout_becomes_a_draft(monkeypatch, tmp_path, capsys):

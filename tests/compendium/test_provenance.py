@@ -10,9 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from compendium import paths, profiles, provenance, published
+from compendium.paper import results
 from compendium.study import evaluation, runs, studies
 from compendium.worlds import inventory
 from compendium.worlds.mini import datasets, models
@@ -67,6 +69,17 @@ def test_the_environment_names_processor_and_memory():
     assert environment["device"] == "cpu"
     if platform.machine() == "x86_64":
         assert environment["processor"].strip()
+
+
+def test_a_gpu_is_named_where_one_computed(monkeypatch):
+    monkeypatch.setattr(provenance, "_DEVICES", set())
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    provenance.name_device("cpu")
+    assert "accelerator" not in provenance.record()["environment"]
+    provenance.name_device("cuda")
+    found = provenance.record()
+    assert (found["environment"]["device"], found["environment"]["accelerator"]) == ("cuda", "a GPU")
+    assert "cuda" in found["versions"]
 
 
 def test_inputs_are_contents_under_relative_names(output):
@@ -183,3 +196,15 @@ def test_outside_of_a_notebook_its_origin_is_unknown(monkeypatch, session):
         monkeypatch.setenv("JPY_SESSION_NAME", session)
     found = provenance.record()
     assert [found[key] for key in ("code", "notebook", "parameters")] == [None, None, None]
+
+
+def test_what_a_world_says_of_its_versions_goes_into_sidecars_and_captions(output, monkeypatch):
+    monkeypatch.setattr(provenance, "_STATED", set())
+    frame, columns = pd.DataFrame({"name": ["a"], "value": [0.5]}), {"name": "key", "value": "share"}
+    provenance.state("")
+    results.save("small", frame, "smoke", columns)
+    assert "stated" not in results.sidecar(paths.results("smoke") / "small.csv")
+    assert results.stated("small", "smoke") == ""
+    provenance.state("Experts: of somebody.")
+    results.save("small", frame, "smoke", columns)
+    assert results.stated("small", "smoke") == " Experts: of somebody."

@@ -93,6 +93,11 @@ def test_success_puts_results_and_copy_in_place(notebook, earlier, capsys, tmp_p
     assert "90_small" in (tmp_path / "build" / "runs.jsonl").read_text()
 
 
+def test_what_cells_print_and_show_is_said_on_request(notebook, capsys):
+    assert commands.main(["run", notebook("frame"), "--show"]) == 0
+    assert capsys.readouterr().out == "counted 3\n\n  name  value\n0    a    0.5\n"
+
+
 def test_the_same_run_gives_the_same_bytes(notebook):
     contents = []
     for _ in range(2):
@@ -167,6 +172,20 @@ def test_a_run_with_other_parameters_goes_where_it_can_replace_nothing(
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"; the executed copy is {os.path.relpath(copy)}")
     assert "counted 2" in copy.read_text()
     assert not (tmp_path / "build" / "smoke" / "data").exists()
+
+
+def test_a_part_reads_and_writes_in_a_folder_of_its_own_and_shares_the_cache(notebook, monkeypatch, tmp_path):
+    source = Path(notebook("print(paths.results(profile), paths.cache(profile))"))
+    chosen = 'backbones = ""  # which\nsuites = ""  # how large\nsteps = 3'
+    source.write_text(source.read_text().replace("steps = 3", chosen))
+    monkeypatch.delenv("TSV_OUTPUT")
+    assert commands.main(["run", str(source), "-p", "backbones=smoke-l14", "-p", "suites=2"]) == 0
+    root = tmp_path / "build" / "smoke+backbones-smoke-l14+suites-2"
+    results = root / "data" / "results" / "smoke"
+    assert f"{results} {paths.cache('smoke')}" in (root / "notebooks" / "smoke" / "90_small.ipynb").read_text()
+    assert json.loads((results / "small.json").read_text())["parameters"]["suites"] == "2"
+    assert not (tmp_path / "build" / "smoke" / "data").exists()
+    assert commands.main(["run", str(source), "-p", "suites=4"]) == 2
 
 
 def test_a_users_mistake_inside_the_notebook_is_one_sentence(notebook, earlier, capsys):
@@ -272,7 +291,7 @@ def test_an_interrupt_leaves_nothing_half_made(notebook, earlier, tmp_path, inte
     assert earlier()
     if interrupt == signal.SIGINT:
         assert process.returncode == 130
-        assert said.splitlines()[-1] == "90_small: interrupted; the same command continues where it was."
+        assert said.splitlines()[-1] == "90_small: interrupted; the same command finishes the work."
     assert commands.main(["run", notebook()]) == 0
     assert not list((tmp_path / "build").rglob("*.stage"))
 

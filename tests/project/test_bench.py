@@ -14,7 +14,7 @@ from oracles import matrix
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench import backbone, counts, drawing, layouts, literal, oracle, run, steps, summary, synthetic, table
+from bench import backbone, counts, drawing, layouts, literal, methods, oracle, run, steps, summary, synthetic, table
 from bench.measure import measured
 from bench.steps import Settings
 from bench.table import Row
@@ -22,6 +22,7 @@ from compendium.paths import ROOT
 from tsvlib import checkpoints
 from tsvlib.checkpoints import TensorInfo, open_checkpoint
 from tsvlib.errors import InputError
+from tsvlib.methods import METHODS, PROCESSES
 
 TINY = layouts.layout("tiny")
 Array = npt.NDArray[np.float64]
@@ -90,7 +91,10 @@ def test_matrices_that_no_expert_changed_are_decomposed_and_told_apart(tmp_path:
     assert all(torch.equal(merged[key], start[key] + update[key]) for key in start)
 
 
-@pytest.mark.parametrize(("name", "changed", "matrices"), [("ViT-B-32", 87_849_216, 50), ("ViT-L-14", 303_966_208, 98)])
+@pytest.mark.parametrize(
+    ("name", "changed", "matrices"),
+    [("ViT-B-32", 87_849_216, 50), ("ViT-B-16", 86_192_640, 50), ("ViT-L-14", 303_966_208, 98)],
+)
 def test_layouts_are_those_of_the_published_files(name: str, changed: int, matrices: int) -> None:
     shapes = layouts.layout(name)
     assert (len(shapes), layouts.parameters(shapes)) == layouts.PUBLISHED[name]
@@ -100,7 +104,9 @@ def test_layouts_are_those_of_the_published_files(name: str, changed: int, matri
 
 
 def test_an_unknown_layout_is_told() -> None:
-    with pytest.raises(InputError, match=r"there is no layout `ViT-X`; choose one of ViT-B-32, ViT-L-14, tiny\."):
+    with pytest.raises(
+        InputError, match=r"there is no layout `ViT-X`; choose one of ViT-B-32, ViT-B-16, ViT-L-14, tiny, toy\."
+    ):
         layouts.layout("ViT-X")
 
 
@@ -226,8 +232,50 @@ def test_ratios_are_told_with_and_without_what_inflates_them() -> None:
         ["`merge`, unchanged matrices decomposed too", "50 s", "10 s", "5.0"],
         ["`paper`: all", "4,400 s", "400 s", "11.0"],
     ]
-    text = f"before\n\n{summary.BEGIN}old\n\nafter\n"
-    assert summary.renewed(text, rows) == f"before\n\n{summary.BEGIN}{summary.summary(rows)}\n\nafter\n"
+    text = f"before\n\n{summary.BEGIN}old\n\nbetween\n\n{summary.METHODS}older\n\nafter\n"
+    tables = f"{summary.BEGIN}{summary.summary(rows)}\n\nbetween\n\n{summary.METHODS}{summary.NOT_RUN}"
+    assert summary.renewed(text, rows) == f"before\n\n{tables}\n\nafter\n"
+
+
+def test_methods_are_told_from_the_quickest_on() -> None:
+    rows = [
+        Row("methods", name, quantity, value, unit)
+        for name, seconds, beyond in (("wudi", 1234.5, 0.5), ("task_arithmetic+svc", 2.0, 0.25))
+        for quantity, value, unit in (("time", seconds, "s"), ("peak beyond import torch", beyond, "GB"))
+    ]
+    lines = [line.strip("| ").split(" | ") for line in summary.of_methods(rows).splitlines()[2:]]
+    assert lines == [["`task-arithmetic+svc`", "2.0 s", "0.25 GB"], ["`wudi`", "1,234.5 s", "0.50 GB"]]
+
+
+def test_every_method_of_the_library_is_measured() -> None:
+    alone = [name for name in methods.cases() if "+" not in name]
+    assert {*alone, *methods.SAME} == METHODS.keys() - PROCESSES.keys()
+    assert {name.partition("+")[2] for name in methods.cases() if "+" in name} == PROCESSES.keys()
+    assert set(run.FEW) <= set(methods.cases())
+
+
+def test_what_methods_are_told_is_as_large_as_what_is_measured() -> None:
+    shapes = layouts.layout("tiny")
+    block = "model.visual.transformer.resblocks.0"
+    fisher, gram, inputs = (methods.Drawn(shapes, quantity, 0) for quantity in ("fisher", "gram", "inputs"))
+    assert {key: tuple(fisher[key].shape) for key in fisher} == shapes
+    assert (fisher["model.visual.proj"] >= 0).all()
+    assert set(gram) == set(inputs) == {key for key in shapes if key.endswith(methods.LINEAR)}
+    assert len(gram) == 8
+    assert tuple(gram[f"{block}.mlp.c_proj.weight"].shape) == (96, 96)
+    assert tuple(inputs[f"{block}.mlp.c_fc.weight"].shape) == (24, 24)
+    assert torch.equal(gram[f"{block}.mlp.c_fc.weight"], gram[f"{block}.mlp.c_fc.weight"])
+
+
+def test_methods_are_measured_in_processes_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["methods", "--tiny", "--folder", str(tmp_path), "--workers", "1"]) == 0
+    rows = table.read(tmp_path / "results" / "bench.csv")
+    values = {(row.case, row.quantity): row.value for row in rows}
+    for name in run.FEW:
+        assert values[name, "time"] > 0
+        assert values[name, "peak memory"] > values["import torch", "peak memory"] > 0.05
+    assert values["experts", "task vectors in float32"] == pytest.approx(12e-9 * layouts.parameters(TINY), rel=1e-5)
+    assert "| regmean | time |" in capsys.readouterr().out
 
 
 def test_a_step_replaces_only_its_own_rows(tmp_path: Path) -> None:
@@ -238,6 +286,17 @@ def test_a_step_replaces_only_its_own_rows(tmp_path: Path) -> None:
     table.replace(file, "merge", [new := old._replace(value=1.5)])
     assert table.read(file) == [new, other]
     assert file.read_text() == 'step,case,quantity,value,unit\nmerge,ours,time,1.5,s\nstorage,"a, b",measured,9.25,%\n'
+
+
+def test_what_counts_something_keeps_all_its_digits(tmp_path: Path) -> None:
+    rows = [Row("models", "a", "numbers", 113_448_705, ""), Row("models", "a", "time", 1234.5678, "s")]
+    table.replace(tmp_path / "bench.csv", "models", rows)
+    table.replace(tmp_path / "bench.csv", "merge", [])
+    assert (tmp_path / "bench.csv").read_text().splitlines()[1:] == [
+        "models,a,numbers,113448705,",
+        "models,a,time,1234.57,s",
+    ]
+    assert "| 113448705 |" in table.markdown(rows)
 
 
 def test_a_command_is_measured_by_itself() -> None:

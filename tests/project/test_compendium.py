@@ -115,10 +115,11 @@ def test_a_readme_without_a_place_for_the_table_is_told():
 
 
 def test_the_readme_names_targets_that_exist_and_every_dependency():
-    parts = ("Makefile", "notebooks/compendium/cluster.mk", "notebooks/compendium/compare.mk")
+    names = ("beyond", "cluster", "doctor", "compare", "course")
+    parts = ("Makefile", *(f"notebooks/compendium/{name}.mk" for name in names))
     rules = "".join((ROOT / name).read_text("utf-8") for name in parts)
-    phony = set(re.findall(r"^([a-z]+):.*##", rules, re.MULTILINE))
-    assert set(re.findall(r"`make ([a-z]+)", README)) <= phony
+    phony = set(re.findall(r"^([a-z-]+):.*##", rules, re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)", README)) <= phony
     listed = README.partition("## What it stands on")[2].partition("\n## ")[0]
     for line in (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines():
         if wanted := re.match(r'    "([a-zA-Z_-]+)[><]=', line):

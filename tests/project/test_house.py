@@ -14,21 +14,23 @@ MOST_FLOORS = 8
 # Rooms of a building, from the ground up; a room may import those below it, and of its own floor none.
 TSVLIB = (
     {"errors"},
-    {"devices", "eigen", "files", "precision", "progress", "versions"},
+    {"devices", "eigen", "exhaustion", "files", "precision", "progress", "selection", "versions"},
     {"checkpoints", "linalg", "taskvectors"},
-    {"layers", "sti", "store"},
+    {"adapters", "computing"},
+    {"layers", "sti", "store", "suites"},
     {"compression", "methods"},
-    {"merging"},
+    {"merging", "search"},
     {"cli"},
 )
 # Beside these, study and paper rest on worlds, and neither knows the other.
 COMPENDIUM = (
-    {"engine", "manifests", "paths", "terminal"},
-    {"cluster", "sourcecode"},
+    {"engine", "gpus", "manifests", "paths", "terminal", "views"},
+    {"cluster", "costs", "sourcecode"},
     {"provenance"},
-    {"profiles", "published"},
+    {"machine", "profiles", "published"},
     {"runner", "worlds"},
     {"paper", "prose", "study"},
+    {"course", "doctor"},
     {"commands"},
 )
 FLOORS = {"tsvlib": TSVLIB, "compendium": COMPENDIUM}

@@ -11,8 +11,9 @@ import pytest
 from checkout import KINDS
 from jupytext import AsyncTextFileContentsManager
 from nbformat.sign import MemorySignatureStore, NotebookNotary
+from traitlets.config import Config
 
-from compendium import paths, runner
+from compendium import paths, runner, views
 
 NAMES = sorted(source.stem for source in (paths.ROOT / "notebooks").glob("*.py"))
 LINE = "print(provenance.versions_line())"
@@ -36,7 +37,10 @@ class Lab:
     def __init__(self, root, path):
         # Signatures in memory: those of a file would leave a database open, as Python 3.13 complains.
         notary = NotebookNotary(store_factory=MemorySignatureStore)
-        self.manager, self.path = AsyncTextFileContentsManager(root_dir=str(root), notary=notary), path
+        hook = "compendium.views.before_saving"
+        config = Config(ContentsManager={"pre_save_hook": hook})
+        self.manager = AsyncTextFileContentsManager(root_dir=str(root), notary=notary, config=config)
+        self.path = path
         self.model = self.opened()
 
     def opened(self):
@@ -55,6 +59,11 @@ class Lab:
             if cell["cell_type"] == "code":
                 cell["execution_count"] = number
         asyncio.run(self.manager.save({key: self.model[key] for key in ("type", "format", "content")}, self.path))
+
+
+def closing(model):
+    """Return the code cell that a notebook ends with, before its questions."""
+    return [cell for cell in model["content"]["cells"] if cell["cell_type"] == "code"][-1]
 
 
 def cells(notebook):
@@ -80,7 +89,7 @@ def test_saving_changes_the_source_by_the_edited_line_and_keeps_outputs(notebook
     source, copy = notebooks / f"{name}.py", notebooks / f"{name}.ipynb"
     text, before = source.read_text(encoding="utf-8"), nbformat.read(copy, as_version=4)
     lab = Lab(notebooks.parent, f"notebooks/{name}.ipynb")
-    edited = lab.model["content"]["cells"][-1]
+    edited = closing(lab.model)
     edited["source"] = edited["source"].replace(LINE, f"{LINE}  # edited")
     lab.save()
     assert source.read_text(encoding="utf-8") == text.replace(LINE, f"{LINE}  # edited")
@@ -101,6 +110,17 @@ def test_new_cells_and_tags_reach_the_source(notebooks):
     assert source.read_text(encoding="utf-8") == f'{text}\n# %% tags=["mine"]\n1 + 1\n'
 
 
+def test_saving_leaves_the_picture_of_sliders_and_not_their_view(notebooks):
+    copy = notebooks / "00_tour.ipynb"
+    lab = Lab(notebooks.parent, "notebooks/00_tour.ipynb")
+    still = {"image/png": "iVBORw0KGgo=", "text/plain": "what it shows"}
+    view = {views.VIEW: {"model_id": "0123", "version_major": 2, "version_minor": 0}}
+    closing(lab.model)["outputs"] = [nbformat.v4.new_output("display_data", data=still | view)]
+    lab.save()
+    outputs = [cell.outputs for cell in nbformat.read(copy, as_version=4).cells if cell.cell_type == "code"]
+    assert [output.data for output in outputs[-1]] == [still]
+
+
 @each_kind
 def test_a_source_that_changes_on_disk_is_noticed_before_it_could_be_overwritten(notebooks, name):
     source = notebooks / f"{name}.py"
@@ -112,7 +132,7 @@ def test_a_source_that_changes_on_disk_is_noticed_before_it_could_be_overwritten
     # Even where the clock tells nothing.
     os.utime(source, (then, then))
     assert lab.is_changed_on_disk()
-    assert "# pulled" in lab.opened()["content"]["cells"][-1]["source"]
+    assert "# pulled" in closing(lab.opened())["source"]
 
 
 def test_an_executed_copy_that_changes_on_disk_is_noticed_too(notebooks):
@@ -127,7 +147,7 @@ def test_where_only_the_copy_was_edited_the_text_of_the_source_wins(notebooks):
     copy = notebooks / "00_tour.ipynb"
     copy.write_text(copy.read_text(encoding="utf-8").replace(LINE, "print(1)"), encoding="utf-8")
     lab = Lab(notebooks.parent, "notebooks/00_tour.ipynb")
-    assert LINE in lab.model["content"]["cells"][-1]["source"]
+    assert LINE in closing(lab.model)["source"]
 
 
 def test_copies_outside_are_no_pair(notebooks):

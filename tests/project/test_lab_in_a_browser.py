@@ -29,6 +29,8 @@ LINE = "print(provenance.versions_line())"
 """What every notebook ends with, whatever its prose, its code and its numbers are."""
 INSERTIONS = (', "Edited"', ', "here."')
 """Each is written before the last letter of that line, and saved."""
+INLINE = "module://matplotlib_inline.backend_inline"
+"""What shows figures in a notebook, where nobody sets another backend as the tests do."""
 EDITED = LINE[:-1] + "".join(INSERTIONS) + LINE[-1]
 
 
@@ -51,7 +53,7 @@ def lab(tmp_path_factory):
         server = subprocess.Popen(
             command,
             cwd=folder,
-            env=checkout.surroundings(folder),
+            env=checkout.surroundings(folder, MPLBACKEND=INLINE),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -139,7 +141,7 @@ def test_a_line_that_was_changed_and_saved_is_in_source_copy_and_outcome(lab, ed
     copy = source.with_suffix(".ipynb")
     assert outputs(copy.read_text(encoding="utf-8")) == outputs(edited[copy])
     executed = lab.folder / "build" / "smoke" / "notebooks" / "smoke" / copy.name
-    last = nbformat.read(executed, as_version=4).cells[-1]
+    *_, last = [cell for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code"]
     assert EDITED in last.source
     assert " Edited here.\n" in "".join(output.get("text", "") for output in last.outputs)
 
@@ -180,11 +182,58 @@ def test_make_lab_opens_the_tour(lab, tmp_path):
         browser.wait("document.title.startsWith('00_tour')")
 
 
+@pytest.fixture(scope="module")
+def small_tour(lab):
+    """Let the tour of the checkout be about tiny experts, which are there."""
+    source = lab.folder / "notebooks" / "00_tour.py"
+    kept = source.read_text(encoding="utf-8")
+    source.write_text(kept.replace('profile = "mini"', 'profile = "smoke"', 1), encoding="utf-8")
+    trained = checkout.run(lab.folder, "-m", "compendium", "train", "--profile", "smoke", "--first-suite")
+    assert trained.returncode == 0, trained.stderr
+    yield source.with_suffix(".ipynb")
+    checkout.git(lab.folder, "checkout", "--quiet", "notebooks/00_tour.py", "notebooks/00_tour.ipynb")
+
+
+def run_all(browser, copy):
+    # As many as the file has, since the page holds only those that are near.
+    for _ in nbformat.read(copy, as_version=4).cells:
+        browser.press("Enter", 13, chromium.SHIFT)
+
+
+def test_a_slider_moves_the_picture_and_no_file_holds_it(lab, small_tour, tmp_path_factory):
+    slider, image = ".jp-Notebook .widget-hslider", ".jp-Notebook .widget-image"
+    with opened(lab, "00_tour", tmp_path_factory.mktemp("first")) as browser:
+        run_all(browser, small_tour)
+        browser.wait(f"document.querySelectorAll({slider!r}).length == 3")
+        browser.wait(f"(document.querySelector({image!r}) || {{}}).complete")
+        first, shown = (
+            browser.measure(f"document.querySelector({image!r}).{what}") for what in ("src", "naturalWidth")
+        )
+        assert shown > 600
+        told = "[...document.querySelectorAll('.jp-Notebook .widget-label')].pop().textContent"
+        assert "16 of 32 components of each task" in browser.measure(told)
+        # Of the rank, from one half to all.
+        browser.measure(f"document.querySelectorAll({slider!r})[1].querySelector('.noUi-handle').focus()")
+        browser.press("ArrowRight", 39)
+        browser.wait(f"!{told}.includes('16 of 32') && {told}.includes('components')")
+        assert browser.measure(f"document.querySelector({image!r}).src") != first
+        change(browser, LINE[:-1], 0, "  # seen")
+        until(lambda: "# seen" in small_tour.read_text(encoding="utf-8"))
+    text = small_tour.read_text(encoding="utf-8")
+    assert "image/png" in text
+    assert "widget-view" not in text
+    with opened(lab, "00_tour", tmp_path_factory.mktemp("again")) as browser:
+        # The page holds what is near, so go on until the end of the notebook is there.
+        down = "[...document.querySelectorAll('.jp-Notebook .jp-Cell')].pop().scrollIntoView()"
+        browser.wait(f"({down}, document.querySelector('.jp-Notebook').innerText.includes('Move the sliders'))")
+        browser.wait("document.querySelector('.jp-Notebook .jp-RenderedImage img')")
+        assert "rror displaying" not in browser.measure("document.querySelector('.jp-Notebook').innerText")
+
+
 def test_running_every_cell_leaves_a_draft_and_what_is_committed_as_it_was(lab, tmp_path):
     before = checkout.changes(lab.folder)
     with opened(lab, "33_tab_requirements", tmp_path) as browser:
-        for _ in range(browser.measure("document.querySelectorAll('.jp-Notebook .jp-Cell').length")):
-            browser.press("Enter", 13, chromium.SHIFT)
+        run_all(browser, lab.folder / "notebooks" / "33_tab_requirements.ipynb")
         browser.wait("document.querySelector('.jp-Notebook').innerText.includes('This is a draft')")
         assert not browser.measure("document.querySelector('.jp-Notebook').innerText.includes('Warning')")
     assert (lab.folder / "build" / "drafts" / "figures" / "mini" / "requirements.md").is_file()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The graph of the paper in motion, with a stand-in for Python that makes files in no time."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -27,7 +28,7 @@ echo "${TSV_OUTPUT:-}|${TSV_CACHE:-}|${TSV_STAGE:-}" >> redirected
 echo "${TSV_SCHEDULER:-}" >> scheduler
 if grep -qsxF -e "$call" -e "${!#}" failing; then echo "the reason"; exit 1; fi
 case "$call" in
-  "compendium train") maker=$([[ "$*" == *--first-suite ]] && echo first || echo experts) ;;
+  "compendium train") maker=$([[ "$*" == *--first-suite* ]] && echo first || echo experts) ;;
   "compendium page") maker=page ;;
   "run "*) maker=$4 ;;
   *) exit ;;
@@ -91,7 +92,9 @@ def make(checkout, *arguments, code=0, venv="env", path=None):
     return done.stdout + done.stderr, [words[1][10:12] for words in called if words[0] == "run"]
 
 
-ALL = sorted({found[1] for needs in rules().values() if (found := NOTEBOOK.match(needs[0]))})
+EVERY = sorted({found[1] for needs in rules().values() if (found := NOTEBOOK.match(needs[0]))})
+ALL = [name for name in EVERY if name[0] != "6"]
+BEYOND = [name for name in EVERY if name[0] == "6"]
 
 
 def test_a_fresh_clone_recomputes_everything_and_then_nothing(checkout):
@@ -115,7 +118,7 @@ def test_fewer_or_more_jobs_do_the_same(checkout, jobs):
     [
         ("figures/mini/scaling.svg", ["22"]),
         ("figures/mini/merge.tex", ["30"]),
-        ("data/results/mini/compress.json", ["14", "23", "28", "31", "41"]),
+        ("data/results/mini/compress.json", ["14", "23", "28", "31", "33", "41"]),
         ("notebooks/00_tour.ipynb", ["00"]),
         ("notebooks/13_merge.ipynb", ["13", "15", "19", "22", "23", "27", "29", "30", "32", "34", "41"]),
         ("notebooks/20_fig_spectra.ipynb", ["20"]),
@@ -135,7 +138,7 @@ def test_a_changed_module_remakes_what_uses_it(checkout):
     (checkout / "tsvlib" / "merging.py").touch()
     assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "40")]
     (checkout / COMPENDIUM / "study" / "evaluation.py").touch()
-    assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "33", "40")]
+    assert sorted(make(checkout, "paper")[1]) == [name for name in ALL if name not in ("01", "40")]
 
 
 @pytest.mark.parametrize(
@@ -191,6 +194,42 @@ def test_parts_need_only_their_part(checkout):
     assert sorted(make(checkout, "tables")[1]) == ["17", *printed]
 
 
+def test_all_methods_are_compared_after_the_paper_and_not_with_it(checkout):
+    said, ran = make(checkout, "beyond")
+    assert sorted(ran) == ["10", *BEYOND]
+    assert ran.index("60") < ran.index("61") < ran.index("62")
+    assert "Built: all methods" in said
+    assert (checkout / "calls").read_text().splitlines()[-1] == "compendium page"
+    said, ran = make(checkout, "beyond")
+    assert ran == []
+    assert said.startswith("Nothing to do:")
+    assert "compendium page" not in (checkout / "calls").read_text()
+    assert not set(make(checkout, "paper")[1]) & set(BEYOND)
+    (checkout / COMPENDIUM / "paper" / "leads.py").touch()
+    assert sorted(make(checkout, "beyond")[1]) == ["60", "62", "63"]
+    assert make(checkout, "paper")[1] == []
+
+
+def test_times_are_measured_when_nothing_else_runs(checkout):
+    ran = make(checkout, "-j4", "paper", "beyond")[1]
+    assert sorted(ran) == EVERY
+    assert sorted(ran[:-4]) == ALL
+    assert ran[-4:-2] == ["60", "61"]
+
+
+def test_a_class_is_made_after_the_experts_of_the_tour_and_marked_without_them(checkout):
+    make(checkout, "course", "CLASS=a class", "COURSE_SEED=5")
+    assert (checkout / "calls").read_text().splitlines()[-2:] == ["compendium train", "compendium course"]
+    words = (checkout / "words").read_text()
+    assert "-m compendium train --profile mini --first-suite\n" in words
+    assert words.endswith("-m compendium course --profile mini --class a class --seed 5\n")
+    assert make(checkout, "course")[1] == []
+    assert (checkout / "words").read_text().endswith("-m compendium course --profile mini\n")
+    make(checkout, "grade", "ASSIGNMENT=a0_two_tasks", "CLASS=a class")
+    assert (checkout / "calls").read_text().splitlines() == ["compendium grade"]
+    assert (checkout / "words").read_text().endswith("-m compendium grade a0_two_tasks --class a class\n")
+
+
 def build_in(checkout, folder, profile):
     """Let the stand-in make what it makes in another folder."""
     products = [line.split() for line in (checkout / "products").read_text().splitlines()]
@@ -218,7 +257,7 @@ def test_smoke_writes_into_build_alone(checkout):
     elsewhere(checkout, ("^(notebooks/)?", r"build/smoke/\1"), ("/mini/", "/smoke/"))
     text = (checkout / "products").read_text().replace("build/smoke/notebooks/", "build/smoke/notebooks/smoke/")
     (checkout / "products").write_text(text)
-    assert sorted(make(checkout, "smoke")[1]) == ALL
+    assert sorted(make(checkout, "smoke")[1]) == EVERY
     assert make(checkout, "paper", "PROFILE=smoke")[1] == []
     assert (checkout / "build" / "smoke" / "figures" / "smoke" / "scaling.svg").is_file()
     assert contents(checkout) == before
@@ -239,16 +278,51 @@ def test_further_seeds_write_into_build_and_share_the_cache(checkout):
     assert {file: text for file, text in contents(checkout).items() if file in before} == before
 
 
+def test_a_part_writes_into_build_and_shares_the_cache(checkout):
+    before = contents(checkout)
+    part = "+backbones-mini-b32,mini-l14+suites-8"
+    elsewhere(checkout, ("^(?!data/cache)", f"build/mini{part}/"), ("experts.json", f"experts{part}.json"))
+    elsewhere(checkout, ("^$", ""), ("experts-first_suite.json", f"experts-first_suite{part}.json"))
+    chosen = ("BACKBONES=mini-b32, mini-l14", "SUITES=8")
+    assert sorted(make(checkout, "paper", *chosen)[1]) == ALL
+    assert make(checkout, "paper", *chosen)[1] == []
+    make(checkout, "doctor", *chosen)
+    words = (checkout / "words").read_text()
+    options = "--profile mini --backbones=mini-b32,mini-l14 --suites=8\n"
+    assert f"-m compendium train {options}" in words
+    assert f"-m compendium doctor {options}" in words
+    assert f"-m compendium page {options}" in words
+    for name in ("13_merge", "22_fig_scaling", "41_claims"):
+        given = "-p profile=mini -p backbones=mini-b32,mini-l14 -p suites=8"
+        assert f"-m compendium run notebooks/{name}.py {given}\n" in words
+    new = {file.name for file in contents(checkout).keys() - before.keys()}
+    assert new == {f"experts-first_suite{part}.json", f"experts{part}.json"}
+    assert {file: text for file, text in contents(checkout).items() if file in before} == before
+
+
+OPTIONS = (
+    [],
+    ["FURTHER_SEEDS=2"],
+    ["OUT=build/other"],
+    ["SUITES=2 8,3"],
+    ["BACKBONES=a_b,a.b a_b", "SUITES=2", "FURTHER_SEEDS=2"],
+)
+
+
 @pytest.mark.parametrize("profile", ["mini", "smoke"])
-@pytest.mark.parametrize("option", ["", "FURTHER_SEEDS=2", "OUT=build/other"])
-def test_make_and_the_library_mean_the_same_places(monkeypatch, profile, option):
-    command = ["make", "--print-data-base", "--question", f"PROFILE={profile}", *option.split(), "help"]
+@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+def test_make_and_the_library_mean_the_same_places(monkeypatch, profile, options):
+    command = ["make", "--print-data-base", "--question", f"PROFILE={profile}", *options, "help"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     said = subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, text=True, check=False).stdout
     for name in ("TSV_OUTPUT", "TSV_CACHE"):
         place = re.search(rf"^{name} := (.+)$", said, re.MULTILINE)
         monkeypatch.setenv(name, place[1] if place else "")
-    settings = profiles.load(profile).with_further_seeds(2 if "SEEDS" in option else 0)
+    given = dict(option.split("=") for option in options)
+    settings = profiles.load(profile).with_further_seeds(int(given.get("FURTHER_SEEDS", 0)))
+    chosen = ((kind, re.findall(r"[^ ,]+", given.get(kind.upper(), ""))) for kind in ("backbones", "suites"))
+    part = "".join(f"+{kind}-{','.join(dict.fromkeys(names))}" for kind, names in chosen if names)
+    settings = dataclasses.replace(settings, part=part)
     expected = {
         "R": paths.results(profile),
         "F": paths.figures(profile),
@@ -274,10 +348,11 @@ def test_the_tour_trains_few_experts_and_opens_jupyterlab(checkout):
     calls = [line for line in (checkout / "words").read_text().splitlines() if "check-experts" not in line]
     assert calls == [
         "-m compendium train --profile mini --first-suite",
-        "-m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb --no-browser --port=1",
+        "-m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb "
+        "--ContentsManager.pre_save_hook=compendium.views.before_saving --no-browser --port=1",
     ]
     make(checkout, "lab")
-    assert (checkout / "words").read_text().endswith("/lab/tree/notebooks/00_tour.ipynb\n")
+    assert (checkout / "words").read_text().endswith("=compendium.views.before_saving\n")
     (checkout / "notebooks" / "00_tour.py").touch()
     assert make(checkout, "notebooks/00_tour.ipynb")[1] == ["00"]
     assert not (checkout / "data" / "cache" / "mini" / "experts.json").exists()
@@ -291,6 +366,14 @@ def test_verify_rebuilds_and_tells_of_other_code_before_numbers_decide(checkout)
     assert calls[-2:] == ["compendium check-tables", "compendium compare"]
     (checkout / "failing").write_text("compendium compare\n")
     make(checkout, "verify", code=2)
+
+
+@pytest.mark.parametrize(("committed", "verified"), [(True, EVERY), (False, ALL)])
+def test_verify_makes_what_is_committed(checkout, committed, verified):
+    build_in(checkout, "build/verify", "mini")
+    if not committed:
+        (checkout / "data" / "results" / "mini" / "beyond.csv").unlink()
+    assert sorted(make(checkout, "verify")[1]) == verified
 
 
 def test_an_unknown_profile_is_one_sentence(checkout):
@@ -336,16 +419,27 @@ def test_what_runs_knows_where_the_scheduler_is(checkout, monkeypatch, words, sc
     assert set((checkout / "scheduler").read_text().splitlines()) == {scheduler.format(checkout)}
 
 
+def test_the_real_row_is_shown_with_what_is_said_of_checkpoints(checkout):
+    make(checkout, "real-row")
+    row = "-m compendium run notebooks/compare/51_real_row.py --show"
+    assert (checkout / "words").read_text().splitlines()[-1] == row
+    make(checkout, "real-row", "CHECKPOINTS=my folder", "SOURCE=tsv", "GENERATION=old", "SUITES=14")
+    said = (checkout / "words").read_text().splitlines()[-1]
+    assert re.sub(" +", " ", said) == f"{row} -p n_tasks=14 -p source=tsv -p generation=old -p checkpoints=my folder"
+
+
 def test_the_table_of_contents_fits_on_three_pages_with_a_line_per_notebook():
     lines = (paths.ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150
+    lines += (paths.ROOT / COMPENDIUM / "beyond.mk").read_text(encoding="utf-8").splitlines()
     for notebook in (paths.ROOT / "notebooks").glob("[0-9]*.py"):
         assert sum(f"chapter,{notebook.stem}," in line for line in lines) == 1, notebook.stem
 
 
 def test_help_lists_every_target(checkout):
     said = make(checkout)[0]
-    parts = (checkout / "Makefile", *(checkout / COMPENDIUM / f"{part}.mk" for part in ("cluster", "compare")))
+    names = ("beyond", "cluster", "doctor", "compare")
+    parts = (checkout / "Makefile", *(checkout / COMPENDIUM / f"{name}.mk" for name in names))
     makefile = "".join(file.read_text() for file in parts)
     targets = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     for target in [name for line in targets for name in line.split() if not name.startswith("intact-")]:

@@ -10,13 +10,18 @@ import nbformat
 import pytest
 from graph import imported_modules
 
-from compendium import paths, sourcecode
+from compendium import paths, runner, sourcecode
 
 SOURCES = sorted((paths.ROOT / "notebooks").glob("*.py"))
 FORBIDDEN = re.compile(r"^\s*[!%]|sys\.path|filterwarnings|https?://|open_clip|\bclass \w", re.MULTILINE)
+DRAWN, PRINTED = ("2", "63"), ("3", "62")
+COMPUTED = ("1", "60", "61")
 COMPUTING = {"evaluation", "experts", "merging", "compression", "models", "training", "datasets", "linalg"}
 
+CHAPTERS = [source for source in SOURCES if source.name.startswith(("00", "1"))]
+
 each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+each_chapter = pytest.mark.parametrize("source", CHAPTERS, ids=lambda source: source.stem)
 
 
 def cells(source, kind=None):
@@ -38,6 +43,27 @@ def test_opens_with_title_and_table(source):
     assert first.source.startswith("# ")
     for row in ("Reads", "Writes", "Paper item", "Run time"):
         assert re.search(rf"^\| \**{row}\** \|", first.source, re.MULTILINE), row
+
+
+@each_chapter
+def test_a_chapter_says_what_one_learns_and_ends_with_two_questions_that_parameters_answer(source):
+    assert re.search(r"^\| You learn \| .{20,} \|$", cells(source)[0].source, re.MULTILINE)
+    last = cells(source)[-1]
+    assert last.cell_type == "markdown"
+    assert last.source.startswith("## Try\n")
+    parameters = sourcecode.parameters(source)
+    questions = re.findall(r"^\d\. (.+?)(?=^\d\. |\Z)", last.source, re.MULTILINE | re.DOTALL)
+    assert len(questions) == 2
+    for question in questions:
+        assert question.count("?"), question
+        words = re.findall(r"`(\w+)[ =`]", question)
+        assert words, question
+        assert words[0] in parameters, question
+    # The command is one that the runner takes.
+    (command,) = re.findall(rf"python -m compendium run notebooks/{source.name}((?: -p \w+=\S+)+)", last.source)
+    given = dict(word.split("=", 1) for word in command.replace("`", "").split()[1::2])
+    changed, *_ = runner._strict_parameters(source, given)
+    assert changed.keys() == given.keys()
 
 
 @each_source
@@ -80,13 +106,23 @@ def test_prose_leads_from_cell_to_cell(source):
 
 @each_source
 def test_code_cells_are_short_and_plain(source):
-    longest = 30 if source.name.startswith("2") else 15
+    longest = 30 if source.name.startswith(DRAWN) else 15
     for text in code(source):
         assert len(text.splitlines()) <= longest, text
         assert not FORBIDDEN.search(text), text
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 3, node.name
+
+
+def test_tsv_m_takes_twelve_lines_of_plain_torch():
+    every = cells(paths.ROOT / "notebooks" / "00_tour.py")
+    (place,) = [number for number, cell in enumerate(every) if cell.source.startswith("## TSV-M in twelve lines")]
+    text = every[place + 1].source
+    assert len(text.splitlines()) == 12
+    names = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
+    made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    assert {node.id for node in names} - made == {"base", "vectors", "n_tasks", "alpha", "torch", "dict", "min"}
 
 
 @each_source
@@ -98,10 +134,10 @@ def test_claims_are_asserted_at_the_end(source):
 @each_source
 def test_computing_and_drawing_are_apart(source):
     text = source.read_text(encoding="utf-8")
-    if source.name.startswith("1"):
+    if source.name.startswith(COMPUTED):
         assert "save_figure" not in text
         assert "save_table" not in text
-    if source.name.startswith(("2", "3")):
+    if source.name.startswith(DRAWN + PRINTED):
         assert COMPUTING.isdisjoint(part for module in imported_modules(source) for part in module.split("."))
         assert "results.save(" not in text
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from tsvlib import linalg
 from tsvlib.compression import Compressed, Rank, check_names, compress, compressed, expanded
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, MemorySuite
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 seeds = st.integers(0, 2**32 - 1)

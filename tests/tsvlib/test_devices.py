@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_info
 from compendium import paths
 from tsvlib import devices, linalg
 from tsvlib.cli.workflows import Session
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -161,7 +161,7 @@ def test_threads_may_be_the_first_to_use_a_gpu() -> None:
 from concurrent.futures import ThreadPoolExecutor
 import torch
 from tsvlib import linalg
-from tsvlib.layers import Computing
+from tsvlib.computing import Computing
 device = Computing(device=torch.device("cuda")).device
 with ThreadPoolExecutor(8) as pool:
     list(pool.map(lambda _: linalg.leading(torch.eye(9, device=device), 2), range(8)))

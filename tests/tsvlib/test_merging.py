@@ -14,10 +14,12 @@ from oracles import algorithm_1
 from torch import Tensor
 
 from tsvlib import linalg, merging
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, Layer, MemorySuite, task_matrices
-from tsvlib.methods import METHODS, named, tsv
+from tsvlib.layers import Layer, task_matrices
+from tsvlib.methods import UPDATES, named, tsv
 from tsvlib.methods.base import Method, Needs, layerwise
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule, StateDict, TaskVector
 
 seeds = st.integers(0, 2**32 - 1)
@@ -30,7 +32,7 @@ def experts(n_tasks: int, seed: int, dtype: torch.dtype = torch.float64) -> list
 
 
 def merged(name: str, task_vectors: Sequence[StateDict]) -> dict[str, Tensor]:
-    return merging.merged_update(task_vectors, METHODS[name])
+    return merging.merged_update(task_vectors, UPDATES[name])
 
 
 def mean(task_vectors: list[dict[str, Tensor]], key: str) -> Tensor:
@@ -92,7 +94,7 @@ def test_averaging_is_the_mean_and_task_arithmetic_the_sum(n_tasks: int, seed: i
     assert_same(total, {key: n_tasks * mean(task_vectors, key) for key in SHAPES})
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 @given(order=st.permutations(range(4)), seed=seeds)
 def test_order_of_tasks_does_not_matter(name: str, order: list[int], seed: int) -> None:
     task_vectors = experts(4, seed)
@@ -159,19 +161,22 @@ def test_directions_without_weight_do_not_disturb_other_tasks() -> None:
 
 def test_inputs_stay_as_they_were() -> None:
     task_vectors = experts(3, 0)
-    for name in METHODS:
+    for name in UPDATES:
         merged(name, task_vectors)
     for before, after in zip(experts(3, 0), task_vectors, strict=True):
         assert all(torch.equal(before[key], after[key]) for key in SHAPES)
 
 
 def test_grids_of_the_papers_code() -> None:
-    assert METHODS["weight_averaging"].alphas == (1.0,)
+    assert named("weight_averaging").alphas == (1.0,)
     assert named("tsv-m").alphas[:3] == (0.1, 0.2, 0.3)
     assert named("tsv-m").alphas[-1] == 3.0
-    assert METHODS["task_arithmetic"].alphas[::29] == (1 / 30, 1.0)
-    assert [name for name, method in METHODS.items() if not method.searches_alpha] == ["weight_averaging"]
-    assert {len(method.alphas) for method in METHODS.values()} == {1, 30}
+    assert named("task_arithmetic").alphas[::29] == (1 / 30, 1.0)
+    ready = {name for name, method in UPDATES.items() if not method.searches_alpha}
+    closed = {"regmean_from_differences", "swudi", "aswudi"}
+    ranks = {"tsv_m_alpha_1", "tsv_m_exchanged", "tsv_m_gavish_donoho", "tsv_m_marchenko_pastur", "tsv_m_energy"}
+    assert ready == {"weight_averaging", "wudi", "star", "cart"} | closed | ranks
+    assert {len(method.alphas) for method in UPDATES.values()} == {1, 30}
 
 
 def test_a_method_is_a_function_and_a_row() -> None:
@@ -189,14 +194,14 @@ def test_unknown_method_is_refused() -> None:
         named("tsvm")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_experts_are_refused(name: str, count: int) -> None:
     with pytest.raises(InputError, match=f"at least two experts, and there are {count}"):
         merged(name, experts(count, 0))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 def test_unlike_task_vectors_are_refused(name: str) -> None:
     unlike = experts(3, 0)
     for number in (3, 2):
@@ -259,13 +264,13 @@ def test_almost_equal_tasks_do_not_blow_up_the_eigen_form() -> None:
 def test_workers_change_no_byte(workers: int) -> None:
     task_vectors = [{key: tensor.float() for key, tensor in expert.items()} for expert in experts(3, 0)]
     alone = merged("tsv_m", task_vectors)
-    together = merging.merged_update(task_vectors, METHODS["tsv_m"], workers=workers)
+    together = merging.merged_update(task_vectors, named("tsv_m"), workers=workers)
     assert all(torch.equal(alone[key], together[key]) for key in SHAPES)
 
 
 def test_parts_of_a_tensor_are_merged_as_matrices_of_their_own() -> None:
     suite = MemorySuite(experts(3, 0))
-    found = merging.update(METHODS["tsv_m"].bind(suite), suite, "in_proj_weight", Computing(MatrixRule(split_qkv=True)))
+    found = merging.update(named("tsv_m").bind(suite), suite, "in_proj_weight", Computing(MatrixRule(split_qkv=True)))
     for part, rows in enumerate(found.chunk(3)):
         deltas = [expert["in_proj_weight"].chunk(3)[part].numpy() for expert in suite.task_vectors]
         torch.testing.assert_close(rows, torch.from_numpy(algorithm_1(deltas)), rtol=1e-6, atol=1e-8)
@@ -284,12 +289,10 @@ def test_kernels_can_be_merged_as_matrices() -> None:
     random = torch.Generator().manual_seed(0)
     kernels = [torch.randn(6, 3, 2, 2, dtype=torch.float64, generator=random) for _ in range(3)]
     suite = MemorySuite([{"conv1.weight": kernel} for kernel in kernels])
-    found = merging.update(
-        METHODS["tsv_m"].bind(suite), suite, "conv1.weight", Computing(MatrixRule(convolutions=True))
-    )
+    found = merging.update(named("tsv_m").bind(suite), suite, "conv1.weight", Computing(MatrixRule(convolutions=True)))
     expected = torch.from_numpy(algorithm_1([kernel.flatten(1).numpy() for kernel in kernels]))
     torch.testing.assert_close(found, expected.reshape(6, 3, 2, 2), rtol=1e-6, atol=1e-8)
-    averaged = merging.update(METHODS["tsv_m"].bind(suite), suite, "conv1.weight")
+    averaged = merging.update(named("tsv_m").bind(suite), suite, "conv1.weight")
     torch.testing.assert_close(averaged, torch.stack(kernels).mean(0))
 
 

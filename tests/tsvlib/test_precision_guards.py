@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsvlib import checkpoints, linalg, taskvectors
-from tsvlib.layers import CheckpointSuite
 from tsvlib.linalg import Factors
+from tsvlib.suites import CheckpointSuite
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tsvlib import devices, linalg, merging
 from tsvlib.errors import InputError
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES
 from tsvlib.taskvectors import StateDict
 
 seeds = st.integers(0, 2**32 - 1)
@@ -134,8 +134,12 @@ def test_half_precision_is_widened(dtype: torch.dtype) -> None:
         torch.testing.assert_close(function(half), function(half.float()), rtol=0, atol=0)
 
 
+SMOOTH = sorted(UPDATES.keys() - {"dare"})
+"""All but DARE, whose masks follow the digests of experts: those of other numbers, or of another type, are others."""
+
+
 def merge(name: str, task_vectors: list[StateDict]) -> Tensor:
-    return merging.merged_update(task_vectors, METHODS[name])["w"]
+    return merging.merged_update(task_vectors, UPDATES[name])["w"]
 
 
 @pytest.mark.parametrize("name", ["tsv_m", "tsv_m_eigen"])
@@ -153,7 +157,7 @@ def test_experts_of_low_rank_are_merged_as_the_algorithm_says(
     assert np.linalg.norm(found - expected) <= 2e-3 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_method_stumbles_and_repetition_changes_no_bit(name: str, kind: str) -> None:
     task_vectors: list[StateDict] = [{"w": matrix(kind, 48, 16, 6, seed=10 * task)} for task in range(4)]
@@ -163,7 +167,7 @@ def test_no_method_stumbles_and_repetition_changes_no_bit(name: str, kind: str) 
     exact = merge(name, [{"w": vector["w"].double()} for vector in task_vectors])
     # Where leading directions are not unique, only sizes can be compared; and float64 takes for directions what float32
     # knows as rounding of an exact low rank.
-    if not (name == "interference_reduction" and kind.startswith("low rank")):
+    if not (name in {"interference_reduction", "tsv_m_exchanged"} and kind.startswith("low rank")):
         assert found.norm() == pytest.approx(float(exact.norm()), rel=0.35)
 
 
@@ -175,7 +179,7 @@ def test_experts_that_moved_as_rotations_do_are_merged(count: int) -> None:
     assert torch.linalg.svdvals(update)[:kept] == pytest.approx([0.01] * kept, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SMOOTH)
 @pytest.mark.parametrize("power", [-120, -60, 60, 99])
 def test_methods_scale_with_their_input(name: str, power: int) -> None:
     task_vectors = [{"w": matrix("falling", 30, 8, 3, seed=task)} for task in range(3)]
@@ -186,15 +190,17 @@ def test_methods_scale_with_their_input(name: str, power: int) -> None:
     assert (found - exact).norm() <= 1e-4 * exact.norm()
 
 
-@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"ties", "consensus_ta"}))
+@pytest.mark.parametrize(
+    "name", [name for name in SMOOTH if name not in {"ties", "consensus_ta", "knots_ties", "wudi"}]
+)
 def test_numbers_below_the_normal_ones_of_float32_are_merged(name: str) -> None:
-    # Not where thresholds decide, which lie too close to other numbers of so few digits.
+    # Not where thresholds decide, which lie too close to other numbers of so few digits, nor where steps have a size.
     task_vectors = [{"w": matrix("falling", 30, 8, 3, seed=task) * 2.0**-70 * 2.0**-67} for task in range(3)]
     exact = merge(name, [{"w": vector["w"].double()} for vector in task_vectors])
     assert (merge(name, task_vectors).double() - exact).norm() <= 30 * 2**-149
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SMOOTH)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_task_vectors_are_merged_in_float32(name: str, dtype: torch.dtype) -> None:
     vectors = [{"w": matrix("falling", 160, 8, 3, seed=task).to(dtype)} for task in range(3)]
@@ -203,7 +209,7 @@ def test_half_precision_task_vectors_are_merged_in_float32(name: str, dtype: tor
     assert (found - exact).norm() <= 1e-4 * exact.norm()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SMOOTH)
 def test_float64_task_vectors_are_merged_in_float64(name: str) -> None:
     one, two = (matrix("falling", 30, 8, 3, seed=task).double() for task in range(2))
     found = merge(name, [{"w": one}, {"w": two}])
@@ -212,7 +218,7 @@ def test_float64_task_vectors_are_merged_in_float64(name: str) -> None:
     assert 0 < (near - found).norm() <= 1e-9 * found.norm()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 def test_parameters_are_taken_for_their_values(name: str) -> None:
     vectors = [{"w": matrix("falling", 30, 8, 3, seed=task)} for task in range(3)]
     grown: list[StateDict] = [{"w": torch.nn.Parameter(vector["w"])} for vector in vectors]
@@ -221,7 +227,7 @@ def test_parameters_are_taken_for_their_values(name: str) -> None:
     assert torch.equal(found, merge(name, vectors))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_task_vectors_that_are_not_finite_are_refused(name: str, value: float) -> None:
     broken = matrix("falling", 30, 8, 3, seed=1)
@@ -230,9 +236,11 @@ def test_task_vectors_that_are_not_finite_are_refused(name: str, value: float) -
         merge(name, [{"w": matrix("falling", 30, 8, 3, seed=0)}, {"w": broken}])
 
 
-@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"ties"}))
+@pytest.mark.parametrize(
+    "name", sorted(UPDATES.keys() - {"ties", "cart", "regmean_from_differences", "swudi", "aswudi"})
+)
 def test_updates_beyond_all_numbers_are_refused(name: str) -> None:
-    # The mean of equal signs that TIES takes is never larger than what it is of.
+    # What is left out makes of equal experts just one of them, as do means of two.
     exploded = [{"w": torch.full((6, 6), 2e38)}, {"w": torch.full((6, 6), 2e38)}]
     with pytest.raises(InputError, match="`w`: the weights have exploded, and what follows is beyond what float32"):
         merge(name, exploded)

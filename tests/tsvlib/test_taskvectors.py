@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tsvlib import checkpoints, taskvectors
+from tsvlib import checkpoints, merging, taskvectors
+from tsvlib.compression import Rank, compress
 from tsvlib.errors import InputError
-from tsvlib.layers import CheckpointSuite, MemorySuite
+from tsvlib.suites import CheckpointSuite, MemorySuite
 from tsvlib.taskvectors import MatrixRule, TaskVector
 
 
@@ -88,10 +89,13 @@ def test_inputs_stay_as_they_were() -> None:
 def test_missing_and_extra_keys_are_named() -> None:
     expert = model(1)
     del expert["scale"]
-    with pytest.raises(InputError, match=r"^mnist lacks `scale`; use checkpoints of one architecture\.$"):
+    with pytest.raises(
+        InputError,
+        match=r"^mnist lacks `scale` of the base; .* leave it out \(--leave-out 'scale'",
+    ):
         taskvectors.task_vector(model(0), expert, "mnist")
     many = model(1) | {f"extra.{number}": torch.zeros(1) for number in range(5)}
-    sentence = r"^the base lacks `extra\.0`, `extra\.1`, `extra\.2` and 2 more keys; "
+    sentence = r"^the base lacks `extra\.0` and 4 more keys of the expert; .* leave them out \(--leave-out 'extra\.\*'"
     with pytest.raises(InputError, match=sentence):
         taskvectors.task_vector(model(0), many)
     with pytest.raises(InputError, match="the update lacks `scale`"):
@@ -100,7 +104,7 @@ def test_missing_and_extra_keys_are_named() -> None:
 
 def test_misshapen_key_is_named() -> None:
     expert = model(1) | {"visual.proj": torch.zeros(2, 4)}
-    with pytest.raises(InputError, match=r"`visual.proj` has shape \(4, 2\) in the base and \(2, 4\) in mnist"):
+    with pytest.raises(InputError, match=r"^mnist: `visual.proj` has shape \(2, 4\), but \(4, 2\) in the base; "):
         taskvectors.task_vector(model(0), expert, "mnist")
 
 
@@ -114,11 +118,56 @@ def test_values_that_are_not_finite_are_named(value: float) -> None:
         taskvectors.task_vector(broken, model(0), "mnist")
 
 
-def test_whole_numbers_must_agree_and_are_no_change() -> None:
-    state = {"steps": torch.tensor(3)}
-    assert taskvectors.task_vector(state, state)["steps"] == 0
-    with pytest.raises(InputError, match=r"`steps` of the base is of type torch\.int64"):
-        taskvectors.task_vector(state, {"steps": torch.tensor(4)})
+def test_whole_numbers_are_no_change() -> None:
+    state = {"steps": torch.tensor(3), "flags": torch.tensor([True, False]), "w": torch.ones(2)}
+    found = taskvectors.task_vector(state, {"steps": torch.tensor(4), "flags": torch.ones(3).int(), "w": torch.ones(2)})
+    assert {key: tensor.tolist() for key, tensor in found.items()} == {"steps": 0, "flags": [0, 0], "w": [0, 0]}
+    moved = TaskVector(found | {"steps": torch.tensor(9), "w": torch.ones(2)}).apply(state, 3.0)
+    assert {key: tensor.tolist() for key, tensor in moved.items()} == {"steps": 3, "flags": [True, False], "w": [4, 4]}
+
+
+def test_what_is_left_out_is_no_change() -> None:
+    base, expert = model(0), model(1) | {"head.weight": torch.ones(3)}
+    found = taskvectors.task_vector(base, expert, leave_out=["head", "visual.ln*"])
+    assert found.keys() == base.keys()
+    assert not found["visual.ln_pre.bias"].any()
+    assert torch.equal(found["visual.proj"], expert["visual.proj"] - base["visual.proj"])
+
+
+def test_what_is_the_same_may_hold_anything() -> None:
+    mask = torch.full((3, 3), -torch.inf).triu(1) + torch.tensor([0.0, torch.nan, 0.0])
+    for dtypes in ((torch.float32, torch.float32), (torch.float32, torch.bfloat16), (torch.float16, torch.float64)):
+        base, expert = ({"mask": mask.to(dtype), "w": torch.zeros(2, dtype=dtype)} for dtype in dtypes)
+        found = taskvectors.task_vector(base, expert | {"w": torch.ones(2, dtype=dtypes[1])})
+        assert not found["mask"].any()
+        moved = found.apply(base)
+        assert torch.equal(moved["mask"].isnan(), base["mask"].isnan())
+        assert torch.equal(moved["mask"].nan_to_num(), base["mask"].nan_to_num())
+        assert moved["w"].tolist() == [1, 1]
+
+
+def test_names_of_wrappers_and_ties_are_seen_through() -> None:
+    shared = torch.randn(4, 2)
+    base = {"embed.weight": shared, "head.weight": shared, "w": torch.zeros(3)}
+    expert = {"module.embed.weight": shared + 1, "module.w": torch.ones(3)}
+    found = taskvectors.task_vector(base, expert)
+    assert list(found) == list(base)
+    assert torch.equal(found["head.weight"], found["embed.weight"])
+    torch.testing.assert_close(found["embed.weight"], torch.ones(4, 2))
+
+
+def test_parameters_of_a_model_are_taken_without_their_graph() -> None:
+    models = [torch.nn.Linear(5, 4) for _ in range(3)]
+    base, *experts = (dict(each.named_parameters()) for each in models)
+    vectors = [taskvectors.task_vector(base, expert) for expert in experts]
+    by_hand = [TaskVector({key: expert[key] - base[key] for key in base}) for expert in experts]
+    assert by_hand[0]["weight"].requires_grad
+    for mine in (vectors, by_hand):
+        merged = merging.merged_update(mine)
+        assert not any(tensor.requires_grad for tensor in merged.values())
+        assert not any(tensor.requires_grad for tensor in merged.apply(base).values())
+        assert not any(tensor.requires_grad for tensor in compress(mine[0], Rank.parse("2")).tensors.values())
+        assert mine[0].norm() == pytest.approx(mine[0].dot(mine[0]) ** 0.5)
 
 
 def test_arithmetic_is_that_of_vectors() -> None:

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compressed, expanded
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import CheckpointSuite, Computing, MemorySuite, layers_of
-from tsvlib.methods import METHODS
+from tsvlib.layers import layers_of
+from tsvlib.methods import UPDATES
+from tsvlib.suites import CheckpointSuite, MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 KEY = "attn.in_proj_weight"
@@ -55,7 +57,7 @@ def test_a_change_of_any_sign_is_a_change(tmp_path: Path, values: list[float]) -
 
 @pytest.mark.parametrize("name", ["tsv_m", "tsv_m_eigen", "low_rank", "interference_reduction"])
 def test_merging_a_part_leaves_out_experts_that_did_not_change_it(name: str) -> None:
-    experts, method = vectors(), METHODS[name]
+    experts, method = vectors(), UPDATES[name]
     suite = MemorySuite(experts)
     found = merging.update(method.bind(suite), suite, KEY, SPLIT)
     for part, rows in enumerate(found.chunk(3)):

@@ -2,7 +2,7 @@
 """A world of tall matrices, changed in a few directions, whose experts would not fit into memory together."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from compendium import paths
 from compendium.profiles import Backbone, Finetuning, Profile, Samples
-from compendium.worlds.protocol import Features, Split, SplitName
+from compendium.worlds.protocol import Features, Need, Split, SplitName
 from tsvlib import checkpoints
 from tsvlib.taskvectors import StateDict
 
@@ -24,7 +24,19 @@ def profile(tasks: int) -> Profile:
     samples, backbone = Samples(SAMPLES, SAMPLES, SAMPLES, SAMPLES * tasks), Backbone("tall", "tall", "ViT-B-32", (0,))
     how = Finetuning(1, 1, 0.1, 0.0, 1, 1.0)
     return Profile(
-        "large", "tall matrices", "large", tasks, (tasks,), samples, (backbone,), how, (0.1, 0.5), (0.2,), False, False
+        "large",
+        "tall matrices",
+        "large",
+        "cpu",
+        tasks,
+        (tasks,),
+        samples,
+        (backbone,),
+        how,
+        (0.1, 0.5),
+        (0.2,),
+        False,
+        False,
     )
 
 
@@ -62,6 +74,7 @@ class Encoder:
 
 class World:
     inputs = "rows"
+    stated = ""
     about = "Numbers."
 
     def __init__(self, profile: Profile) -> None:
@@ -104,3 +117,6 @@ class World:
 
     def remedy(self) -> str:
         return "write it"
+
+    def needs(self) -> Iterator[Need]:
+        yield from ()

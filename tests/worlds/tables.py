@@ -2,7 +2,7 @@
 """A world that has nothing in common with mini: small MLPs on scikit-learn's tables, some of their columns shuffled."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from compendium import paths
 from compendium.profiles import Profile
 from compendium.worlds import inventory
 from compendium.worlds.inventory import Expert
-from compendium.worlds.protocol import SPLITS, Features, Split, SplitName
+from compendium.worlds.protocol import SPLITS, Features, Need, Split, SplitName
 from tsvlib import checkpoints
 from tsvlib.taskvectors import StateDict
 
@@ -107,6 +107,8 @@ class World:
     """What its tasks, models and experts answer to studies."""
 
     inputs = "rows"
+    stated = ""
+    published = False
     about = "Some of the tables have their columns shuffled."
 
     def __init__(self, profile: Profile) -> None:
@@ -149,6 +151,9 @@ class World:
 
     def remedy(self) -> str:
         return inventory.remedy(self.profile)
+
+    def needs(self) -> Iterator[Need]:
+        yield from ()
 
     def recipe(self, expert: Expert) -> dict[str, object]:
         return {"data": self.split(expert.task, "train").digest}

@@ -6,6 +6,7 @@ so that what a process occupies does not grow with the files it has read.
 """
 
 import hashlib
+import math
 from io import BufferedReader
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -15,8 +16,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tsvlib.checkpoints.layout import DTYPES, TensorInfo, memory
-from tsvlib.checkpoints.sources import REMEDY, Source
+from tsvlib.checkpoints.sources import REMEDY, Inspection, Source
 from tsvlib.errors import InputError
+from tsvlib.precision import is_finite
+from tsvlib.selection.sources import GLIMPSE
 
 _CHUNK = 2**22
 
@@ -36,26 +39,45 @@ class SafetensorsFile:
         self._start = self._source.size - sum(sizes)
         self._places = dict(zip(in_order, pairwise(accumulate(sizes, initial=self._start)), strict=True))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return nothing: these files hold one model."""
+        return ()
+
+    @property
+    def shared(self) -> dict[str, str]:
+        """Return nothing: each tensor has bytes of its own."""
+        return {}
+
     def read(self, key: str) -> Tensor:
         """Return one tensor in memory of its own; InputError when the file has changed since it was opened."""
-        tensor = torch.empty(self.layout[key].shape, dtype=self.layout[key].dtype)
-        with self._source.open() as file:
-            file.seek(self._places[key][0])
-            self._fill(file, memory(tensor))
-        return tensor
+        return self._read(key, self.layout[key].shape)
 
-    def inspect(self) -> str:
-        """Return the SHA-256 of the file; InputError at the first tensor that holds NaN or Inf."""
-        state, chunk = hashlib.sha256(), torch.empty(_CHUNK, dtype=torch.uint8)
+    def glimpse(self, key: str) -> Tensor:
+        """Return the first numbers of a tensor, at most ``GLIMPSE``."""
+        return self._read(key, (min(GLIMPSE, math.prod(self.layout[key].shape)),))
+
+    def inspect(self) -> Inspection:
+        """Return the SHA-256 of the file, and which of its tensors hold NaN or Inf."""
+        state, chunk, unsound = hashlib.sha256(), torch.empty(_CHUNK, dtype=torch.uint8), set()
         with self._source.open() as file:
             state.update(file.read(self._start))
             for key, (start, end) in self._places.items():
+                dtype = self.layout[key].dtype
                 for position in range(start, end, _CHUNK):
                     part = chunk[: min(_CHUNK, end - position)]
                     self._fill(file, memory(part))
                     state.update(memory(part))
-                    self._source.check_finite(key, part.view(self.layout[key].dtype))
-        return state.hexdigest()
+                    if dtype.is_floating_point and not is_finite(part.view(dtype)):
+                        unsound.add(key)
+        return Inspection(state.hexdigest(), frozenset(unsound))
+
+    def _read(self, key: str, shape: tuple[int, ...]) -> Tensor:
+        tensor = torch.empty(shape, dtype=self.layout[key].dtype)
+        with self._source.open() as file:
+            file.seek(self._places[key][0])
+            self._fill(file, memory(tensor))
+        return tensor
 
     def _fill(self, file: BufferedReader, view: memoryview) -> None:
         if file.readinto(view) < len(view):
@@ -65,7 +87,8 @@ class SafetensorsFile:
 def _header(path: Path) -> tuple[dict[str, str], dict[str, TensorInfo]]:
     """Return the metadata, and what the header tells of each tensor in the order of the file."""
     try:
-        with safe_open(path, framework="pt") as file:
+        # For NumPy the file is mapped once, for PyTorch twice, which counts where the address space is limited.
+        with safe_open(path, framework="np") as file:
             slices = {key: file.get_slice(key) for key in file.offset_keys()}
             found = {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()}
             metadata = file.metadata() or {}

@@ -6,14 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-
-from torch import Tensor
+from typing import NamedTuple
 
 from tsvlib import files
 from tsvlib.errors import InputError
-from tsvlib.precision import is_finite
 
 REMEDY = "download or make it again"
+
+
+class Inspection(NamedTuple):
+    """What one look at all bytes tells: their SHA-256, and the tensors that hold NaN or Inf."""
+
+    sha256: str
+    unsound: frozenset[str]
 
 
 class Source:
@@ -55,11 +60,6 @@ class Source:
                 yield file
         except OSError as error:
             raise files.unreadable(self._path, error) from error
-
-    def check_finite(self, key: str, tensor: Tensor) -> None:
-        """Raise InputError, naming file and key, when a floating-point tensor holds NaN or Inf."""
-        if tensor.is_floating_point() and not is_finite(tensor):
-            raise InputError(f"{self._path}: `{key}` holds NaN or Inf; train or download that checkpoint again.")
 
 
 def _stamp(file: BufferedReader) -> tuple[int, ...]:

@@ -54,7 +54,12 @@ def verify(path: Path, remedy: str = REMEDY) -> None:
 def recipe(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
     """Return the recipe of a file, read from its header alone; tensor bytes stay unchecked."""
     with _opened(path, remedy) as opened:
-        result: dict[str, Any] = json.loads(opened.notes.recipe)
+        try:
+            result = json.loads(opened.notes.recipe)
+        except (ValueError, TypeError, RecursionError):
+            result = None
+        if not isinstance(result, dict):
+            raise InputError(f"{path}: its recipe is no sound JSON object; {remedy}.")
         return result
 
 
@@ -85,7 +90,8 @@ def _parsed(path: Path, content: bytes, remedy: str) -> tuple[dict[str, TensorIn
         metadata = found.pop(NOTES)
         notes = Notes(metadata.pop("recipe"), metadata.pop("digest"), metadata)
         layout = {key: TensorInfo(DTYPES[item["dtype"]], tuple(item["shape"])) for key, item in found.items()}
-        if content != header(layout, notes):
+        sizes = [size for tensor in layout.values() for size in tensor.shape]
+        if content != header(layout, notes) or not all(isinstance(size, int) and size >= 0 for size in sizes):
             raise ValueError("not what this content is written as")
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path}: the header is damaged or of another program; {remedy}.") from error

@@ -4,22 +4,23 @@
 | status | after |
 |---|---|
 | 0 | all that was asked for |
-| 1 | unsuitable input, a full disk, a lack of permission; a notebook that failed, tables that differ |
+| 1 | unsuitable input, a full disk or output, no permission, no memory; a notebook that failed, tables that differ |
 | 2 | a wrong command line |
 | 128 and the signal's number | Ctrl-C (130), SIGTERM (143), SIGHUP (129), which leave nothing half-made |
 | 141 | the end of whoever read the output, such as `head` |
 """
 
-import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 import click
 
-from tsvlib import files
+from tsvlib import exhaustion, files
+from tsvlib.cli import streams
 from tsvlib.errors import InputError
 
 # What batch systems send before they kill, and what a closed terminal sends.
@@ -35,18 +36,26 @@ def run(
 ) -> int:
     """Run a command line and return the exit status of the table above.
 
-    ``after_a_stop`` says what a stopped command leaves behind.
+    ``after_a_stop`` says what a stopped command leaves behind. Where there is no standard stream, or one that takes
+    nothing, only what was to be said is lost.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with streams.usable():
+        return _ended(command, program, given, after_a_stop, tell)
+
+
+def _ended(
+    command: click.Command, program: str, arguments: list[str], after_a_stop: str, tell: Callable[[str], object]
+) -> int:
     try:
-        with (
-            _stoppable(),
-            command.make_context(program, list(sys.argv[1:] if arguments is None else arguments)) as found,
-        ):
+        with _stoppable(), command.make_context(program, arguments) as found:
             status = command.invoke(found)
+            sys.stdout.flush()
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.UsageError as error:
-        error.show(sys.stderr)
+        with suppress(OSError):
+            error.show(sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         number = stop.args[0] if stop.args else signal.SIGINT
@@ -57,18 +66,31 @@ def run(
     except InputError as error:
         return _told(tell, str(error), 1)
     except BrokenPipeError:
-        # Whoever reads, such as `head`, has enough; what is left must not be written at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever reads, such as `head`, has enough.
         return 128 + signal.SIGPIPE
-    except OSError as error:
-        return _told(tell, str(files.unusable(error)), 1)
+    except Exception as error:
+        if exhaustion.is_told_by(error):
+            return _told(tell, exhaustion.sentence(), 1)
+        if not isinstance(error, OSError):
+            raise
+        return _told(tell, _trouble(error), 1)
     return status if isinstance(status, int) else 0
+
+
+def _trouble(error: OSError) -> str:
+    """Say what went wrong with a file, or with what was to be said."""
+    if error.filename != streams.OUTPUT:
+        return str(files.unusable(error))
+    reason = (error.strerror or str(error)).lower()
+    return f"{streams.OUTPUT} takes no more ({reason}); files that were asked for are complete, words are not."
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
     """Let other signals that end a process do so as Ctrl-C does, unless somebody, such as nohup, decided otherwise."""
-    ours = [number for number in _STOPS if signal.getsignal(number) == signal.SIG_DFL]
+    # Only the main thread is told of signals.
+    free = _STOPS if threading.current_thread() is threading.main_thread() else ()
+    ours = [number for number in free if signal.getsignal(number) == signal.SIG_DFL]
 
     def stop(number: int, _: FrameType | None) -> None:
         # A second one, which often follows at once, must not interrupt the clearing up.

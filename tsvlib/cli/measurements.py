@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsvlib import compression, linalg, sti
-from tsvlib.cli import outputs
-from tsvlib.cli.workflows import Inputs, Session, check_place
+from tsvlib.cli import memory, outputs
+from tsvlib.cli.sessions import Session
+from tsvlib.cli.workflows import Inputs, check_place, tell
 from tsvlib.files import replacing
-from tsvlib.layers import CheckpointSuite, Layer, task_matrices
+from tsvlib.layers import Layer, task_matrices
+from tsvlib.suites import CheckpointSuite
 from tsvlib.taskvectors import check_enough
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ ENERGIES = (0.5, 0.9, 0.99)
 _PLACE = ("key", "part", "rows", "columns")
 
 
+@memory.planned
 def interference(inputs: Inputs, out: Path | None, rank: str, session: Session) -> "pd.DataFrame":
     """Write singular task interference of every task matrix as CSV to ``out``, if it is given, and return it.
 
@@ -29,6 +32,7 @@ def interference(inputs: Inputs, out: Path | None, rank: str, session: Session) 
     kept = compression.Rank.parse(rank)
     if out:
         check_place(out, outputs.TABLE, inputs, session)
+    tell(inputs)
     inputs.inspect(session)
 
     def row(layer: Layer) -> dict[str, object]:
@@ -41,6 +45,7 @@ def interference(inputs: Inputs, out: Path | None, rank: str, session: Session) 
         return _table(out, rows, [*_PLACE, "tasks", "components", *sti.Interference._fields])
 
 
+@memory.planned
 def spectra(inputs: Inputs, out: Path | None, session: Session) -> "pd.DataFrame":
     """Write what the singular values of every task matrix tell as CSV to ``out``, if it is given, and return it.
 
@@ -48,8 +53,9 @@ def spectra(inputs: Inputs, out: Path | None, session: Session) -> "pd.DataFrame
     """
     if out:
         check_place(out, outputs.TABLE, inputs, session)
+    tell(inputs)
     inputs.inspect(session)
-    suites = {number: CheckpointSuite(inputs.base, [expert]) for number, expert in enumerate(inputs.experts, 1)}
+    suites = {number: inputs.suite.alone(number - 1) for number in range(1, len(inputs.experts) + 1)}
     items = [(number, layer) for number, suite in suites.items() for layer in _matrices(suite, session)]
 
     def row(item: tuple[int, Layer]) -> list[dict[str, object]]:
@@ -76,9 +82,7 @@ def _names(layer: Layer) -> dict[str, object]:
 
 
 def _matrices(suite: CheckpointSuite, session: Session) -> list[Layer]:
-    # Tensors of whole numbers, such as the position numbers of published models, may have two dimensions as well.
-    keys = [key for key, info in suite.base.layout.items() if info.dtype.is_floating_point]
-    return task_matrices(suite, keys, session)
+    return task_matrices(suite, suite.selection.merged, session)
 
 
 def _table(out: Path | None, rows: Iterable[dict[str, object]], columns: Sequence[str]) -> "pd.DataFrame":

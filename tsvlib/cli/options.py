@@ -3,23 +3,34 @@
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tsvlib.cli import frontdoor
 from tsvlib.errors import InputError
 
-CHECKPOINT = "a .safetensors, .pt, .pth or .bin file with a state dict, its .index.json, or a folder of a model hub"
-METHODS = (
-    "tsv-m, tsv-m-eigen, low-rank, interference-reduction, task-arithmetic, weight-averaging, consensus-ta, ties or "
-    "iso-c"
+if TYPE_CHECKING:
+    from tsvlib.cli.recipes import Recipe
+
+CHECKPOINT = (
+    "a .safetensors, .pt, .pth, .bin or .ckpt file with a state dict, its .index.json, a folder of a model hub or of "
+    "its cache, or hf://OWNER/NAME"
 )
+FINE_TUNED = "A fine-tuned model, or a LoRA adapter of the base in a folder of PEFT"
+METHODS = (
+    "tsv-m, tsv-m-alpha-1, tsv-m-eigen, tsv-m-exchanged, tsv-m-gavish-donoho, tsv-m-marchenko-pastur, tsv-m-energy, "
+    "low-rank, interference-reduction, dc-merge, iso-c, iso-cts, regmean-from-differences, swudi, aswudi, wudi, star, "
+    "cart, knots-ties, ties, dare, breadcrumbs, consensus-ta, task-arithmetic or weight-averaging"
+)
+PROCESSES = "svc, svc-shrinking, boosting or lines"
 REPLACED = "an older one is replaced when all is done"
 RANK = "Components to keep of each matrix: a share (1/8 or 0.1), a number (64) or energy=0.99."
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 PATH = click.Path(path_type=Path)
+_LOOK_IN = "tsvlib.look_in"
 
 
 def default(function: Callable[..., Any], name: str) -> Any:
@@ -27,20 +38,53 @@ def default(function: Callable[..., Any], name: str) -> Any:
     return inspect.signature(function).parameters[name].default
 
 
-def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> Path | None:
-    """Take defaults from the recipe of a file, and remember its digest."""
+def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> "Recipe | None":
+    """Take settings from the recipe of a file, and its inputs from wherever they lie, where they are not given."""
     if file is None:
         return None
-    from tsvlib import checkpoints
+    from tsvlib.cli.recipes import Recipe, Search
 
-    remedy = "name a file that this command wrote"
-    recipe = checkpoints.recipe(file, remedy)
-    if recipe.get("command") != context.info_name:
+    recipe = Recipe.read(file)
+    if recipe.command != context.info_name:
         raise InputError(f"{file}: it was not made by `{context.info_name}`; name a file that was.")
-    named = recipe["arguments"]
-    context.default_map = named | {"experts": named.get("expert")}
-    context.obj = checkpoints.digest(file, remedy)
-    return file
+    # Settings alone: a recipe that somebody else wrote has no say in where files are read or written.
+    own = {option.name: option for option in context.command.params if not isinstance(option.type, click.Path)}
+    kept = {name: value for name, value in recipe.settings.items() if name in own}
+    settings = {name: _typed(file, name, value, own[name].multiple) for name, value in kept.items()}
+
+    @cache
+    def search() -> Search:
+        # Not before all folders to look in are known, and only for what is not given.
+        return Search(recipe, context.meta[_LOOK_IN] or tuple(dict.fromkeys((file.parent, Path()))))
+
+    one = {role: lambda role=role: next(iter(search().found(role)), None) for role in ("base", "factors")}
+    context.default_map = settings | one | dict.fromkeys(("expert", "experts"), lambda: search().found("expert"))
+    return recipe
+
+
+def _typed(file: Path, name: str, value: object, multiple: bool) -> bool | str | list[str]:
+    """Return a setting as somebody would have typed it."""
+    every = value if multiple and isinstance(value, list) else [value]
+    if not all(isinstance(each, str | float | int) for each in every):
+        raise InputError(f"{file}: its recipe gives `{name}` as {value!r}; give that setting here.")
+    if multiple:
+        return [str(each) for each in every]
+    return value if isinstance(value, bool) else str(value)
+
+
+class _Alphas(click.ParamType[float | tuple[float, ...]]):
+    """A number, or several between commas."""
+
+    name = "float[,float...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | tuple[float, ...]:
+        """Return the number itself where there is one."""
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]
+        found = tuple(click.FLOAT(part, param, ctx) for part in value.split(","))
+        return found if len(found) > 1 else found[0]
 
 
 BASE = click.option("--base", type=PATH, required=True, help=f"The model before fine-tuning: {CHECKPOINT}.")
@@ -50,26 +94,67 @@ EXPERTS = click.option(
     type=PATH,
     multiple=True,
     required=True,
-    help="A fine-tuned model; repeat it for every expert.",
+    help=f"{FINE_TUNED}; repeat it for every expert.",
 )
-EXPERT = click.option("--expert", type=PATH, multiple=True, required=True, help="A fine-tuned model; once.")
+EXPERT = click.option("--expert", type=PATH, multiple=True, required=True, help=f"{FINE_TUNED}; once.")
 FACTORS = click.option("--factors", type=PATH, required=True, help="A file that `compress` made.")
 WEIGHTS = click.option("--out", type=PATH, required=True, help=f"The file to write, *.safetensors; {REPLACED}.")
+MODEL = click.option(
+    "--out",
+    type=click.Path(),
+    required=True,
+    help=f"The file to write, *.safetensors ({REPLACED}), or a new or empty folder, FOLDER/, for shards, index and "
+    "configuration like those of the base.",
+)
+PLACE = click.option("--out", type=click.Path(), help="What `merge` would write; where it may lie is checked too.")
 TABLE = click.option("--out", type=PATH, required=True, help=f"The file to write, *.csv; {REPLACED}.")
 RECIPE = click.option(
     "--recipe",
     type=PATH,
     is_eager=True,
     callback=_follow,
-    help="A file written earlier: take inputs and settings from it, where they are not given here.",
+    help="A file or folder written earlier: take its settings and find its inputs, where they are not given here.",
+)
+LOOK_IN = click.option(
+    "--look-in",
+    type=PATH,
+    multiple=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, folders: context.meta.update({_LOOK_IN: folders}),
+    show_default="that of the recipe and the working folder",
+    help="A folder in which, and below which, inputs of the recipe are found by their SHA-256; repeat it.",
 )
 ALPHA = click.option(
-    "--alpha", type=float, default=default(frontdoor.merge, "alpha"), help="How much of the update to add."
+    "--alpha",
+    type=_Alphas(),
+    default=default(frontdoor.merge, "alpha"),
+    help="How much of the update to add; several, as 0.5,1.0,1.5, write a file each, with alpha in its name.",
+)
+LEAVE_OUT = click.option(
+    "--leave-out",
+    multiple=True,
+    metavar="PATTERN",
+    help="Keep these tensors as in the base: a name, or that of a part of the model, * for any text; repeat it.",
+)
+WEIGHT = click.option(
+    "--weight",
+    "weights",
+    type=float,
+    multiple=True,
+    show_default="1 for each",
+    help="How much the changes of an expert count; once for each expert, in their order.",
 )
 TYPE = click.option(
     "--dtype",
     default=default(frontdoor.merge, "dtype"),
     help="Type of all weights in the file: float64, float32, float16, bfloat16, or base for those of the base.",
+)
+AS_ADAPTER = click.option(
+    "--as-adapter",
+    type=click.IntRange(min=1),
+    metavar="RANK",
+    help="Write one LoRA adapter of this rank, in a new folder that PEFT loads, in place of a model.",
 )
 COMPUTING = (
     click.option(

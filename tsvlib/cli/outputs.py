@@ -2,12 +2,11 @@
 """Where a result may be written: never at the cost of what is read, of another model or of anything but a file."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from tsvlib import checkpoints, files
-from tsvlib.cli import planning
+from tsvlib.cli import planning, room
 from tsvlib.errors import InputError
 
 WEIGHTS = ".safetensors"
@@ -26,7 +25,7 @@ def check(out: Path, suffix: str, read: Sequence[Path], store: Path | None = Non
     _check_link(out)
     if target.exists() and any(path.samefile(target) for path in read):
         raise InputError(f"{out}: this is one of the files to read, which would be lost; choose another name.")
-    _check_folder(out, target, needed)
+    _check_room(out, target, needed)
     _check_store(out, target, store)
     # What is written through a link stands under the name of the link as well.
     for name in (out, target):
@@ -35,21 +34,39 @@ def check(out: Path, suffix: str, read: Sequence[Path], store: Path | None = Non
     _check_neighbours(out, target, read)
 
 
+def check_folder(out: Path, read: Sequence[Path], store: Path | None = None, needed: int = 0) -> None:
+    """Raise InputError, before any work, unless a folder of ``needed`` bytes may be made at ``out``.
+
+    There must be an empty folder or nothing; otherwise as ``check``.
+    """
+    target = files.folder_destination(out)
+    _check_link(out)
+    _check_room(out, target, needed)
+    _check_store(out, target, store)
+    _check_neighbours(out, target, read)
+
+
+def described(out: Path) -> str:
+    """Return how much was written to ``out``, a file or a folder."""
+    held = [file.stat().st_size for file in out.rglob("*") if file.is_file()] if out.is_dir() else []
+    return f"{len(held)} files, {sum(held):,} bytes" if held else f"{out.stat().st_size:,} bytes"
+
+
 def _check_link(out: Path) -> None:
     """Raise InputError for a link that leads nowhere, whose end is a place that the user may not have in mind."""
     if dangling := [place for place in (out, *out.parents) if place.is_symlink() and not place.exists()]:
         raise InputError(f"{out}: the link {dangling[0]} leads to nothing; remove it or choose another name.")
 
 
-def _check_folder(out: Path, target: Path, needed: int) -> None:
-    """Raise InputError unless the folder can take the file, or the nearest one that exists."""
+def _check_room(out: Path, target: Path, needed: int) -> None:
+    """Raise InputError unless the folder, or the nearest one that exists, can take what is to be written."""
     folder = next(parent for parent in target.parents if parent.exists())
     longest = os.pathconf(folder, "PC_NAME_MAX")
     if any(len(os.fsencode(part)) > longest for part in target.parts):
         raise InputError(f"{out}: the name is longer than the file system allows; choose a shorter one.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{out}: the folder {folder} cannot be written to; choose another one or change permissions.")
-    if (free := shutil.disk_usage(folder).free) < needed:
+    if (free := room.free_disk(folder)) < needed:
         sizes = f"{planning.prefixed(needed, 'B')} are needed and {planning.prefixed(free, 'B')} are free"
         raise InputError(f"{out}: {sizes}; free some space.")
 

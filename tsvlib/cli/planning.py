@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""What merging checkpoints will take, known from their headers before any work begins."""
+"""What merging checkpoints will do and take, known from their headers before any work begins."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tsvlib import devices
+from tsvlib.adapters import Adapter
 from tsvlib.checkpoints import Checkpoint, TensorInfo
-from tsvlib.errors import InputError
+from tsvlib.cli import room
+from tsvlib.methods import IN_CORE
+from tsvlib.selection import Selection
+from tsvlib.suites import CheckpointSuite
 from tsvlib.taskvectors import MatrixRule
 
 # Rates of one worker on an ordinary CPU core and disk: floating-point operations and bytes per second.
@@ -15,26 +20,33 @@ FLOAT32_RATE = 60e9
 FLOAT64_RATE = 30e9
 READ_RATE = 1e9
 _PAPER = MatrixRule()
-_REMEDY = "use checkpoints of one architecture"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The size of a merge: counts, bytes, floating-point operations, seconds and the highest memory in bytes.
+    """What a merge does and takes: counts, bytes, floating-point operations, seconds and the highest memory in bytes.
 
-    ``matrices`` counts task matrices, three for a fused projection that is split; ``untouched`` counts tensors of
-    whole numbers, which are copied.
+    ``matrices`` counts task matrices, three for a fused projection that is split; ``selection`` says which tensors are
+    merged and which are not; ``adapters`` counts experts that are LoRA adapters, and ``cores`` the task matrices that
+    they change in a space so small that it is all that is merged. ``free_memory`` is None where the system does not
+    tell, ``free_disk`` is that of ``folder``, and ``notes`` are sentences about the inputs.
     """
 
     experts: int
     tensors: int
     matrices: int
-    untouched: int
+    selection: Selection
     bytes_read: int
     bytes_written: int
     flops: int
     seconds: float
     memory: int
+    free_memory: int | None
+    free_disk: int
+    folder: Path
+    notes: tuple[str, ...] = ()
+    adapters: int = 0
+    cores: int = 0
 
     @property
     def brief(self) -> str:
@@ -42,67 +54,93 @@ class Plan:
         sizes = f"{prefixed(self.bytes_read, 'B')} to read, about {prefixed(self.memory, 'B')} of memory"
         return f"{self.experts} experts, {self.matrices} task matrices: {sizes}, about {_duration(self.seconds)}"
 
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """Return why the merge does not fit this machine; nothing where it does."""
+        found = []
+        if self.free_memory is not None and self.memory > self.free_memory:
+            sizes = f"{prefixed(self.memory, 'B')} of memory are needed and {prefixed(self.free_memory, 'B')} are free"
+            found.append(f"{sizes}; choose fewer workers or another machine")
+        if self.bytes_written > self.free_disk:
+            sizes = (
+                f"{prefixed(self.bytes_written, 'B')} are to be written and {prefixed(self.free_disk, 'B')} are free"
+            )
+            found.append(f"{sizes} in {self.folder}; free some space or choose another disk")
+        return tuple(found)
+
     def __str__(self) -> str:
-        rows = {
-            "experts": f"{self.experts}",
-            "tensors": f"{self.tensors} ({self.matrices} task matrices; {self.untouched} of whole numbers, copied)",
-            "read": prefixed(self.bytes_read, "B"),
-            "written": prefixed(self.bytes_written, "B"),
-            "arithmetic": prefixed(self.flops, "flop"),
-            "memory": f"about {prefixed(self.memory, 'B')}",
-            "time": f"about {_duration(self.seconds)}",
-        }
-        return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+        free = "" if self.free_memory is None else f", of {prefixed(self.free_memory, 'B')} that are free"
+        rows = [
+            *([("fits", f"no: {trouble}") for trouble in self.troubles] or [("fits", "yes")]),
+            ("experts", f"{self.experts}"),
+            ("tensors", f"{self.tensors}"),
+            *_parts(self.selection, self.matrices),
+            *([("adapters", self._adapters)] if self.adapters else []),
+            ("read", prefixed(self.bytes_read, "B")),
+            ("written", f"{prefixed(self.bytes_written, 'B')}, of {prefixed(self.free_disk, 'B')} in {self.folder}"),
+            ("arithmetic", prefixed(self.flops, "flop")),
+            ("memory", f"about {prefixed(self.memory, 'B')}{free}"),
+            ("time", f"about {_duration(self.seconds)}"),
+            *(("note", note) for note in self.notes),
+        ]
+        return "\n".join(f"{name:<11} {value}" for name, value in rows)
+
+    @property
+    def _adapters(self) -> str:
+        by = ", ".join(IN_CORE).replace("_", "-")
+        how = f"{self.cores} task matrices merged in their core by {by}; others multiplied out, one matrix at a time"
+        return f"{self.adapters} ({how})"
 
 
-def check(base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
-    """Raise InputError, naming file and key, unless all experts have the keys and shapes of the base.
-
-    Floating-point types may differ, others not. Reads nothing but headers, so tensors of whole numbers, which must be
-    equal in all, pass whatever their values.
-    """
-    for expert in experts:
-        for owner, other in ((expert, base), (base, expert)):
-            if lacking := sorted(other.layout.keys() - owner.layout.keys()):
-                more = f" and {len(lacking) - 1} more keys" if len(lacking) > 1 else ""
-                raise InputError(f"{owner.path}: the checkpoint lacks `{lacking[0]}`{more} of {other.path}; {_REMEDY}.")
-        for key, start in base.layout.items():
-            end = expert.layout[key]
-            if end.shape != start.shape:
-                trouble = f"has shape {end.shape}, but {start.shape} in {base.path}; {_REMEDY}"
-                raise InputError(f"{expert.path}: `{key}` {trouble}.")
-            floating = end.dtype.is_floating_point and start.dtype.is_floating_point
-            if end.dtype != start.dtype and not floating:
-                trouble = f"is of type {end.dtype}, but {start.dtype} in {base.path}; convert one of the two"
-                raise InputError(f"{expert.path}: `{key}` {trouble}.")
-
-
-def plan(base: Checkpoint, experts: Sequence[Checkpoint], *, rule: MatrixRule = _PAPER, workers: int) -> Plan:
-    """Estimate what merging checkpoints, which fit each other as ``check`` says, takes by TSV-M.
+def plan(
+    suite: CheckpointSuite,
+    layout: Mapping[str, TensorInfo],
+    files: int = 1,
+    *,
+    rule: MatrixRule = _PAPER,
+    workers: int,
+    folder: Path = Path(),
+    notes: Iterable[str] = (),
+) -> Plan:
+    """Return what merging a suite by TSV-M into ``files`` files of ``layout`` in ``folder`` does and takes.
 
     The costs are those of the Gram matrix of the short side and its eigenvectors in float32, and of orthogonalising
     the factors of all tasks side by side in float64. InputError without a worker.
     """
     devices.check_workers(workers)
-    single, double, matrices = 0, 0, 0
-    for key, tensor in base.layout.items():
-        parts, m, n = _matrices(rule, key, tensor)
+    base, tasks, merged = suite.base.layout, suite.n_tasks, suite.selection.merged
+    single, double, matrices, cores = 0, 0, 0, 0
+    for key in merged:
+        parts, m, n = _matrices(rule, key, base[key])
         matrices += parts
+        if (rank := _core(suite, key, n)) is not None:
+            # Two bases, what is done between them, and the update itself.
+            cores += parts if rank else 0
+            double += parts * (2 * (m + n) * rank**2 + 2 * 9 * rank**3)
+            single += parts * m * n * rank
+            continue
         # An eigendecomposition takes about nine times the cube of the side.
-        single += parts * len(experts) * (m * n**2 + 9 * n**3)
+        single += parts * _ranks(suite, key).count(None) * (m * n**2 + 9 * n**3)
         double += parts * (2 * (m + n) * n**2 + 2 * 9 * n**3)
-    written = sum(tensor.nbytes for tensor in base.layout.values())
-    read = written * (1 + len(experts))
+    written = files * sum(tensor.nbytes for tensor in layout.values())
+    read = sum(_held(each) for each in (suite.base, *suite.experts))
+    arithmetic = single / FLOAT32_RATE + double / FLOAT64_RATE
     return Plan(
-        experts=len(experts),
-        tensors=len(base.layout),
+        experts=tasks,
+        tensors=len(base),
         matrices=matrices,
-        untouched=sum(not tensor.dtype.is_floating_point for tensor in base.layout.values()),
+        selection=suite.selection,
         bytes_read=read,
         bytes_written=written,
         flops=single + double,
-        seconds=(single / FLOAT32_RATE + double / FLOAT64_RATE) / workers + (read + written) / READ_RATE,
-        memory=workers * max((_memory(rule, len(experts), *item) for item in base.layout.items()), default=0),
+        seconds=arithmetic / workers + (read + written) / READ_RATE,
+        memory=workers * max((_memory(rule, suite, key, files) for key in merged), default=0),
+        free_memory=room.free_memory(),
+        free_disk=room.free_disk(folder),
+        folder=folder,
+        adapters=sum(isinstance(expert, Adapter) for expert in suite.experts),
+        cores=cores,
+        notes=tuple(notes),
     )
 
 
@@ -118,23 +156,67 @@ def prefixed(value: int, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
+def _parts(selection: Selection, matrices: int) -> Iterator[tuple[str, str]]:
+    """Yield a row for each part that tensors have, with the rule that gives it to them."""
+    yield "merged", f"{len(selection.merged)}, of which {matrices} task matrices"
+    if selection.whole:
+        yield "copied", f"{len(selection.whole)} of whole numbers or flags, as in the base: {_some(selection.whole)}"
+    for pattern in dict.fromkeys(selection.left_out.values()):
+        keys = [key for key, found in selection.left_out.items() if found == pattern]
+        yield "left out", f"{len(keys)} by `{pattern}`, as in the base: {_some(keys)}"
+    if selection.absent:
+        yield "absent", f"{len(selection.absent)} that the base lacks, not written: {_some(selection.absent)}"
+    for key, other in selection.tied.items():
+        yield "tied", f"`{key}` is merged as `{other}`, which it is tied to"
+
+
+def _some(keys: Iterable[str], limit: int = 3) -> str:
+    first, *others = [f"`{key}`" for key in sorted(keys)]
+    shown = ", ".join([first, *others[: limit - 1]])
+    return f"{shown} and {len(others) + 1 - limit} more" if len(others) >= limit else shown
+
+
+def _held(checkpoint: Checkpoint) -> int:
+    """Return how many bytes the tensors of a checkpoint take, or those of an adapter alone."""
+    if isinstance(checkpoint, Adapter):
+        return checkpoint.stored_bytes
+    return sum(tensor.nbytes for tensor in checkpoint.layout.values())
+
+
+def _ranks(suite: CheckpointSuite, key: str) -> list[int | None]:
+    """Return the rank of what each adapter changes in a tensor, and None for experts that may change all of it."""
+    return [expert.rank(key) if isinstance(expert, Adapter) else None for expert in suite.experts]
+
+
+def _core(suite: CheckpointSuite, key: str, short: int) -> int | None:
+    """Return the size of the core in which matrices of that short side are merged, or None where there is none."""
+    ranks = [rank for rank in _ranks(suite, key) if rank is not None]
+    return sum(ranks) if ranks and len(ranks) == suite.n_tasks and sum(ranks) < short else None
+
+
 def _matrices(rule: MatrixRule, key: str, tensor: TensorInfo) -> tuple[int, int, int]:
     """Return how many task matrices a tensor holds, and their long and short side."""
-    parts = rule.parts(key, tensor.shape) if tensor.dtype.is_floating_point else 0
+    parts = rule.parts(key, tensor.shape)
     if not parts:
         return 0, 0, 0
     rows, columns = tensor.shape[0] // parts, math.prod(tensor.shape[1:])
     return parts, max(rows, columns), min(rows, columns)
 
 
-def _memory(rule: MatrixRule, tasks: int, key: str, tensor: TensorInfo) -> int:
-    """Return the bytes that one key needs: base, expert and result, the delta, and the factors of all tasks twice."""
+def _memory(rule: MatrixRule, suite: CheckpointSuite, key: str, files: int) -> int:
+    """Return the bytes that one key needs: base, expert and results, the delta, and the factors of all tasks twice.
+
+    For what is merged in its core, there are the two bases in place of expert and factors.
+    """
+    tensor, tasks = suite.base.layout[key], suite.n_tasks
     parts, m, n = _matrices(rule, key, tensor)
+    delta = 4 * math.prod(tensor.shape)
+    if (rank := _core(suite, key, n)) is not None:
+        return (1 + files) * tensor.nbytes + delta + parts * 2 * 8 * rank * (m + n)
     kept = max(1, n // max(tasks, 1)) if parts else 0
     # In float32 with their singular values, and in float64 side by side.
     factors = parts * tasks * kept * (4 * (m + n + 1) + 8 * (m + n))
-    delta = 4 * math.prod(tensor.shape) if tensor.dtype.is_floating_point else 0
-    return 3 * tensor.nbytes + delta + factors
+    return (2 + files) * tensor.nbytes + delta + factors
 
 
 def _duration(seconds: float) -> str:

@@ -5,128 +5,136 @@ Everything is checked before heavy work. Weights carry a recipe: the command wit
 input and versions, from which ``tsvlib COMMAND --recipe FILE`` makes the same bytes again.
 """
 
-import json
-import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, SupportsFloat, TypeVar
 
-import torch
 from torch import Tensor
 
-from tsvlib import checkpoints, compression, devices, linalg, merging, progress, versions
-from tsvlib.checkpoints import Checkpoint, TensorInfo
-from tsvlib.cli import outputs, planning
-from tsvlib.errors import InputError, LostUpdate
-from tsvlib.layers import CheckpointSuite, Computing
+from tsvlib import checkpoints, compression, linalg, merging, progress, versions
+from tsvlib.adapters import open_expert
+from tsvlib.checkpoints import Checkpoint
+from tsvlib.cli import memory, models, outputs, planning, recipes, sums
+from tsvlib.cli.models import File, PathLike
+from tsvlib.cli.planning import Plan
+from tsvlib.cli.recipes import Recipe
+from tsvlib.cli.sessions import Session
+from tsvlib.cli.sums import AS_BASE, Alphas
+from tsvlib.errors import InputError
 from tsvlib.methods import named
-from tsvlib.precision import Rounding, added, lost, type_name
-from tsvlib.store import Spectra
+from tsvlib.methods.base import Method
+from tsvlib.suites import CheckpointSuite
 from tsvlib.taskvectors import check_enough
 
-AS_BASE = "base"
-"""Stands for the types of the base."""
-
-TYPES = {type_name(dtype): dtype for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Session(Computing):
-    """How to compute, and with how many workers at once."""
-
-    spectra: Spectra | None = None
-    workers: int = 1
-
-    def __post_init__(self) -> None:
-        """Make the device ready for threads; InputError unless somebody works."""
-        super().__post_init__()
-        devices.check_workers(self.workers)
-
-    @contextmanager
-    def over(self, function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Iterator[Result]]:
-        """Provide the value for each item, in order, and show how far it is; workers end with the block."""
-
-        def values() -> Iterator[Result]:
-            for value in found:
-                yield value
-                bar.update()
-
-        with progress.track(len(items), label) as bar, closing(devices.ordered(function, items, self.workers)) as found:
-            yield values()
+_SOMEWHERE = Path("merged.safetensors")
+"""Stands for a file whose place does not matter."""
 
 
 class Inputs:
     """A base and the experts that were fine-tuned from it, which fit each other as far as headers tell.
 
-    Those that ``recipe``, a file whose recipe is followed, names must be as they were then. InputError for files that
-    cannot be read, or that differ in keys, shapes or types.
+    What ``leave_out`` names stays as in the base, and changes of each expert count times its weight. Those that
+    ``followed``, a recipe, names are called as it calls them. InputError for files that cannot be read, or that differ
+    in keys, shapes or types.
     """
 
-    def __init__(self, base: Path, experts: Sequence[Path], recipe: Path | None = None) -> None:
+    def __init__(
+        self,
+        base: Path,
+        experts: Sequence[Path],
+        followed: Recipe | None = None,
+        *,
+        leave_out: Sequence[str] = (),
+        weights: Sequence[float] = (),
+    ) -> None:
         self.base = checkpoints.open_checkpoint(base)
-        self.experts = tuple(checkpoints.open_checkpoint(path) for path in experts)
-        planning.check(self.base, self.experts)
-        self.suite = CheckpointSuite(self.base, self.experts)
-        self._recipe = recipe
-        self._expected: dict[str, str] = checkpoints.recipe(recipe)["sha256"] if recipe else {}
+        self.experts = tuple(open_expert(path, self.base) for path in experts)
+        self.suite = CheckpointSuite(self.base, self.experts, leave_out=leave_out, weights=weights)
+        given = {"leave_out": list(leave_out), "weights": list(weights)}
+        self.options = {name: value for name, value in given.items() if value}
+        self.followed = followed
         self._digests: dict[str, str] = {}
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Return every file that is read: what holds tensors, indexes, and the one with the recipe."""
+        """Return every file that is read: what holds tensors, indexes, and those with the recipe."""
         every = [path for each in (self.base, *self.experts) for path in (*each.files, each.index)]
-        return tuple(path for path in (*every, self._recipe) if path)
+        return tuple(path for path in (*every, *(self.followed.files if self.followed else ())) if path)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences about what was chosen of several things, and about names that were read as others."""
+        return (*(note for each in (self.base, *self.experts) for note in each.notes), *self.suite.selection.notes)
 
     def inspect(self, session: Session, *others: Checkpoint) -> dict[str, str]:
         """Return the SHA-256 of every input and of ``others`` by its path.
 
         Bytes are read once: afterwards a file that changes is refused as soon as a tensor is read. InputError for NaN
-        or Inf anywhere, and for what is not the file that the recipe names.
+        or Inf in what an expert changed.
         """
         every = (self.base, *self.experts, *others)
         if fresh := [checkpoint for checkpoint in every if str(checkpoint.path) not in self._digests]:
-            with session.over(Checkpoint.inspect, fresh, "checking inputs") as digests:
-                self._digests |= {str(each.path): digest for each, digest in zip(fresh, digests, strict=True)}
-        shared = self._expected.keys() & self._digests.keys()
-        if changed := sorted(path for path in shared if self._digests[path] != self._expected[path]):
-            raise InputError(f"{changed[0]}: the file is not the one that the recipe names; restore it.")
+            with session.over(lambda each: each.inspect(), fresh, "checking inputs") as found:
+                seen = dict(zip(fresh, found, strict=True))
+            self._digests |= {str(each.path): inspection.sha256 for each, inspection in seen.items()}
+            self.suite.check({each: inspection.unsound for each, inspection in seen.items()})
         return dict(self._digests)
 
 
-def merge(inputs: Inputs, out: Path, method: str, alpha: SupportsFloat, session: Session, dtype: str = AS_BASE) -> str:
+@memory.planned
+def merge(
+    inputs: Inputs,
+    out: PathLike,
+    method: str,
+    alpha: Alphas,
+    session: Session,
+    dtype: str = AS_BASE,
+    then: Sequence[str] = (),
+) -> dict[Path, str]:
     """Write base + alpha * update of a merging method to ``out``, in the base's types or all in ``dtype``.
 
-    Tensors are read, merged and written one by one. InputError for fewer than two experts, an unknown method, an
-    alpha that is not finite, unsuitable inputs, values that their type cannot hold, too little space or a place that
-    cannot be written.
+    ``out`` is a file, or a folder as ``models.places`` says; several alphas give as many in one pass, beside it.
+    Processes of ``then`` change the update, one after the other. Tensors are read, merged and written one by one.
+    Returns the digest of every model.
+
+    Raises:
+        InputError: there are fewer than two experts, no such method, an alpha that is not finite, unsuitable inputs,
+            values that their type cannot hold, too little space, or a place that cannot be written.
     """
-    check_enough(len(inputs.experts))
-    chosen, factor = named(method), _finite(alpha)
-    layout = _layout(inputs.base, dtype)
-    check_place(out, outputs.WEIGHTS, inputs, session, sum(info.nbytes for info in layout.values()))
-    progress.say(planning.plan(inputs.base, inputs.experts, rule=session.rule, workers=session.workers).brief)
+    chosen, places = _asked(inputs, out, method, alpha, session, dtype, then)
+    tell(inputs, _planned(inputs, places, session).brief)
     hashes = inputs.inspect(session)
     function = chosen.bind(inputs.suite)
 
     def update(key: str) -> Tensor:
         return merging.update(function, inputs.suite, key, session)
 
-    name = chosen.name.replace("_", "-")
-    recipe = _recipe("merge", inputs, hashes, session, method=name, alpha=factor, dtype=dtype)
-    return _write(out, inputs.base, layout, update, factor, recipe, session, "merging")
+    recipe = recipe_of("merge", inputs, hashes, session, method=chosen.name.replace("_", "-"), dtype=dtype)
+    return sums.write(places, inputs.suite.selection, update, recipe, session, "merging")
 
 
+def plan(
+    inputs: Inputs,
+    out: PathLike | None,
+    method: str,
+    alpha: Alphas,
+    session: Session,
+    dtype: str = AS_BASE,
+    then: Sequence[str] = (),
+) -> Plan:
+    """Return what ``merge`` would do and take; InputError as far as headers tell, and for ``out`` if it is given."""
+    _, places = _asked(inputs, out, method, alpha, session, dtype, then)
+    return _planned(inputs, places, session)
+
+
+@memory.planned
 def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session) -> str:
     """Write the only expert of ``inputs`` as a TSV-C file (see ``tsvlib.compression``) and return its digest."""
     kept = compression.Rank.parse(rank)
-    factors = _type(dtype)
+    factors = sums.type_of(dtype)
     check_place(out, outputs.WEIGHTS, inputs, session)
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
+    tell(inputs)
     hashes = inputs.inspect(session)
 
     def compressed(key: str) -> dict[str, Tensor]:
@@ -134,115 +142,112 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
 
     with session.over(compressed, list(inputs.suite.shapes), "compressing") as parts:
         tensors = {name: tensor for part in parts for name, tensor in part.items()}
-    notes = {"version": 1, "base": hashes[str(inputs.base.path)], "shapes": inputs.suite.shapes}
-    recipe = _recipe("compress", inputs, hashes, session, rank=rank, dtype=dtype)
-    return checkpoints.save(out, tensors, recipe, metadata={compression.FORMAT: json.dumps(notes, sort_keys=True)})
+    notes = compression.Notes(compression.VERSION, _content(inputs.base), inputs.suite.shapes)
+    recipe = recipe_of("compress", inputs, hashes, session, rank=rank, dtype=dtype)
+    metadata = checkpoints.for_loaders({compression.FORMAT: notes.text})
+    return checkpoints.save(out, tensors, recipe, metadata=metadata)
 
 
+@memory.planned
 def expand(
-    inputs: Inputs, factors: Path, out: Path, alpha: SupportsFloat, session: Session, dtype: str = AS_BASE
-) -> str:
+    inputs: Inputs, factors: Path, out: PathLike, alpha: Alphas, session: Session, dtype: str = AS_BASE
+) -> dict[Path, str]:
     """Write base + alpha * the task vector of a TSV-C file to ``out``, as ``merge`` does; experts play no part.
 
     InputError when the factors are damaged, are no TSV-C file or belong to another base.
     """
-    factor = _finite(alpha)
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
     packed = checkpoints.open_checkpoint(factors)
-    notes = _notes(packed)
-    base, layout = inputs.base.path, _layout(inputs.base, dtype)
-    if {key: tuple(shape) for key, shape in notes["shapes"].items()} != inputs.suite.shapes:
+    notes = compression.Notes.parse(packed.metadata.get(compression.FORMAT, ""), str(factors))
+    base, places = inputs.base.path, _places(inputs, out, alpha, dtype)
+    if notes.shapes != inputs.suite.shapes:
         raise InputError(f"{factors}: its tensors are not those of {base}; name the base that it was compressed from.")
-    size = sum(info.nbytes for info in layout.values())
-    check_place(out, outputs.WEIGHTS, inputs, session, size, *packed.files)
+    _check_places(places, inputs, session, *packed.files)
+    tell(inputs)
     hashes = inputs.inspect(session, packed)
-    if notes["base"] != hashes[str(base)]:
+    if notes.base != (hashes[str(base)] if notes.version == 1 else _content(inputs.base)):
         raise InputError(f"{factors}: it was compressed from another base than {base}; name the right one.")
     tensors = checkpoints.load(packed.files[0], "compress the expert again")
 
     def update(key: str) -> Tensor:
         return compression.expanded(key, inputs.suite.shapes[key], tensors, tensors.__getitem__)
 
-    recipe = _recipe("expand", inputs, hashes, session, factors=str(factors), alpha=factor, dtype=dtype)
-    return _write(out, inputs.base, layout, update, factor, recipe, session, "expanding")
+    recipe = recipe_of("expand", inputs, hashes, session, [packed], dtype=dtype)
+    return sums.write(places, inputs.suite.selection, update, recipe, session, "expanding")
 
 
-def _type(dtype: str) -> torch.dtype:
-    if dtype not in TYPES:
-        raise InputError(f"`{dtype}` is no type to write numbers in; choose one of {', '.join(TYPES)}.")
-    return TYPES[dtype]
-
-
-def _layout(base: Checkpoint, dtype: str) -> dict[str, TensorInfo]:
-    """Return the layout of a file with the tensors of the base: as they are, or all floating-point ones in one type."""
-    if dtype == AS_BASE:
-        return base.layout
-    chosen, every = _type(dtype), base.layout.items()
-    return {key: info._replace(dtype=chosen) if info.dtype.is_floating_point else info for key, info in every}
-
-
-def _write(
-    out: Path,
-    base: Checkpoint,
-    layout: Mapping[str, TensorInfo],
-    update: Callable[[str], Tensor],
-    alpha: float,
-    recipe: Mapping[str, object],
+def _asked(
+    inputs: Inputs,
+    out: PathLike | None,
+    method: str,
+    alpha: Alphas,
     session: Session,
-    label: str,
-) -> str:
-    """Write base + alpha * update, tensor by tensor."""
-    roundings: list[Rounding] = []
-
-    def tensor(key: str) -> tuple[str, Tensor, Rounding]:
-        return key, *added(key, base.read(key), update(key), alpha, layout[key].dtype)
-
-    def values(found: Iterator[tuple[str, Tensor, Rounding]]) -> Iterator[tuple[str, Tensor]]:
-        for key, value, rounding in found:
-            roundings.append(rounding)
-            yield key, value
-
-    with session.over(tensor, checkpoints.file_order(layout), label) as found:
-        digest = checkpoints.write(out, layout, recipe, values(found))
-    if loss := lost(roundings):
-        warnings.warn(f"{loss}; a wider dtype keeps it.", LostUpdate, stacklevel=4)
-    return digest
+    dtype: str,
+    then: Sequence[str],
+) -> tuple[Method, dict[float, File]]:
+    """Return what is asked of a merge: its method, and the place of each alpha."""
+    check_enough(len(inputs.experts))
+    chosen, places = named("+".join((method, *then))), _places(inputs, _SOMEWHERE if out is None else out, alpha, dtype)
+    if out is not None:
+        _check_places(places, inputs, session)
+    return chosen, places
 
 
-def _recipe(
-    command: str, inputs: Inputs, hashes: Mapping[str, str], session: Session, **arguments: object
+def _places(inputs: Inputs, out: PathLike, alpha: Alphas, dtype: str) -> dict[float, File]:
+    layout = sums.layout_of(inputs.base, dtype)
+    return models.places(out, sums.numbers(alpha), inputs.base, layout, None if dtype == AS_BASE else dtype)
+
+
+def _planned(inputs: Inputs, places: Mapping[float, File], session: Session) -> Plan:
+    place = next(iter(places.values()))
+    return planning.plan(
+        inputs.suite,
+        place.layout,
+        len(places),
+        rule=session.rule,
+        workers=session.workers,
+        folder=place.path.parent,
+        notes=inputs.notes,
+    )
+
+
+def _check_places(places: Mapping[float, File], inputs: Inputs, session: Session, *others: Path) -> None:
+    """Raise InputError unless models may be written to all places, as ``outputs`` says."""
+    needed = sum(place.nbytes for place in places.values())
+    for place in places.values():
+        place.check((*inputs.files, *others), session.store, needed)
+
+
+def tell(inputs: Inputs, *sentences: str) -> None:
+    """Say what is to be known of the inputs, and further sentences, to where progress is shown."""
+    for sentence in (*inputs.notes, *sentences):
+        progress.say(sentence)
+
+
+def _content(base: Checkpoint) -> str:
+    """Return by what a TSV-C file knows its base, in whatever files that is."""
+    return checkpoints.content_digest(base.layout, base.read)
+
+
+def recipe_of(
+    command: str,
+    inputs: Inputs,
+    hashes: Mapping[str, str],
+    session: Session,
+    factors: Sequence[Checkpoint] = (),
+    **arguments: object,
 ) -> dict[str, object]:
-    experts = {"expert": [str(expert.path) for expert in inputs.experts]} if inputs.experts else {}
-    named = {"base": str(inputs.base.path)} | experts | arguments | asdict(session.rule)
+    """Return what a file records of how it was made, from which the same command makes it again."""
+    named = {"base": [inputs.base], "expert": inputs.experts, "factors": factors}
     return {
         "command": command,
-        "arguments": named | {"device": session.device.type},
-        "sha256": dict(hashes),
+        "arguments": inputs.options | arguments | asdict(session.rule) | {"device": session.device.type},
+        "inputs": recipes.entries(named, hashes, inputs.followed),
         "solver": linalg.SOLVER,
         "versions": versions.of(versions.COMPUTING, session.device.type),
     }
 
 
-def _notes(packed: Checkpoint) -> dict[str, Any]:
-    text = packed.metadata.get(compression.FORMAT, "")
-    try:
-        notes: dict[str, Any] = json.loads(text)
-        if notes["version"] == 1 and isinstance(notes["shapes"], dict) and notes["base"]:
-            return notes
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise InputError(f"{packed.path}: this is no TSV-C file of a version that is known here; make it with `compress`.")
-
-
-def _finite(alpha: SupportsFloat) -> float:
-    """Return alpha as the one number that recipes record, however it was given."""
-    number = float(alpha)
-    if not math.isfinite(number):
-        raise InputError(f"alpha is {alpha}; choose a finite number.")
-    return number
-
-
-def check_place(out: Path, suffix: str, inputs: Inputs, session: Session, needed: int = 0, *others: Path) -> None:
+def check_place(out: Path, suffix: str, inputs: Inputs, session: Session) -> None:
     """Raise InputError unless a file may be written to ``out``, as ``outputs.check`` says."""
-    store = session.spectra.folder if session.spectra else None
-    outputs.check(out, suffix, (*inputs.files, *others), store, needed)
+    outputs.check(out, suffix, inputs.files, session.store)

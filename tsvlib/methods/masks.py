@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""TALL masks (Wang et al. 2024): which weights of an update that all tasks share each single task wants.
+"""TALL masks (Wang et al., arXiv 2405.07813, 2024): which weights of a shared update each single task wants.
 
 They tell which weights to merge (Consensus TA), or compress experts: one update for all of them, and for each expert
-one bit per weight (TALL-Mask).
+one bit per weight (TALL-Mask), where the update is that of TIES or of task arithmetic. The lambda of each mask is
+chosen on labelled validation inputs; 0.4 for all tasks is where nothing can be chosen.
 """
 
 import math
@@ -16,14 +17,17 @@ from torch import Tensor
 
 from tsvlib.errors import InputError
 from tsvlib.layers import Layer, Suite
-from tsvlib.methods import ties
-from tsvlib.methods.base import Binding, Merge
+from tsvlib.methods import averages, ties
+from tsvlib.methods.base import Binding, Merge, layerwise
 from tsvlib.taskvectors import StateDict, TaskVector
 
 LAMBDA = 0.4
 """Where nothing can be chosen."""
 
 AGREEING = 2
+
+ARITHMETIC: Binding = layerwise(averages.task_arithmetic)
+"""Makes what experts share the sum of all their changes."""
 
 
 def consensus_ta(layer: Layer) -> Tensor:
@@ -86,21 +90,24 @@ class Masked:
         return torch.from_numpy(bits).bool().reshape(shape)
 
 
-def shared_update(suite: Suite) -> TaskVector:
-    """Return the update that the experts of TALL-Mask + TIES share, in float32.
+def shared_update(suite: Suite, bind: Binding = ties.ties_sum) -> TaskVector:
+    """Return the update that all experts share, in float32 and taken as it is (alpha = 1).
 
-    It is TIES with the disjoint *sum* and taken as it is (alpha = 1), as in the code of TALL-masks.
+    Of TALL-Mask + TIES that is TIES with the disjoint *sum*, as in the code of TALL-masks; ``bind`` makes that of
+    another method, such as ``ARITHMETIC``.
     """
-    merge = ties.ties_sum(suite)
+    merge = bind(suite)
     return TaskVector({key: merge(Layer(suite, key)).float() for key in suite.shapes})
 
 
 def pack(suite: Suite, experts: Sequence[str], shared: TaskVector, lambdas: Sequence[float]) -> Masked:
     """Return the experts of a suite by their names as TALL masks of a shared update, one lambda for each.
 
-    Each change is read once, and only its bits are kept. InputError for lambdas as in ``consensus``.
+    Each change is read once, and only its bits are kept. InputError for lambdas as in ``consensus``, and for fewer or
+    more names than experts.
     """
     _check_lambdas(suite, lambdas)
+    check_names(suite, experts)
     masks = {}
     for key, tensor in shared.items():
         # An expert that left a tensor alone wants nothing of it.
@@ -111,12 +118,28 @@ def pack(suite: Suite, experts: Sequence[str], shared: TaskVector, lambdas: Sequ
     return Masked(tuple(experts), shared, masks)
 
 
+def pack_ties(suite: Suite, experts: Sequence[str]) -> Masked:
+    """Return the experts of a suite by their names as TALL-Mask + TIES with lambda = 0.4 for all tasks."""
+    return pack(suite, experts, shared_update(suite), [LAMBDA] * suite.n_tasks)
+
+
+def pack_arithmetic(suite: Suite, experts: Sequence[str]) -> Masked:
+    """Return the same as TALL-Mask + task arithmetic."""
+    return pack(suite, experts, shared_update(suite, ARITHMETIC), [LAMBDA] * suite.n_tasks)
+
+
 def _agreed(layer: Layer, lambdas: Sequence[float]) -> Tensor:
     total = layer.total()
     votes = torch.zeros(layer.shape, dtype=torch.int32, device=layer.device)
     for expert, change in layer.numbered_changes():
         votes += wanted(change, total, lambdas[expert])
     return total * (votes >= AGREEING)
+
+
+def check_names(suite: Suite, experts: Sequence[str]) -> None:
+    """Raise InputError unless there is a name for each expert of a suite."""
+    if len(experts) != suite.n_tasks:
+        raise InputError(f"there are {len(experts)} names for {suite.n_tasks} experts; give one for each.")
 
 
 def _check_lambdas(suite: Suite, lambdas: Sequence[float]) -> None:

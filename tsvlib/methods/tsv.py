@@ -8,7 +8,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from tsvlib import linalg
-from tsvlib.layers import ORDINARY, Computing, Layer, Suite, layers_of
+from tsvlib.computing import ORDINARY, Computing
+from tsvlib.layers import Layer, Suite, layers_of
 from tsvlib.linalg import Factors
 from tsvlib.precision import scaled, unscaled
 from tsvlib.taskvectors import check_enough
@@ -71,7 +72,7 @@ def orthogonalised(kept: Sequence[Factors]) -> list[Factors]:
 
     Where they outnumber the dimensions, they become the closest matrix with orthonormal rows.
     """
-    u, s, vh = _together(kept)
+    u, s, vh = together(kept)
     whole, counts = (linalg.orthogonalise(u).mT, s, linalg.orthogonalise(vh)), [len(factors.s) for factors in kept]
     blocks = zip(*(torch.split(x, counts) for x in whole), strict=True)
     return [Factors(u.mT, s, vh) for u, s, vh in blocks]
@@ -82,23 +83,26 @@ def _recomposed(layer: Layer, fraction: float, product: Callable[[Factors], Tens
 
     What is no matrix, or cannot give each task one component, is averaged.
     """
-    if is_averaged(layer):
-        return layer.mean()
-    if not (kept := _kept(layer, fraction)):
+    return layer.mean() if is_averaged(layer) else recomposed(layer, _kept(layer, fraction), product)
+
+
+def recomposed(layer: Layer, kept: Sequence[Factors], product: Callable[[Factors], Tensor]) -> Tensor:
+    """Return what ``product`` makes of some components of each task, side by side; zero where there are none."""
+    if not kept:
         return torch.zeros(layer.shape, device=layer.device)
-    u, s, vh = _together(kept)
+    u, s, vh = together(kept)
     row, exponent = scaled(s[None])
     return unscaled(product(Factors(u, row[0], vh)), exponent)
 
 
 def is_averaged(layer: Layer) -> bool:
     """Tell whether TSV-Merge averages a layer: no matrix, or one with too few components to give each task one."""
-    return not layer.is_matrix or min(layer.shape) < layer.n_tasks
+    return not layer.is_matrix or layer.rank < layer.n_tasks
 
 
 def _kept(layer: Layer, fraction: float) -> list[Factors]:
     """Return the leading share of the components of each task matrix that is not zero."""
-    return significant(layer.factors(linalg.kept_rank(min(layer.shape), fraction)))
+    return significant(layer.factors(linalg.kept_rank(layer.rank, fraction)))
 
 
 def significant(found: Sequence[Factors]) -> list[Factors]:
@@ -109,7 +113,7 @@ def significant(found: Sequence[Factors]) -> list[Factors]:
     return [linalg.truncate(factors, max(1, linalg.numerical_rank(factors))) for factors in found]
 
 
-def _together(kept: Sequence[Factors]) -> Factors:
+def together(kept: Sequence[Factors]) -> Factors:
     """Return the components of all tasks side by side, which are no longer orthonormal."""
     u = torch.cat([factors.u for factors in kept], dim=1)
     s = torch.cat([factors.s for factors in kept])

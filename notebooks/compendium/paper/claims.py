@@ -19,8 +19,8 @@ import pandas as pd
 
 from compendium.paper import errors, evidence
 from compendium.paper.evidence import Evidence, Measure, Tables
+from compendium.paper.tables import NOT_RUN
 
-NOT_RUN = "not run"
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold here", "undecided at this size"
 
 
@@ -128,6 +128,7 @@ def verdict(cases: pd.DataFrame) -> str:
 def judge(names: Iterable[str], tables: Tables) -> dict[str, Judgement]:
     """Return the judgement on each claim that a profile has the numbers for, by all seeds of the bootstrap.
 
+    Cases without a number, as those of a backbone that was not run, are none; a claim that has no other is left out.
     Tables that no rule asks for may be missing. What is shown is of the first seed. KeyError for a claim without rule.
     """
     rules = {name: RULES[name] for name in names}
@@ -135,8 +136,9 @@ def judge(names: Iterable[str], tables: Tables) -> dict[str, Judgement]:
     for seed in errors.SEEDS:
         drawn = Evidence(tables, seed)
         for name, rule in rules.items():
-            if (numbers := rule.measure(drawn)) is not None:
-                found[name].append(_judged(rule, numbers))
+            numbers = rule.measure(drawn)
+            if numbers is not None and len(there := numbers[numbers[0].notna()]):
+                found[name].append(_judged(rule, there))
     return {name: _agreed(by_seed) for name, by_seed in found.items() if by_seed}
 
 
@@ -199,9 +201,11 @@ def _row(claim: Mapping[Hashable, str], judged: Judgement | None, labels: Mappin
     row = {"Claim": f"{claim['words']} ({claim['item']})", "Paper": claim["number"]}
     if not judged:
         return row | dict.fromkeys(("Here", "True in", "Smallest visible", "Verdict", "Rule"), NOT_RUN)
-    cells = [f"{label} {_cell(judged, name)}" for name, label in labels.items() if name in judged.backbones.index]
+    there = judged.backbones.index
+    cells = [f"{label} {_cell(judged, name)}" for name, label in labels.items() if name in there]
+    others = [f"{label} {NOT_RUN}" for name, label in labels.items() if name not in there]
     return row | {
-        "Here": _with_unit("; ".join(cells), judged.rule),
+        "Here": "; ".join([_with_unit("; ".join(cells), judged.rule), *others]),
         "True in": _count(judged),
         "Smallest visible": _visible(judged),
         "Verdict": judged.verdict,

@@ -14,6 +14,20 @@ from compendium.profiles import Profile
 Tables = Mapping[str, pd.DataFrame]
 Cells = TypeVar("Cells", pd.DataFrame, pd.Series)
 PLACE = ["backbone", "n_tasks"]
+ROW = ("zero_shot", "individual", "task_arithmetic", "tsv_m_alpha_1", "tsv_m")
+"""Methods of a single row beside published ones."""
+
+PRINTED = {"paper": ("merging", "compression"), "FusionBench, other experts": ("fusion_bench",)}
+"""Which published tables have such a row, by whose it is; the denominators of each are its own experts."""
+
+VERSIONS = {
+    "paper": "Experts: of the old generation, whose one of DTD had seen the test images. Test accuracies; of merged "
+    "models EuroSAT on 21,600 images, most of which had trained its expert.",
+    "FusionBench, other experts": "Experts: of fusion-bench, trained anew. Test accuracies on images of copies on the "
+    "hub.",
+}
+"""Whose experts these are, and which images were scored."""
+
 MERGED = ("weight_averaging", "task_arithmetic", "consensus_ta", "tsv_m", "tsv_m_alpha_1")
 
 
@@ -62,6 +76,34 @@ def overview(found: Mapping[str, Tables], worlds: Sequence[Profile]) -> pd.DataF
             for title, source, name in _columns(cells, cells, gap)
         }
     return pd.DataFrame(rows).T.rename_axis(["World", "Backbone"])
+
+
+def beside_published(frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """Return accuracy and normalised accuracy in percent by method, as text: measured here, and as printed by whom.
+
+    ``profile`` has one backbone and one suite. ``frame`` has their result rows, or none where nothing was run.
+    """
+    backbone, n_tasks = profile.backbones[0].counterpart, profile.suites[0]
+    columns = {"here": (frame.assign(percent=100 * frame.value) if len(frame) else frame, tables.NOT_RUN)}
+    for whose, names in PRINTED.items():
+        printed = pd.concat([published.load(name) for name in names])
+        rows = printed[(printed.backbone == backbone) & (printed.n_tasks == n_tasks)]
+        columns[whose] = rows, "not published"
+    found = {whose: _pairs(rows, otherwise) for whose, (rows, otherwise) in columns.items()}
+    return pd.DataFrame(found, index=pd.Index([tables.TITLES[name] for name in ROW], name="Method"))
+
+
+def versions(here: str) -> str:
+    """Return a line for each column of :func:`beside_published` on its experts and images; ``here`` is the world's."""
+    return "\n".join(f"{whose}: {stated}" for whose, stated in {"here": here, **VERSIONS}.items())
+
+
+def _pairs(frame: pd.DataFrame, otherwise: str) -> list[str]:
+    if frame.empty:
+        return [otherwise] * len(ROW)
+    cells = frame.pivot_table(index="method", columns="metric", values="percent", aggfunc="mean")
+    both = cells[["accuracy", "normalised_accuracy"]].dropna().T.to_dict("list")
+    return [tables.pair(*both[name]) if name in both else otherwise for name in ROW]
 
 
 def reasons(found: Mapping[str, Tables], worlds: Sequence[Profile]) -> pd.DataFrame:

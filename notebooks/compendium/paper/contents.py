@@ -184,7 +184,8 @@ def _result_tables(row: str) -> set[str]:
     ['compress', 'merge']
     """
     files = [Path(file) for file in files_in(row) if file.endswith(".csv")]
-    return {file.stem for file in files if str(file.parent) in (".", "data/results/<profile>")}
+    folder = Path("data/results/<profile>")
+    return {file.stem for file in files if file.parent == Path() or folder in file.parents}
 
 
 def _exhibit(stem: str, folder: Path, remedy: str) -> Figure | Table | None:

@@ -65,7 +65,13 @@ def accuracies(
         seen = order % 2 == half if half is not None else np.ones(len(order), dtype=bool)
         shares = _shares(right[:, seen], order[seen], np.array([weights(name, seed) for name in names]))
         parts.append(pd.DataFrame(shares, index=pd.MultiIndex.from_frame(rows[[*by, "task"]])))
-    return pd.concat(parts)
+    return pd.concat(parts) if parts else none([*by, "task"])
+
+
+def none(levels: Sequence[str]) -> pd.DataFrame:
+    """Return a frame of draws without a row, as of what was not run, whose index has these levels."""
+    index = pd.MultiIndex.from_tuples([], names=list(levels))
+    return pd.DataFrame(index=index, columns=range(DRAWS + 1), dtype=float)
 
 
 def normalised(measured: pd.DataFrame, experts: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ mean over these. A number that no sampling of inputs can change has one column.
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -155,15 +156,15 @@ def _lost_at_one(chosen: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
         subset: 100 * (second[places[first[places].argmax(axis=0)], draws] - second[places[is_one[places]]][0])
         for subset, places in groups.items()
     }
-    return pd.DataFrame(rows).T.rename_axis(["backbone", "seed", "subset"])
+    return _by_case(rows, ["backbone", "seed", "subset"])
 
 
 def model_sizes(evidence: Evidence) -> pd.DataFrame:
     """Measure by cell how many whole models all TSV-C experts together take."""
     frame = evidence.tables["compress"]
-    taken = frame[frame.metric == "bytes"].pivot_table(index=CELL, columns="method", values="value")
-    whole = taken.individual / taken.index.get_level_values("n_tasks")
-    return (taken.tsv_c / whole).to_frame(0)
+    taken = frame[frame.metric == "bytes"].set_index([*CELL, "method"]).value
+    ours, whole = (at(taken.to_frame(0), method=name) for name in ("tsv_c", "individual"))
+    return ours / whole.div(whole.index.get_level_values("n_tasks"), axis=0)
 
 
 def adaptation_gain(evidence: Evidence) -> pd.DataFrame:
@@ -183,7 +184,7 @@ def with_depth(evidence: Evidence) -> pd.DataFrame:
         cell: rank_correlation(layers.index.get_level_values("layer").to_series(), layers.to_frame(0))
         for cell, layers in sums.groupby(level=["backbone", "n_tasks"])
     }
-    return pd.DataFrame(found).T.rename_axis(["backbone", "n_tasks"])
+    return _by_case(found, ["backbone", "n_tasks"])
 
 
 def with_accuracy(evidence: Evidence) -> pd.DataFrame:
@@ -200,7 +201,7 @@ def with_accuracy(evidence: Evidence) -> pd.DataFrame:
         found[backbone, seed] = pd.concat(
             [rank_correlation(there[suite.index], suite) for _, suite in here.groupby(level="n_tasks")], axis=1
         ).mean(axis=1)
-    return pd.DataFrame(found).T.rename_axis(["backbone", "seed"])
+    return _by_case(found, ["backbone", "seed"])
 
 
 def by_form(evidence: Evidence) -> pd.DataFrame:
@@ -240,6 +241,11 @@ def rank_correlation(first: pd.Series, second: pd.DataFrame) -> pd.Series:
     a, b = a - a.mean(), b - b.mean(axis=0)
     length = np.sqrt((a @ a) * (b * b).sum(axis=0))
     return pd.Series((a @ b) / np.where(length > 0, length, np.inf), index=second.columns)
+
+
+def _by_case(found: Mapping[Any, Any], levels: list[str]) -> pd.DataFrame:
+    """Return drawn numbers as a row for each case, of which there may be none."""
+    return pd.DataFrame(found).T.rename_axis(levels) if found else errors.none(levels)
 
 
 def _entrywise(evidence: Evidence) -> pd.DataFrame:

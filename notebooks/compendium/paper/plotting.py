@@ -4,7 +4,7 @@
 import itertools
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
-from compendium import paths
+from compendium import paths, profiles
 from compendium.paper.results import write_text
 from compendium.paper.tables import TITLES
 from compendium.profiles import Profile
@@ -40,6 +40,7 @@ class Style(NamedTuple):
 
 
 # Okabe and Ito's palette and then Tol's, which colour-blind readers can tell apart; one colour per method everywhere.
+# Methods beyond the paper's are too many for that, so letters tell these apart, and colours their families.
 _LOOKS = {
     "zero_shot": ("#999999", "x", ""),
     "individual": ("#000000", "D", "xx"),
@@ -56,6 +57,37 @@ _LOOKS = {
     "ties": ("#999933", "h", "//"),
     "iso_c": ("#882255", "*", "xx"),
     "tall_mask_ties": ("#332288", "d", "++"),
+    "tall_mask_ta": ("#6699CC", "H", ""),
+    "emr": ("#CC6677", "$\\mathrm{EM}$", ""),
+    "fisher": ("#31a354", "$\\mathrm{Fi}$", ""),
+    "regmean": ("#117733", "$\\mathrm{RM}$", ""),
+    "adamerging_task": ("#843c39", "$\\mathrm{At}$", ""),
+    "tsv_m_alpha_1": ("#e6550d", "$\\mathrm{T1}$", ""),
+    "tsv_m_split": ("#fd8d3c", "$\\mathrm{Tq}$", ""),
+    "tsv_m_exchanged": ("#ad494a", "$\\mathrm{Tx}$", ""),
+    "tsv_m_gavish_donoho": ("#d6616b", "$\\mathrm{TG}$", ""),
+    "tsv_m_marchenko_pastur": ("#e7969c", "$\\mathrm{TM}$", ""),
+    "tsv_m_energy": ("#fdae6b", "$\\mathrm{TE}$", ""),
+    "dc_merge_alpha_1": ("#756bb1", "$\\mathrm{D1}$", ""),
+    "dc_merge": ("#5254a3", "$\\mathrm{DC}$", ""),
+    "iso_c_alpha_1": ("#ce6dbd", "$\\mathrm{I1}$", ""),
+    "iso_cts_alpha_1": ("#a55194", "$\\mathrm{S1}$", ""),
+    "iso_cts": ("#7b4173", "$\\mathrm{IS}$", ""),
+    "regmean_from_differences": ("#637939", "$\\mathrm{Rd}$", ""),
+    "swudi": ("#8ca252", "$\\mathrm{SW}$", ""),
+    "aswudi": ("#b5cf6b", "$\\mathrm{AW}$", ""),
+    "wudi": ("#74c476", "$\\mathrm{WU}$", ""),
+    "star": ("#8c6d31", "$\\mathrm{ST}$", ""),
+    "cart": ("#bd9e39", "$\\mathrm{CA}$", ""),
+    "dare": ("#e7ba52", "$\\mathrm{DA}$", ""),
+    "breadcrumbs": ("#DDCC77", "$\\mathrm{MB}$", ""),
+    "knots_ties": ("#636363", "$\\mathrm{KT}$", ""),
+    "esm": ("#a1d99b", "$\\mathrm{ES}$", ""),
+    "task_arithmetic+svc": ("#3182bd", "$\\mathrm{tS}$", ""),
+    "tsv_m+svc_shrinking": ("#6baed6", "$\\mathrm{TS}$", ""),
+    "task_arithmetic+boosting": ("#9ecae1", "$\\mathrm{tB}$", ""),
+    "tsv_m_alpha_1+boosting": ("#393b79", "$\\mathrm{TB}$", ""),
+    "task_arithmetic+lines": ("#6b6ecf", "$\\mathrm{tL}$", ""),
 }
 METHOD_STYLE = {name: Style(TITLES[name], *look) for name, look in _LOOKS.items()}
 BACKBONE_LOOKS = (
@@ -75,7 +107,7 @@ def use_style() -> None:
 
 def backbone_style(profile: Profile, backbone: str) -> Style:
     """Return the style of a backbone by its place in the profile."""
-    looks = zip(profile.backbones, itertools.cycle(BACKBONE_LOOKS), strict=False)
+    looks = zip(profiles.whole(profile).backbones, itertools.cycle(BACKBONE_LOOKS), strict=False)
     return next(Style(each.label, *look) for each, look in looks if each.name == backbone)
 
 
@@ -89,6 +121,31 @@ def bars(axis: Axes, seeds: pd.DataFrame, style: Style) -> pd.Series:
     axis.bar(mean.index, mean, color=style.colour, hatch=style.hatch, edgecolor="white", yerr=whiskers, capsize=2)
     axis.tick_params(axis="x", rotation=90)
     return mean
+
+
+def scatter_costs(
+    axes: Sequence[Axes], costs: pd.DataFrame, worth: Mapping[tuple[int, str], Sequence[str]], labels: Mapping[str, str]
+) -> None:
+    """Draw what methods have for their costs: an axis for each number of tasks and kind of cost in ``worth``.
+
+    ``costs`` has ``accuracy`` and every kind of cost by number of tasks and method; ``labels`` names these kinds. A
+    line goes through the methods that are ``worth`` theirs. The first axis has the names of all of its methods.
+    """
+    for axis, (n_tasks, cost) in zip(axes, worth, strict=True):
+        rows, unit = costs.loc[n_tasks], 1e6 if cost == "bytes" else 1.0
+        line = rows.loc[list(worth[n_tasks, cost])]
+        axis.plot(line[cost] / unit, line.accuracy, drawstyle="steps-post", color="#bbbbbb", marker="", zorder=1)
+        for name in [each for each in TITLES if each in rows.index]:
+            style, x, y = METHOD_STYLE[name], rows[cost][name] / unit, rows.accuracy[name]
+            # Wide edges would fill letters up.
+            (mark,) = axis.plot(x, y, linestyle="", color=style.colour, marker=style.marker, label=style.title)
+            mark.set(markersize=6, markeredgewidth=0.2)
+        if cost == "inputs":
+            # None of them has a place beside a few.
+            axis.set_xscale("symlog", linthresh=10)
+        else:
+            log_x(axis)
+        axis.set(title=f"{n_tasks} tasks", xlabel=labels[cost])
 
 
 def log_x(axis: Axes) -> None:

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The README's tables: of notebooks, made of the table at the top of each, and of worlds side by side."""
+"""The README's tables: of notebooks, made of the table at the top of each, of worlds, and of methods to choose from."""
 
 from pathlib import Path
 
 import jupytext
 
 from compendium import paths
-from compendium.paper import contents
+from compendium.paper import choosing, contents
 from tsvlib.errors import InputError
 
 PROFILE = "mini"
 BEGIN = "<!-- `make notebooks` writes this table. -->\n"
 WORLDS = "<!-- `make compare` writes this table. -->\n"
+CHOICES = "<!-- `make notebooks` writes this table of methods. -->\n"
 _HEAD = "| Notebook | Shows | Paper item | Writes | Run time |\n|---|---|---|---|---|\n"
 _SHOWN = (".svg", ".md")
 """Of the formats of a figure or a printed table, the one that a browser shows."""
@@ -24,7 +25,10 @@ def renewed(readme: str) -> str:
     if not overview.is_file():
         raise InputError(f"{overview}: this table of the README is missing; restore it from git or run `make compare`.")
     worlds = overview.read_text(encoding="utf-8").rpartition("\n\n")[0]
-    return _replaced(_replaced(readme, BEGIN, _HEAD + "\n".join(rows)), WORLDS, worlds)
+    tables = {BEGIN: _HEAD + "\n".join(rows), WORLDS: worlds, CHOICES: choosing.table()}
+    for begin, table in tables.items():
+        readme = _replaced(readme, begin, table)
+    return readme
 
 
 def _replaced(readme: str, begin: str, table: str) -> str:

@@ -79,6 +79,16 @@ def load(name: str, profile: str) -> pd.DataFrame:
     return read(table, remedy, provenance.read)
 
 
+def stated(name: str, profile: str) -> str:
+    """Return what the world of the table ``name`` said of its experts and inputs, with a space before it, or nothing.
+
+    Raises:
+        InputError: the sidecar is missing or unreadable.
+    """
+    told = sidecar(paths.results(profile) / f"{name}.csv").get("stated", "")
+    return f" {told}" if told else ""
+
+
 def save_table(
     stem: str, frame: pd.DataFrame, profile: str, caption: str, *, best: Collection[tuple[str, str]] = ()
 ) -> None:

@@ -3,9 +3,11 @@
 
 import pandas as pd
 
+from compendium import profiles
 from compendium.paper import errors
 from compendium.paper.evidence import CELL, at
 from compendium.profiles import Profile
+from tsvlib.errors import InputError
 
 TITLES = {
     "zero_shot": "Zero-shot",
@@ -13,21 +15,59 @@ TITLES = {
     "weight_averaging": "Weight averaging",
     "task_arithmetic": "Task arithmetic",
     "ties": "TIES",
-    "iso_c": "Iso-C",
     "consensus_ta": "Consensus TA",
-    "tsv_m": "TSV-M",
+    "fisher": "Fisher merging",
+    "regmean": "RegMean",
+    "adamerging_task": "AdaMerging, task-wise",
+    "adamerging": "AdaMerging, layer-wise",
+    "tsv_m_adapted": "TSV-M + adaptation",
     "tsv_m_alpha_1": "TSV-M, alpha = 1",
+    "tsv_m": "TSV-M",
     "tsv_m_eigen": "TSV-M, eigen form",
     "low_rank": "Low rank only",
     "interference_reduction": "Interference reduction only",
-    "adamerging": "AdaMerging",
-    "tsv_m_adapted": "TSV-M + adaptation",
+    "tsv_m_split": "TSV-M, q, k, v apart",
+    "tsv_m_exchanged": "TSV-M, steps exchanged",
+    "tsv_m_gavish_donoho": "TSV-M, Gavish-Donoho",
+    "tsv_m_marchenko_pastur": "TSV-M, Marchenko-Pastur",
+    "tsv_m_energy": "TSV-M, energy",
+    "dc_merge_alpha_1": "DC-Merge, alpha = 1",
+    "dc_merge": "DC-Merge",
+    "iso_c_alpha_1": "Iso-C, alpha = 1",
+    "iso_c": "Iso-C",
+    "iso_cts_alpha_1": "Iso-CTS, alpha = 1",
+    "iso_cts": "Iso-CTS",
+    "regmean_from_differences": "RegMean from differences",
+    "swudi": "SWUDI",
+    "aswudi": "ASWUDI",
+    "wudi": "WUDI",
+    "star": "STAR",
+    "cart": "CART",
+    "dare": "DARE",
+    "breadcrumbs": "Model Breadcrumbs",
+    "knots_ties": "KnOTS-TIES",
+    "esm": "ESM",
+    "svc": "SVC",
+    "svc_shrinking": "SVC, shrinking only",
+    "boosting": "Subspace Boosting",
+    "lines": "LiNeS",
+    "task_arithmetic+svc": "Task arithmetic + SVC",
+    "tsv_m+svc_shrinking": "TSV-M + SVC, shrinking only",
+    "task_arithmetic+boosting": "Task arithmetic + Subspace Boosting",
+    "tsv_m_alpha_1+boosting": "TSV-M, alpha = 1 + Subspace Boosting",
+    "task_arithmetic+lines": "Task arithmetic + LiNeS",
     "tsv_c": "TSV-C",
     "tall_mask_ties": "TALL-Mask + TIES",
+    "tall_mask_ta": "TALL-Mask + TA",
+    "emr": "EMR-Merging",
 }
-"""What readers know methods by: those of ``METHODS``, whose titles these are, and what stands beside them.
+"""What readers know methods by, in the order in which tables show them: those of ``METHODS``, whose titles these are,
+and what stands beside them.
 
 Written down, because drawing and printing need no torch."""
+
+NOT_RUN = "not run"
+"""What a cell reads that was not measured."""
 
 SETTING = ["backbone", "n_tasks", "method", "metric"]
 
@@ -75,15 +115,24 @@ def means(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return found
 
 
+def chosen_alpha(rows: pd.DataFrame, method: str) -> float:
+    """Return the alpha that validation inputs chose for a method, in rows of one run; InputError where they did not."""
+    found = rows[(rows.method == method) & (rows.metric == "alpha")].value
+    if len(found) != 1:
+        known = ", ".join(rows[rows.metric == "alpha"].method.unique())
+        raise InputError(f"no alpha was chosen for {method!r}; take one of {known}, or say which alpha.")
+    return float(found.iloc[0])
+
+
 def cell(rows: pd.DataFrame, setting: tuple[str, int, str]) -> str:
     """Return one table cell: accuracy in percent, in parentheses normalised accuracy, each ± its sampling error.
 
     The spread of accuracy over seeds follows in brackets. ``rows`` is a :func:`summary`, ``setting`` a backbone, a
-    number of tasks and a method. What was not measured reads "not run"; what no seed can change, as the zero-shot
+    number of tasks and a method. What was not measured reads ``NOT_RUN``; what no seed can change, as the zero-shot
     model, shows no spread, and what no sample can, as the normalised accuracy of experts, no error.
     """
     if (*setting, "accuracy") not in rows.index:
-        return "not run"
+        return NOT_RUN
     accuracy, normalised = (rows.xs((*setting, metric)).to_dict() for metric in ("accuracy", "normalised_accuracy"))
     shares = (_percent(found["mean"], found["error"]) for found in (accuracy, normalised))
     several = accuracy["seeds"] > 1 and accuracy["spread"] > errors.ROUNDING
@@ -109,13 +158,16 @@ def pair(accuracy: float, normalised: float, decimals: int = 2) -> str:
 def accuracy_table(
     frame: pd.DataFrame, sources: pd.DataFrame, profile: Profile, methods: dict[str, str]
 ) -> pd.DataFrame:
-    """Return the cells of all backbones and suites: one row per method, by title, one column per setting."""
-    rows = summary(frame, sources)
+    """Return the cells of all backbones and suites: one row per method, by title, one column per setting.
+
+    Where ``profile`` is a part of one, there are columns for all of that.
+    """
+    rows, whole = summary(frame, sources), profiles.whole(profile)
     return pd.DataFrame(
         {
             column(backbone.label, n_tasks): [cell(rows, (backbone.name, n_tasks, name)) for name in methods]
-            for backbone in profile.backbones
-            for n_tasks in profile.suites
+            for backbone in whole.backbones
+            for n_tasks in whole.suites
         },
         index=pd.Index(methods.values(), name="Method"),
     )
@@ -129,6 +181,7 @@ def published_table(
     A column shows the published backbone that the profile's stands for, with as many tasks, and ``frame`` is a
     published table with accuracies as printed, with as many decimals. Where it has none, cells read "not published".
     """
+    whole = profiles.whole(profile)
     percent = frame.pivot_table(index=["backbone", "n_tasks", "method"], columns="metric", values="percent")
     cells = {
         place: pair(accuracy, normalised, decimals)
@@ -139,8 +192,8 @@ def published_table(
             column(backbone.label, n_tasks): [
                 cells.get((backbone.counterpart, n_tasks, name), "not published") for name in methods
             ]
-            for backbone in profile.backbones
-            for n_tasks in profile.suites
+            for backbone in whole.backbones
+            for n_tasks in whole.suites
         },
         index=pd.Index([f"{title}, {source}" for title in methods.values()], name="Method"),
     )
@@ -148,7 +201,8 @@ def published_table(
 
 def best(frame: pd.DataFrame, profile: Profile, methods: dict[str, str]) -> list[tuple[str, str]]:
     """Return (row, column) of the most accurate of ``methods`` in every setting that was run."""
-    winners = means(frame, "accuracy")[list(methods)].idxmax(axis=1).to_dict()
+    measured = means(frame, "accuracy").reindex(columns=list(methods)).dropna(how="all")
+    winners = measured.idxmax(axis=1).to_dict()
     return [
         (methods[str(winners[backbone.name, n_tasks])], column(backbone.label, n_tasks))
         for backbone in profile.backbones
@@ -190,6 +244,11 @@ def unsure(found: pd.DataFrame, profile: Profile) -> str:
 def column(label: str, n_tasks: int) -> str:
     """Return the heading of a setting."""
     return f"{label}, {n_tasks} tasks"
+
+
+def columns(profile: Profile) -> list[str]:
+    """Return the headings of all settings of a profile, or of a part of it."""
+    return [column(backbone.label, n_tasks) for backbone in profile.backbones for n_tasks in profile.suites]
 
 
 def _percent(mean: float, error: float) -> str:

@@ -2,8 +2,9 @@
 """Test-time adaptation: how much of each task goes into each tensor, learnt from inputs without labels (App. D.2.7).
 
 The objective is AdaMerging's (Yang et al.): a merged model that predicts with little entropy tends to predict well.
-Labels have no place in the interface. Nothing here knows of models or files. What tasks add to a tensor is asked for
-whenever it is needed, also on the way back to the coefficients, so that memory holds that of one tensor at a time.
+Its layer-wise form has a coefficient for each task and tensor, its task-wise form one for each task. Labels have no
+place in the interface. Nothing here knows of models or files. What tasks add to a tensor is asked for whenever it is
+needed, also on the way back to the coefficients, so that memory holds that of one tensor at a time.
 """
 
 import math
@@ -36,11 +37,19 @@ class Unlabelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """How coefficients are learnt: steps of Adam, its learning rate, inputs of every task in each step."""
+    """How coefficients are learnt: steps of Adam, its learning rate, inputs of every task in each step.
+
+    InputError for no step, no input, or a rate below zero.
+    """
 
     steps: int = 50
     learning_rate: float = 0.005
     batch: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done."""
+        if min(self.steps, self.batch) < 1 or not self.learning_rate >= 0:
+            raise InputError(f"test-time adaptation cannot take {self}; give one step or more and a rate of 0 or more.")
 
 
 PROTOCOL = Settings()
@@ -51,7 +60,7 @@ class Adapted(NamedTuple):
     """What adaptation found, with entropies in nats, as means over tasks."""
 
     coefficients: Float[Tensor, "tasks tensors"]
-    """One for each task and tensor, tensors in the order of the base."""
+    """One for each task and tensor, tensors in the order of the base; or one for each task, in a single column."""
     initial: dict[str, Tensor]
     """Weights with the coefficients at the start."""
     state: dict[str, Tensor]
@@ -73,51 +82,85 @@ def adapt(
     start: float,
     seed: int,
     settings: Settings = PROTOCOL,
+    together: int | None = None,
+    taskwise: bool = False,
 ) -> Adapted:
     """Return the coefficients of ``parts``, all ``start`` at first, that lower the mean entropy of predictions.
 
-    Coefficients are free, neither clamped nor shared. The seed drives the draws of inputs and nothing else is random.
+    Coefficients are free, not clamped; if ``taskwise``, all tensors of a task share one. The seed drives the draws of
+    inputs and nothing else is random. All inputs are encoded ``together`` at a time, or those of a task at once.
 
     Raises:
         InputError: coefficients diverged.
     """
     first = next(iter(base))
-    coefficients = base[first].new_full((len(parts(first)), len(base)), start)
+    coefficients = base[first].new_full((len(parts(first)), 1 if taskwise else len(base)), start)
     initial = weighted(base, parts, coefficients)
     generator = torch.Generator().manual_seed(seed)
     chosen = [draws(len(task.inputs), settings.batch, settings.steps, generator) for task in tasks]
 
-    def objective(coefficients: Tensor, step: int) -> Tensor:
+    def slope(coefficients: Tensor, step: int) -> tuple[float, Tensor]:
         batches = [task._replace(inputs=task.inputs[rows[step]]) for task, rows in zip(tasks, chosen, strict=True)]
-        return entropy(weighted(base, parts, coefficients), batches, encoder)
+        return descent(weighted(base, parts, coefficients), coefficients, batches, encoder)
 
-    curve = _descend(objective, coefficients.requires_grad_(), settings)
+    curve = _descend(slope, coefficients.requires_grad_(), settings)
     found = coefficients.detach()
     if not found.isfinite().all():
         raise InputError("test-time adaptation diverged: coefficients are infinite or not numbers; lower its rate.")
     state = weighted(base, parts, found)
-    before, after = (_mean_entropy(each, tasks, encoder) for each in (initial, state))
+    with torch.no_grad():
+        before, after = (float(entropy(each, tasks, encoder, together)) for each in (initial, state))
     return Adapted(found, initial, state, before, after, curve)
 
 
 def weighted(base: StateDict, parts: Parts, coefficients: Float[Tensor, "tasks tensors"]) -> dict[str, Tensor]:
-    """Return base + the sum over tasks of coefficient * part, tensor by tensor."""
+    """Return base + the sum over tasks of coefficient * part, tensor by tensor; a single column is that of all."""
 
     def added(key: str, column: Float[Tensor, " tasks"]) -> Tensor:
         sum_of_parts: Tensor = torch.tensordot(column, parts(key), 1)
         return sum_of_parts
 
+    columns = coefficients.expand(-1, len(base)).unbind(1)
     # Parts are asked for again on the way back instead of being kept.
     return {
         key: start + checkpoint(added, key, column, use_reentrant=False, preserve_rng_state=False)
-        for (key, start), column in zip(base.items(), coefficients.unbind(1), strict=True)
+        for (key, start), column in zip(base.items(), columns, strict=True)
     }
 
 
-def entropy(state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder) -> Float[Tensor, ""]:
-    """Return the entropy of predictions in nats: the mean over the inputs of a task, then over tasks."""
+def descent(
+    state: StateDict, coefficients: Tensor, tasks: Sequence[Unlabelled], encoder: Encoder
+) -> tuple[float, Tensor]:
+    """Return the entropy of predictions by weights that depend on coefficients, and its gradient for these.
+
+    One task after the other goes forward and back, so that memory holds what one of them leaves for the way back.
+    """
+    leaves = {key: tensor.detach().requires_grad_() for key, tensor in state.items()}
+    value = 0.0
+    for task in tasks:
+        share = entropy(leaves, [task], encoder) / len(tasks)
+        torch.autograd.backward(share)
+        value += float(share.detach())
+    used = [key for key, leaf in leaves.items() if leaf.grad is not None]
+    gradients = [leaves[key].grad for key in used]
+    (found,) = torch.autograd.grad([state[key] for key in used], coefficients, gradients)
+    return value, found
+
+
+def entropy(
+    state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder, together: int | None = None
+) -> Float[Tensor, ""]:
+    """Return the entropy of predictions in nats: the mean over the inputs of a task, then over tasks.
+
+    Inputs are encoded ``together`` at a time, which bounds memory where no graph is kept, or those of a task at once.
+    """
+
+    def features(inputs: Inputs) -> Float[Tensor, "n embed"]:
+        step = together or len(inputs)
+        return torch.cat([encoder(state, inputs[start : start + step]) for start in range(0, len(inputs), step)])
+
     # Task by task, since inputs of different tasks need not be of one shape, as texts of different lengths are not.
-    logs = [(encoder(state, task.inputs[:]) @ task.head.T).log_softmax(1) for task in tasks]
+    logs = ((features(task.inputs) @ task.head.T).log_softmax(1) for task in tasks)
     return torch.stack([-(log.exp() * log).sum(1).mean() for log in logs]).mean()
 
 
@@ -131,19 +174,14 @@ def draws(n: int, batch: int, steps: int, generator: torch.Generator) -> Int64[T
     return torch.cat(rounds)[: steps * batch].reshape(steps, batch)
 
 
-def _descend(objective: Callable[[Tensor, int], Tensor], coefficients: Tensor, settings: Settings) -> list[float]:
+def _descend(
+    slope: Callable[[Tensor, int], tuple[float, Tensor]], coefficients: Tensor, settings: Settings
+) -> list[float]:
     """Change the coefficients by Adam, and return the value of the objective before each step."""
     optimiser = torch.optim.Adam([coefficients], lr=settings.learning_rate)
     curve = []
     for step in range(settings.steps):
-        value = objective(coefficients, step)
-        (coefficients.grad,) = torch.autograd.grad(value, coefficients)
+        value, coefficients.grad = slope(coefficients, step)
         optimiser.step()
-        curve.append(float(value.detach()))
+        curve.append(value)
     return curve
-
-
-@torch.no_grad()
-def _mean_entropy(state: StateDict, tasks: Sequence[Unlabelled], encoder: Encoder) -> float:
-    """Return the entropy on all inputs, one task at a time to bound memory."""
-    return sum(float(entropy(state, [task], encoder)) for task in tasks) / len(tasks)

@@ -2,15 +2,17 @@
 """How much the choice of alpha matters on validation inputs: for subsets of tasks, and over whole grids."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from compendium import published
 from compendium.profiles import Profile
 from compendium.study import studies
-from compendium.study.evaluation import Hits, packed, search_alpha, shares
+from compendium.study.evaluation import Candidate, Hits, packed, shares
 from compendium.study.runs import Row, Run
 from compendium.worlds import protocol
-from tsvlib.methods import METHODS
+from tsvlib.methods import named
 from tsvlib.methods.base import Method
+from tsvlib.search import best_alpha
 
 SCORE = "mean over tasks of accuracy / accuracy of the expert, on validation inputs, equally many of each task"
 INDIVIDUAL = "individual"
@@ -52,7 +54,7 @@ def subsets(profile: Profile, backbone: str) -> dict[int, tuple[str, ...]]:
 
 def over_subset(run: Run, subset: int) -> list[Row]:
     """Return what TSV-M for one subset of tasks has right with each alpha of Figure 7, and what the experts have."""
-    method, alphas = METHODS["tsv_m"], set(published.load("alpha").alpha)
+    method, alphas = named("tsv_m"), set(published.load("alpha").alpha)
     tasks = subsets(run.profile, run.backbone)[subset]
     update = run.merged_from(method, tasks)
 
@@ -65,26 +67,27 @@ def over_subset(run: Run, subset: int) -> list[Row]:
             for task, accuracy in shares(hits).items()
         ]
 
+    steps = {step: alpha for step, alpha in enumerate(method.alphas, start=1) if alpha in alphas}
+    scaled = [Candidate(partial(update.apply, run.evaluator.base, alpha), tasks) for alpha in steps.values()]
+    measured = run.measured_with_experts(scaled, "validation", tasks)
     found = rows(INDIVIDUAL, 0, 1.0, run.individual("validation", tasks))
-    for step, alpha in enumerate(method.alphas, start=1):
-        if alpha in alphas:
-            state = update.apply(run.evaluator.base, alpha)
-            found += rows(method.name, step, alpha, run.evaluator.hits(state, tasks, "validation"))
+    for (step, alpha), hits in zip(steps.items(), measured, strict=True):
+        found += rows(method.name, step, alpha, hits)
     return found
 
 
 def over_grid(run: Run, n_tasks: int, method: Method) -> list[Row]:
     """Return the score of every alpha of a method for the first ``n_tasks`` tasks, and when the search asks for it."""
     tasks = run.tasks(n_tasks)
-    score = studies.validation_score(run, run.merged(method, n_tasks), tasks)
-    scores = {alpha: score(alpha) for alpha in method.alphas}
+    judged = studies.validation_scores(run, run.merged(method, n_tasks), tasks)(method.alphas)
+    scores = dict(zip(method.alphas, judged, strict=True))
     asked: list[float] = []
 
     def noted(alpha: float) -> float:
         asked.append(alpha)
         return scores[alpha]
 
-    search_alpha(noted, method.alphas)
+    best_alpha(noted, method.alphas)
     place: Row = {"backbone": run.backbone, "n_tasks": n_tasks, "method": method.name, "seed": run.seed}
     return [
         place | {"step": step, "metric": metric, "value": value}

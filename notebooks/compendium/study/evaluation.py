@@ -1,78 +1,73 @@
 # SPDX-License-Identifier: MIT
-"""Accuracy of encoders with frozen zero-shot heads, and the choice of alpha on validation inputs."""
+"""Accuracy of encoders with frozen zero-shot heads, of one or of several in one pass over the inputs."""
 
 import hashlib
-import json
+import threading
 import uuid
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from compendium import engine, paths, provenance
+from compendium import engine, gpus, paths, provenance
 from compendium.engine import Unit
 from compendium.profiles import Profile
+from compendium.study import predictions
+from compendium.study.predictions import Model, Wanted
 from compendium.worlds.protocol import SplitName, world_of
-from tsvlib import checkpoints, devices, files
+from tsvlib import checkpoints, devices
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import StateDict
-
-CLASS = np.dtype("<u2")
-"""How predicted classes are kept: as the base64 text of such numbers."""
 
 Hits = Bool[Tensor, " n"]
 """Which inputs of a split, in its order, a model predicted right."""
 
-UNIT = 2000
-"""Inputs that are worth a unit of their own on a cluster."""
+CANDIDATES = 2**32
+"""Bytes that candidates may take which are measured together, each counted twice for what it is made of."""
 
-FIRST_ALPHA = 2
-STRIDE = 5
-GOLDEN = 0.382
+CPU = torch.device("cpu")
 
 
-class AlphaSearch(NamedTuple):
-    """The chosen alpha, its validation score, and how many alphas were scored to find it."""
+@runtime_checkable
+class Placed(Protocol):
+    """An encoder that may not run on the CPU."""
 
-    alpha: float
-    score: float
-    evaluations: int
+    device: torch.device
 
 
-class Wanted(NamedTuple):
-    """What is still to be predicted of one split: under which key, what is known so far, and how many in all."""
+class Candidate(NamedTuple):
+    """Weights that are made when there is room for them, and the tasks on which they are measured."""
 
-    key: str
-    known: bytes
-    stop: int
+    make: Callable[[], StateDict]
+    tasks: Sequence[str]
 
-    @property
-    def start(self) -> int:
-        """Return how many are known."""
-        return len(self.known) // CLASS.itemsize
+
+Tasks = Mapping[str, Wanted]
+"""What is wanted of one model, by task."""
 
 
 class Evaluator:
-    """Measures encoders of one backbone on the profile's tasks; every prediction is made once and kept.
-
-    What is kept is found again by the content of weights, head, inputs and encoder, so that nothing stale can be
-    returned, whatever has changed.
-    """
+    """Measures encoders of one backbone on the profile's tasks; every prediction is made once and kept."""
 
     def __init__(self, profile: Profile, backbone: str) -> None:
         self.profile = profile
         self.backbone = profile.backbone(backbone)
         self.world = world_of(profile)
         self.encoder = self.world.encoder(backbone)
+        self.device = self.encoder.device if isinstance(self.encoder, Placed) else CPU
         self.base: dict[str, Tensor] = checkpoints.load(self.world.base(backbone))
         self.heads: dict[str, Tensor] = {}
         self._contexts: dict[tuple[str, str], str] = {}
+        # Threads that measure at once would share the memory of a GPU, which is small.
+        self._turn: AbstractContextManager[object] = nullcontext() if self.device.type == "cpu" else threading.Lock()
+        provenance.name_device(self.device.type)
 
     def accuracy(self, state: StateDict, task: str, split: SplitName, most: int | None = None) -> float:
         """Return the share of correct top-1 predictions, in [0, 1], of the encoder with weights ``state``."""
@@ -88,10 +83,16 @@ class Evaluator:
         self, state: StateDict, tasks: Iterable[str], split: SplitName, most: int | None = None
     ) -> dict[str, Hits]:
         """Return which inputs of each of the tasks, all or the first ``most``, have their class predicted first."""
-        return {
-            task: predicted == self.world.split(task, split).labels[:most]
-            for task, predicted in self.predictions(state, tasks, split, most).items()
-        }
+        return self.hits_of([Candidate(lambda: state, tuple(tasks))], split, most)[0]
+
+    def hits_of(
+        self, candidates: Iterable[Candidate], split: SplitName, most: int | None = None
+    ) -> list[dict[str, Hits]]:
+        """Return which inputs several models have right, which are measured as :meth:`predictions_of` does it."""
+        return [
+            {task: classes == self.world.split(task, split).labels[:most] for task, classes in predicted.items()}
+            for predicted in self.predictions_of(candidates, split, most)
+        ]
 
     def predictions(
         self, state: StateDict, tasks: Iterable[str], split: SplitName, most: int | None = None
@@ -100,46 +101,35 @@ class Evaluator:
 
         With ``most`` only the first ones of a task are looked at. What is known of a task is completed, never repeated.
         """
-        weights = checkpoints.state_digest(state)
-        folder = self.folder(weights)
-        keys = {task: f"{task} {split} {self._context(task, split)}" for task in tasks}
-        kept = _read(folder)
-        wanted = {}
-        for task, key in keys.items():
-            inputs = self.world.split(task, split).inputs
-            each = Wanted(key, b64decode(kept.get(key, "")), len(inputs) if most is None else min(most, len(inputs)))
-            if each.start < each.stop:
-                wanted[task] = each
-        if wanted:
-            self._complete(state, weights, split, wanted, folder)
-            kept = _read(folder)
-        return {
-            task: torch.from_numpy(np.frombuffer(b64decode(kept[key]), CLASS)[:most].astype("i8"))
-            for task, key in keys.items()
-        }
+        return self.predictions_of([Candidate(lambda: state, tuple(tasks))], split, most)[0]
 
-    def predict(self, state: StateDict, split: SplitName, wanted: Mapping[str, Wanted], folder: Path) -> None:
-        """Predict what is wanted of each task and keep it in a file of the folder; workers share all batches."""
-        features, batch = self.encoder.features(state), self.encoder.batch
-        parts = [
-            (task, slice(start, min(start + batch, each.stop)))
-            for task, each in wanted.items()
-            for start in range(each.start, each.stop, batch)
-        ]
+    def predictions_of(
+        self, candidates: Iterable[Candidate], split: SplitName, most: int | None = None
+    ) -> list[dict[str, Int64[Tensor, " n"]]]:
+        """Return the predictions of several models, one after the other as ``candidates`` yields them.
 
-        def classes(part: tuple[str, slice]) -> tuple[str, bytes]:
-            task, chosen = part
-            logits = features(self.world.split(task, split).inputs[chosen]) @ self.head(task).T
-            return task, logits.argmax(1).numpy().astype(CLASS).tobytes()
+        As many as ``CANDIDATES`` allows, but at least one, are in memory together and share a pass over the inputs.
+        Each is made by one thread, and several at once.
+        """
+        waiting = iter(candidates)
+        together = max(1, CANDIDATES // (2 * sum(tensor.nbytes for tensor in self.base.values())))
+        found: list[dict[str, Int64[Tensor, " n"]]] = []
+        while some := list(islice(waiting, together)):
+            found += self._measured(some, split, most)
+        return found
 
-        found = {task: each.known for task, each in wanted.items()}
-        for task, predicted in devices.ordered(classes, parts, workers()):
-            found[task] += predicted
-        kept = {wanted[task].key: b64encode(content).decode() for task, content in found.items()}
-        text = json.dumps(kept, indent=1, sort_keys=True) + "\n"
-        name = hashlib.sha256("\n".join((*sorted(kept), *(str(each.stop) for each in wanted.values()))).encode())
-        with files.replacing(folder / f"{name.hexdigest()[:32]}.json", durable=False) as draft:
-            draft.write_text(text, encoding="utf-8")
+    def predict(self, states: Mapping[Path, StateDict], split: SplitName, wanted: Mapping[Path, Tasks]) -> None:
+        """Predict what is wanted of the weights that each folder is for, and keep it there."""
+        with self._turn, gpus.memory():
+            models = [Model(self.encoder.features(states[place]), wanted[place], place) for place in wanted]
+            threads = workers() if self.device.type == "cpu" else predictions.READERS
+            predictions.predict(
+                models,
+                lambda task: predictions.Split(self.world.split(task, split).inputs, self.head(task)),
+                self.encoder.batch,
+                self.device,
+                threads,
+            )
 
     def folder(self, weights: str) -> Path:
         """Return where predictions by weights with this digest are kept."""
@@ -151,24 +141,56 @@ class Evaluator:
             self.heads[task] = self.world.head(self.backbone.name, task)
         return self.heads[task]
 
-    def _complete(
-        self, state: StateDict, weights: str, split: SplitName, wanted: Mapping[str, Wanted], folder: Path
-    ) -> None:
-        """Predict here, or on the cluster in units of some tasks, which find the weights in a file of the cache."""
+    def _measured(
+        self, candidates: Sequence[Candidate], split: SplitName, most: int | None
+    ) -> list[dict[str, Int64[Tensor, " n"]]]:
+        keys = [
+            {task: f"{task} {split} {self._context(task, split)}" for task in candidate.tasks}
+            for candidate in candidates
+        ]
+        states: dict[Path, StateDict] = {}
+        wanted: dict[Path, Tasks] = {}
+        places = []
+        made = devices.ordered(_made, candidates, min(len(candidates), workers()))
+        for (weights, state), mine in zip(made, keys, strict=True):
+            place = self.folder(weights)
+            stops = {task: len(self.world.split(task, split).labels[:most]) for task in mine}
+            places.append(place)
+            # The same weights may come more than once, for the same tasks or others.
+            missing = {**wanted.get(place, {}), **predictions.wanted_of(place, mine, stops)}
+            if missing:
+                states[place], wanted[place] = state, missing
+        if wanted:
+            self._complete(states, split, wanted)
+        return [predictions.known(place, mine, most) for place, mine in zip(places, keys, strict=True)]
+
+    def _complete(self, states: Mapping[Path, StateDict], split: SplitName, wanted: Mapping[Path, Tasks]) -> None:
+        """Predict here, or on the cluster in units of some tasks, which find the weights in files of the cache."""
         if not engine.is_remote():
-            self.predict(state, split, wanted, folder)
+            self.predict(states, split, wanted)
             return
-        # Of its own, because whoever measures the same weights at the same time deletes its file when it is done.
-        file = paths.cache(self.profile.name) / "candidates" / f"{weights}-{uuid.uuid4().hex}.safetensors"
-        checkpoints.save(file, state, {})
-        try:
+        with self._written(states) as files:
             units = [
-                Unit(predict, (self.profile, self.backbone.name, file, split, some, folder)) for some in _shared(wanted)
+                Unit(predict, (self.profile, self.backbone.name, self.encoder.digest, files[place], split, some, place))
+                for place, tasks in wanted.items()
+                for some in predictions.shared(tasks)
             ]
             for _ in engine.complete(units):
                 pass
+
+    @contextmanager
+    def _written(self, states: Mapping[Path, StateDict]) -> Iterator[dict[Path, Path]]:
+        """Yield files that hold weights while the block runs, by the folders of their predictions."""
+        folder = paths.cache(self.profile.name) / "candidates"
+        # Of its own, because whoever measures the same weights at the same time deletes its file when it is done.
+        files = {place: folder / f"{place.name}-{uuid.uuid4().hex}.safetensors" for place in states}
+        try:
+            for place, file in files.items():
+                checkpoints.save(file, states[place], {})
+            yield files
         finally:
-            file.unlink(missing_ok=True)
+            for file in files.values():
+                file.unlink(missing_ok=True)
 
     def _context(self, task: str, split: SplitName) -> str:
         """Return a digest of all that a prediction depends on besides the weights."""
@@ -185,21 +207,31 @@ def evaluator_of(profile: Profile, backbone: str) -> Evaluator:
     return Evaluator(profile, backbone)
 
 
+def evaluator_alike(profile: Profile, backbone: str, digest: str) -> Evaluator:
+    """Return the evaluator of a backbone, in a unit of work.
+
+    Raises:
+        InputError: the encoder here is not the one with this digest, as on a machine with another kind of device.
+    """
+    evaluator = evaluator_of(profile, backbone)
+    if evaluator.encoder.digest != digest:
+        raise InputError(
+            f"profile {profile.name}: workers of the cluster encode otherwise than who asked them ("
+            f"{evaluator.encoder.digest!r}, not {digest!r}); give all the same device, or set 'device' to \"cpu\"."
+        )
+    return evaluator
+
+
 def predict(
-    profile: Profile, backbone: str, state: Path, split: SplitName, wanted: Mapping[str, Wanted], folder: Path
+    profile: Profile, backbone: str, digest: str, state: Path, split: SplitName, wanted: Tasks, folder: Path
 ) -> None:
-    """Predict what is wanted by the weights in a file: a unit of work."""
-    evaluator_of(profile, backbone).predict(checkpoints.load(state), split, wanted, folder)
+    """Predict what is wanted by the weights in a file: a unit of work; InputError as :func:`evaluator_alike`."""
+    evaluator_alike(profile, backbone, digest).predict({folder: checkpoints.load(state)}, split, {folder: wanted})
 
 
-def _shared(wanted: Mapping[str, Wanted]) -> list[dict[str, Wanted]]:
-    """Share tasks out among units, each with inputs enough to be worth it."""
-    units: list[dict[str, Wanted]] = [{}]
-    for task, each in wanted.items():
-        if sum(mine.stop - mine.start for mine in units[-1].values()) >= UNIT:
-            units.append({})
-        units[-1][task] = each
-    return units
+def _made(candidate: Candidate) -> tuple[str, StateDict]:
+    state = candidate.make()
+    return checkpoints.state_digest(state), state
 
 
 def shares(hits: Mapping[str, Hits]) -> dict[str, float]:
@@ -229,55 +261,6 @@ def normalised_accuracy(merged: Mapping[str, float], individual: Mapping[str, fl
     return sum(merged[task] / individual[task] for task in merged) / len(merged)
 
 
-def search_alpha(score: Callable[[float], float], grid: Sequence[float]) -> AlphaSearch:
-    """Return the best alpha of a rising grid, with at most 10 evaluations on a grid of 30.
-
-    The search climbs from small alphas in strides until the score falls, then narrows the bracket down in the
-    golden ratio. It is exact if the score has a single peak. It starts at small alphas, next to the zero-shot
-    model, because far too large ones all end in chance accuracy, where a comparison says nothing. A grid of one
-    alpha leaves nothing to choose and is not scored.
-    """
-    if len(grid) == 1:
-        return AlphaSearch(grid[0], float("nan"), 0)
-    scores: dict[int, float] = {}
-
-    def at(index: int) -> float:
-        if index not in scores:
-            scores[index] = score(grid[index])
-        return scores[index]
-
-    low, best, high = _bracket(at, len(grid))
-    while high - low > 2:
-        right = high - best > best - low
-        step = max(1, round(GOLDEN * (high - best if right else best - low)))
-        probe = best + step if right else best - step
-        if at(probe) > at(best):
-            low, best, high = (best, probe, high) if right else (low, probe, best)
-        else:
-            low, high = (low, probe) if right else (probe, high)
-    return AlphaSearch(grid[best], scores[best], len(scores))
-
-
-def _bracket(at: Callable[[int], float], size: int) -> tuple[int, int, int]:
-    """Return three indices; a single peak lies strictly between the outer ones, the middle one is scored."""
-    low, best = -1, min(FIRST_ALPHA, size - 1)
-    while (probe := best + STRIDE) < size and at(probe) > at(best):
-        low, best = best, probe
-    return low, best, min(probe, size)
-
-
-def _read(folder: Path) -> dict[str, str]:
-    """Return the predictions in the files of a folder; unreadable ones can be made again, of several the longest."""
-    found: dict[str, str] = {}
-    for file in folder.glob("*.json") if folder.is_dir() else ():
-        try:
-            content: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        found |= {key: text for key, text in content.items() if len(text) > len(found.get(key, ""))}
-    return found
-
-
 def workers() -> int:
-    """Return how many things a study works on at once."""
-    return devices.default_workers(devices.choose(provenance.DEVICE))
+    """Return how many things a study works on at once, all of them on the CPU."""
+    return devices.default_workers(CPU)

@@ -14,6 +14,7 @@ from compendium.study import theory
 from compendium.study.runs import Row, Run, each
 from tsvlib import linalg, sti
 from tsvlib.devices import Item
+from tsvlib.errors import InputError
 from tsvlib.layers import Layer
 from tsvlib.linalg import Factors
 from tsvlib.methods import tsv
@@ -44,8 +45,19 @@ ERROR_COLUMNS = PLACE | {
 }
 
 
+def check_norm(norm: str) -> None:
+    """Raise an InputError where there is no such norm among those in which interference is measured."""
+    if norm not in Interference._fields:
+        raise InputError(f"there is no norm {norm!r}; choose one of {', '.join(Interference._fields)}.")
+
+
 def of_suites(run: Run, suites: Sequence[int]) -> list[Row]:
-    """Return singular task interference of what each form adds up: every task matrix, number of tasks and norm."""
+    """Return singular task interference of what each form adds up: every task matrix, number of tasks and norm.
+
+    It is zero in a matrix that no expert changed; InputError where those of a suite changed none at all.
+    """
+    for n_tasks in suites:
+        run.changed_matrices(run.tasks(n_tasks))
 
     def rows(layers: Sequence[Layer]) -> list[Row]:
         whole = [_whole(layer) for layer in layers]
@@ -62,7 +74,10 @@ def of_suites(run: Run, suites: Sequence[int]) -> list[Row]:
 
 
 def procrustes_errors(run: Run, n_tasks: int) -> list[Row]:
-    """Return for every task matrix how far the tasks' singular vectors are from orthonormal, whole and truncated."""
+    """Return for every task matrix how far the tasks' singular vectors are from orthonormal, whole and truncated.
+
+    Matrices that no expert changed have no rows; InputError where all are such.
+    """
 
     def rows(layer: Layer) -> list[Row]:
         whole = _whole(layer)
@@ -75,7 +90,7 @@ def procrustes_errors(run: Run, n_tasks: int) -> list[Row]:
                 found.append(_place(run, layer) | {"vectors": vectors, "rank": rank, "error": error, "chance": chance})
         return found
 
-    return _over(run.matrices(run.tasks(n_tasks)), rows)
+    return _over(run.changed_matrices(run.tasks(n_tasks)), rows)
 
 
 def _left(layer: Layer, whole: Sequence[Factors]) -> dict[str, Interference]:

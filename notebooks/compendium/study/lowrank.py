@@ -2,12 +2,16 @@
 """The low-rank curve: an expert from more and more of the leading singular components of its task matrices."""
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compendium.profiles import Profile
 from compendium.study.evaluation import packed, shares
 from compendium.study.runs import Row, Run
 from compendium.study.studies import HITS
 from tsvlib.compression import Rank
+from tsvlib.errors import InputError
 
 COLUMNS = {
     "backbone": "model that was fine-tuned",
@@ -34,9 +38,20 @@ class Nearest(Rank):
         return max(1, math.floor(most * (self.fraction or 0) * (1 + 1e-12) + 0.5))
 
 
-def curve(run: Run, task: str) -> list[Row]:
-    """Return the rows of one expert for every share of the profile, and for the whole of it as 100 %."""
-    ranks = [Nearest(fraction=fraction) for fraction in run.profile.fractions]
+def fractions(profile: Profile, percents: str) -> tuple[float, ...]:
+    """Return the shares at which a profile measures experts, and those that a text adds in percent, in rising order.
+
+    InputError for what is no whole percent from 1 to 99.
+    """
+    words = re.findall(r"[^\s,]+", percents)
+    if strays := [word for word in words if not re.fullmatch("[1-9][0-9]?", word)]:
+        raise InputError(f"{strays[0]!r} is no share of components; give whole percents from 1 to 99, such as 4, 15.")
+    return tuple(sorted({*profile.fractions, *(int(word) / 100 for word in words)}))
+
+
+def curve(run: Run, task: str, fractions: Sequence[float]) -> list[Row]:
+    """Return the rows of one expert for some shares of its components, and for the whole of it as 100 %."""
+    ranks = [Nearest(fraction=fraction) for fraction in fractions]
     whole = run.individual("test", [task])[task], run.task_vector(task).stored_bytes
     measured = [*zip(ranks, run.truncated(task, ranks), strict=True), (Nearest(fraction=1.0), whole)]
     sizes = sorted({min(layer.shape) for layer in run.matrices([task])}, reverse=True)

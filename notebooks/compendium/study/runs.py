@@ -9,7 +9,7 @@ together are read once.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from torch import Tensor
@@ -17,16 +17,20 @@ from torch import Tensor
 from compendium import engine, paths, provenance
 from compendium.engine import Unit
 from compendium.profiles import Profile
-from compendium.study.evaluation import Evaluator, Hits, evaluator_of, workers
+from compendium.study.adaptation import Unlabelled
+from compendium.study.evaluation import Candidate, Evaluator, Hits, evaluator_of, workers
 from compendium.worlds import protocol
 from compendium.worlds.protocol import SplitName
 from tsvlib import checkpoints, compression, devices, files, linalg, merging, progress, taskvectors
 from tsvlib.compression import Rank
+from tsvlib.computing import Computing
 from tsvlib.devices import Item, Result
-from tsvlib.layers import CheckpointSuite, Computing, Layer, MemorySuite, Suite, task_matrices
+from tsvlib.errors import InputError
+from tsvlib.layers import Layer, Suite, task_matrices
 from tsvlib.methods.base import Method
 from tsvlib.store import Spectra
-from tsvlib.taskvectors import TaskVector
+from tsvlib.suites import CheckpointSuite, MemorySuite
+from tsvlib.taskvectors import StateDict, TaskVector
 
 HELD = 2**29
 """Bytes up to which all task vectors of a run stay in memory."""
@@ -66,6 +70,15 @@ class Run:
             self._held[task] = found
         return found
 
+    def unlabelled(self, task: str, most: int | None = None) -> Unlabelled:
+        """Return the validation inputs of a task, all or the first ``most``, without labels."""
+        inputs = self.evaluator.world.split(task, "validation").inputs
+        return Unlabelled(inputs if most is None else inputs[:most], self.evaluator.head(task))
+
+    def digest(self, task: str) -> str:
+        """Return the SHA-256 of the checkpoint of an expert."""
+        return files.sha256(self._file(task))
+
     def suite(self, tasks: Sequence[str]) -> Suite:
         """Return the task vectors of some experts for methods that read them more than once."""
         return MemorySuite([self.task_vector(task) for task in tasks]) if self._fits else self.suite_on_disk(tasks)
@@ -89,9 +102,22 @@ class Run:
         suite = self.suite_on_disk(tasks)
         return task_matrices(suite, sorted(suite.shapes, key=self.evaluator.world.place), self.computing)
 
+    def changed_matrices(self, tasks: Sequence[str]) -> list[Layer]:
+        """Return those of them that at least one of these experts changed; of others there are no singular vectors.
+
+        InputError where that is none, which is seen before anything is decomposed.
+        """
+        found = [layer for layer in self.matrices(tasks) if any(True for _ in layer.numbered_changes())]
+        if not found:
+            raise InputError(
+                f"backbone {self.backbone}, seed {self.seed}: none of the experts of {', '.join(tasks)} changed a "
+                "matrix, so there is nothing to compare; check that their files are not those of the base."
+            )
+        return found
+
     def first_matrix(self) -> str:
-        """Return the name of the first task matrix of the first layer."""
-        keys = [layer.key for layer in self.matrices(self.tasks(1))]
+        """Return the name of the first task matrix of the first layer, of those that the smallest suite changed."""
+        keys = [layer.key for layer in self.changed_matrices(self.tasks(self.profile.suites[0]))]
         return min(keys, key=lambda key: (self.evaluator.world.place(key)[0] < 0, self.evaluator.world.place(key)))
 
     @cached_property
@@ -131,11 +157,19 @@ class Run:
 
     def individual(self, split: SplitName, tasks: Sequence[str], most: int | None = None) -> dict[str, Hits]:
         """Return what each expert has right of its own task, of all or at most the first ``most`` inputs."""
-        keys = {task: (task, split, most) for task in tasks}
-        missing = [task for task, key in keys.items() if key not in self._individual]
-        measured = each(lambda task: self.evaluator.hits(self.expert(task), [task], split, most)[task], missing)
-        self._individual.update(zip([keys[task] for task in missing], measured, strict=True))
-        return {task: self._individual[key] for task, key in keys.items()}
+        self.measured_with_experts([], split, tasks, most)
+        return {task: self._individual[task, split, most] for task in tasks}
+
+    def measured_with_experts(
+        self, candidates: Sequence[Candidate], split: SplitName, tasks: Sequence[str], most: int | None = None
+    ) -> list[dict[str, Hits]]:
+        """Return what some models have right, measured together with those experts of tasks that are not yet."""
+        missing = [task for task in tasks if (task, split, most) not in self._individual]
+        experts = [Candidate(partial(self.expert, task), (task,)) for task in missing]
+        found = self.evaluator.hits_of([*candidates, *experts], split, most)
+        for task, hits in zip(missing, found[len(candidates) :], strict=True):
+            self._individual[task, split, most] = hits[task]
+        return found[: len(candidates)]
 
     @cached_property
     def _individual(self) -> dict[tuple[str, SplitName, int | None], Hits]:
@@ -148,13 +182,15 @@ class Run:
         """
         most, vector = max(ranks, key=lambda rank: rank.fraction or 0), self.task_vector(task)
         factors = compression.compress(vector, most, workers=workers(), spectra=self.computing.spectra)
+        sizes: dict[Rank, int] = {}
 
-        def measured(rank: Rank) -> tuple[Hits, int]:
+        def state(rank: Rank) -> StateDict:
             kept = factors.shorten(rank)
-            state = kept.expand().apply(self.evaluator.base)
-            return self.evaluator.hits(state, [task], "test")[task], kept.stored_bytes
+            sizes[rank] = kept.stored_bytes
+            return kept.expand().apply(self.evaluator.base)
 
-        return each(measured, ranks)
+        found = self.evaluator.hits_of([Candidate(partial(state, rank), (task,)) for rank in ranks], "test")
+        return [(hits[task], sizes[rank]) for hits, rank in zip(found, ranks, strict=True)]
 
     @property
     def _base(self) -> Path:

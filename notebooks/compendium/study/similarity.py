@@ -9,6 +9,7 @@ from torch import Tensor
 
 from compendium.study.runs import Row, Run
 from tsvlib import linalg
+from tsvlib.errors import InputError
 from tsvlib.layers import layers_of
 
 COLUMNS = {
@@ -21,12 +22,21 @@ COLUMNS = {
 
 
 def maps(run: Run, n_tasks: int, key: str, k: int) -> list[Row]:
-    """Return the upper triangles of UᵀU and VᵀV for the k leading components of each of the first tasks."""
+    """Return the upper triangles of UᵀU and VᵀV for the k leading components of those tasks that changed a matrix.
+
+    InputError when ``key`` names no task matrix that one of them changed, or a matrix with fewer components.
+    """
     tasks = run.tasks(n_tasks)
+    shapes = {layer.key: layer.shape for layer in run.changed_matrices(tasks)}
+    if key not in shapes:
+        raise InputError(f"no expert changed a task matrix {key!r}; choose one of {', '.join(shapes)}.")
+    if not 1 <= k <= min(shapes[key]):
+        raise InputError(f"{key}: it has {min(shapes[key])} components; compare at least one and no more, not {k}.")
     (layer,) = layers_of(run.suite_on_disk(tasks), key, run.computing)
     factors = [linalg.signed(linalg.truncate(each, k)) for each in layer.factors(min(layer.shape))]
     sides = {"u": [each.u for each in factors], "v": [each.vh.mT for each in factors]}
-    owners = [task for task, each in zip(tasks, factors, strict=True) for _ in each.s]
+    changed = [tasks[number] for number, _ in layer.numbered_changes()]
+    owners = [task for task, each in zip(changed, factors, strict=True) for _ in each.s]
     return [row for name, blocks in sides.items() for row in _rows(name, owners, torch.cat(blocks, dim=1))]
 
 

@@ -6,10 +6,10 @@ they hold.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 
 import torch
@@ -17,17 +17,20 @@ from torch import Tensor
 
 from compendium import paths
 from compendium.study import adaptation
-from compendium.study.adaptation import PROTOCOL, Adapted, Parts, Settings, Unlabelled
-from compendium.study.evaluation import Hits, normalised_accuracy, packed, search_alpha, shares, workers
+from compendium.study.adaptation import PROTOCOL, Adapted, Parts, Settings
+from compendium.study.evaluation import Candidate, Hits, normalised_accuracy, shares, workers
+from compendium.study.observations import ALL_TASKS, lambda_rows, observation, tested
 from compendium.study.runs import Row, Run, each
 from tsvlib import checkpoints, devices
 from tsvlib.checkpoints import TensorInfo
 from tsvlib.compression import Rank
-from tsvlib.methods import METHODS, masks, tsv
-from tsvlib.methods.base import Method
-from tsvlib.taskvectors import TaskVector
+from tsvlib.errors import InputError
+from tsvlib.layers import Suite
+from tsvlib.methods import emr, masks, named, tsv
+from tsvlib.methods.base import Experts, Method
+from tsvlib.search import best_alpha
+from tsvlib.taskvectors import StateDict, TaskVector
 
-ALL_TASKS = "all"
 SEARCH = {"alpha": 0.3, "evaluations": 4, "hits": 0.1}
 """How far a search of alpha may end elsewhere on another machine, where the score is flat.
 
@@ -37,8 +40,17 @@ AT_ONE = "tsv_m_alpha_1"
 """TSV-M with the alpha that the paper recommends instead of one that labels chose."""
 
 TALL_MASK = "tall_mask_ties"
-STARTS = {"adamerging": 0.3, "tsv_m_adapted": 1.0}
-"""The two forms of test-time adaptation, with the value at which all of their coefficients start."""
+SHARED: dict[str, Callable[[Suite], TaskVector]] = {
+    TALL_MASK: masks.shared_update,
+    "tall_mask_ta": partial(masks.shared_update, bind=masks.ARITHMETIC),
+}
+"""What experts share of which TALL masks keep a part, by the names of these methods."""
+
+STARTS = {"adamerging_task": 0.3, "adamerging": 0.3, "tsv_m_adapted": 1.0}
+"""The forms of test-time adaptation, with the value at which all of their coefficients start."""
+
+TASKWISE = ("adamerging_task",)
+"""Those with a single coefficient for each task."""
 HITS = "inputs that were right, in the order of the split: one bit each, eight of them as two hexadecimal digits"
 COLUMNS = {
     "backbone": "model that was fine-tuned",
@@ -68,50 +80,63 @@ ADAPTED_COLUMNS = COLUMNS | {
 
 def references(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows between which a merged model lies: the zero-shot model and the individual experts."""
-    zero_shot = run.evaluator.hits(run.evaluator.base, run.tasks(n_tasks), "test")
-    individual = run.individual("test", run.tasks(n_tasks))
-    return [*_measured(run, "zero_shot", zero_shot), *_measured(run, "individual", individual)]
+    tasks = run.tasks(n_tasks)
+    (zero_shot,) = run.measured_with_experts([Candidate(lambda: run.evaluator.base, tasks)], "test", tasks)
+    return [*tested(run, "zero_shot", zero_shot), *tested(run, "individual", run.individual("test", tasks))]
 
 
 def validation_score(run: Run, update: TaskVector, tasks: Sequence[str]) -> Callable[[float], float]:
-    """Return what judges an alpha: the mean normalised accuracy of base + alpha * update on validation inputs.
+    """Return what judges an alpha, as :func:`validation_scores` does it."""
+    scores = validation_scores(run, update, tasks)
+    return lambda alpha: scores([alpha])[0]
 
-    A suite is judged by at most as many inputs as the profile states, the same number of first ones of each task.
+
+def validation_scores(run: Run, update: TaskVector, tasks: Sequence[str]) -> Callable[[Sequence[float]], list[float]]:
+    """Return what judges alphas: the mean normalised accuracy of base + alpha * update on validation inputs.
+
+    A suite is judged by at most as many inputs as the profile states, the same number of first ones of each task. No
+    label is read before there is an alpha to judge.
     """
-    most = run.profile.samples.alpha // len(tasks)
-    individual = shares(run.individual("validation", tasks, most))
+    most, base = run.profile.samples.alpha // len(tasks), run.evaluator.base
+    individual = cache(lambda: shares(run.individual("validation", tasks, most)))
 
-    def score(alpha: float) -> float:
-        state = update.apply(run.evaluator.base, alpha)
-        return normalised_accuracy(run.evaluator.accuracies(state, tasks, "validation", most), individual)
+    def scores(alphas: Sequence[float]) -> list[float]:
+        scaled = [Candidate(partial(update.apply, base, alpha), tasks) for alpha in alphas]
+        experts, measured = individual(), run.evaluator.hits_of(scaled, "validation", most)
+        return [normalised_accuracy(shares(hits), experts) for hits in measured]
 
-    return score
+    return scores
 
 
 def merge(run: Run, n_tasks: int, method: Method) -> list[Row]:
     """Merge the first ``n_tasks`` experts, choose alpha on validation inputs, and return the rows of the test."""
-    return _searched(run, n_tasks, method, run.merged(method, n_tasks))
+    return searched(run, n_tasks, method, run.merged(method, n_tasks))
 
 
 def tsv_merge(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows of TSV-M with the alpha that validation inputs choose and, as ``AT_ONE``, with alpha = 1."""
-    method = METHODS["tsv_m"]
+    method = named("tsv_m")
     update = run.merged(method, n_tasks)
     whole = run.evaluator.hits(update.apply(run.evaluator.base), run.tasks(n_tasks), "test")
-    return _searched(run, n_tasks, method, update) + _measured(run, AT_ONE, whole)
+    return searched(run, n_tasks, method, update) + tested(run, AT_ONE, whole)
 
 
 def consensus(run: Run, n_tasks: int) -> list[Row]:
     """Return the rows of Consensus TA with the lambda of each task chosen for its mask of the sum of task vectors."""
-    chosen = lambdas(run, n_tasks, run.merged(METHODS["task_arithmetic"], n_tasks))
-    method = replace(METHODS["consensus_ta"], bind=masks.consensus(list(chosen.values())))
-    return merge(run, n_tasks, method) + _lambda_rows(run, method.name, chosen)
+    method, chosen = agreed(run, n_tasks)
+    return merge(run, n_tasks, method) + lambda_rows(run, method.name, chosen)
 
 
-def masked(run: Run, n_tasks: int) -> list[Row]:
-    """Return the rows of TALL-Mask + TIES: each expert as its mask of the update that all share, and their bytes."""
+def agreed(run: Run, n_tasks: int) -> tuple[Method, dict[str, float]]:
+    """Return Consensus TA with the lambda of each task that validation inputs choose, and these."""
+    chosen = lambdas(run, n_tasks, run.merged(named("task_arithmetic"), n_tasks))
+    return replace(named("consensus_ta"), bind=masks.consensus(list(chosen.values()))), chosen
+
+
+def masked(run: Run, n_tasks: int, name: str = TALL_MASK) -> list[Row]:
+    """Return the rows of TALL masks: each expert as its mask of the update that all share, and their bytes."""
     tasks = run.tasks(n_tasks)
-    shared = masks.shared_update(run.suite(tasks))
+    shared = SHARED[name](run.suite(tasks))
     chosen = lambdas(run, n_tasks, shared)
 
     def measured(task: str) -> tuple[Hits, int]:
@@ -122,9 +147,9 @@ def masked(run: Run, n_tasks: int) -> list[Row]:
     results = dict(zip(tasks, each(measured, tasks), strict=True))
     size = shared.stored_bytes + sum(mask for _, mask in results.values())
     return [
-        *_measured(run, TALL_MASK, {task: hits for task, (hits, _) in results.items()}),
-        *_lambda_rows(run, TALL_MASK, chosen),
-        _row(run, n_tasks, TALL_MASK, ALL_TASKS, "bytes", size),
+        *tested(run, name, {task: hits for task, (hits, _) in results.items()}),
+        *lambda_rows(run, name, chosen),
+        observation(run, n_tasks, name, ALL_TASKS, "bytes", size),
     ]
 
 
@@ -133,16 +158,16 @@ def lambdas(run: Run, n_tasks: int, shared: TaskVector) -> dict[str, float]:
 
     Of several that do, the smallest, as in the code of TALL-masks.
     """
-    tasks = run.tasks(n_tasks)
+    tasks, choices = run.tasks(n_tasks), run.profile.lambdas
 
-    def best(task: str) -> float:
-        vector, scores = run.task_vector(task), {}
-        for value in run.profile.lambdas:
-            state = masks.masked(shared, vector, value).apply(run.evaluator.base)
-            scores[value] = run.evaluator.accuracy(state, task, "validation")
-        return max(scores, key=scores.__getitem__)
+    def state(task: str, value: float) -> StateDict:
+        return masks.masked(shared, run.task_vector(task), value).apply(run.evaluator.base)
 
-    return dict(zip(tasks, each(best, tasks), strict=True))
+    pairs = list(product(tasks, choices))
+    candidates = [Candidate(partial(state, *pair), pair[:1]) for pair in pairs]
+    found = zip(pairs, run.evaluator.hits_of(candidates, "validation"), strict=True)
+    scores = {pair: shares(hits)[pair[0]] for pair, hits in found}
+    return {task: max(choices, key=lambda value: scores[task, value]) for task in tasks}
 
 
 def confusion(run: Run, n_tasks: int, method: Method, alpha: float) -> list[Row]:
@@ -161,41 +186,62 @@ def confusion(run: Run, n_tasks: int, method: Method, alpha: float) -> list[Row]
     ]
 
 
-def compressed(run: Run, n_tasks: int) -> list[Row]:
-    """Return the rows of TSV-C: each expert from 1 / n_tasks of its components, with the bytes that it takes.
+def compressed(run: Run, n_tasks: int, rank: Rank | None = None) -> list[Row]:
+    """Return the rows of TSV-C: each expert from 1 / n_tasks of its components or of a rank, with the bytes it takes.
 
-    The bytes of ``individual`` are those of whole task vectors. Both count float32 values.
+    The bytes of ``individual`` are those of whole task vectors. Both count float32 values. InputError for a rank by
+    energy, which gives each task matrix another number of components.
     """
     tasks = run.tasks(n_tasks)
-    rank = Rank(fraction=1 / n_tasks)
+    rank = rank or Rank(fraction=1 / n_tasks)
+    if rank.energy:
+        raise InputError(f"TSV-C is measured at shares or numbers of components; choose one of these, not {rank}.")
     results = dict(zip(tasks, each(lambda task: run.truncated(task, [rank])[0], tasks), strict=True))
-    rows = _measured(run, "individual", run.individual("test", run.tasks(n_tasks)))
-    rows += _measured(run, "tsv_c", {task: hits for task, (hits, _) in results.items()})
+    rows = tested(run, "individual", run.individual("test", run.tasks(n_tasks)))
+    rows += tested(run, "tsv_c", {task: hits for task, (hits, _) in results.items()})
     whole = len(tasks) * run.task_vector(tasks[0]).stored_bytes
     sizes = {"individual": whole, "tsv_c": sum(size for _, size in results.values())}
-    return rows + [_row(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
+    return rows + [observation(run, n_tasks, method, ALL_TASKS, "bytes", size) for method, size in sizes.items()]
 
 
-def adapted(run: Run, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[list[Row]]:
-    """Yield the rows of test-time adaptation (App. D.2.7) of the first ``n_tasks`` experts, for each of ``STARTS``.
+def room(run: Run, n_tasks: int) -> list[Row]:
+    """Return the rows with the bytes of what else keeps a model for each task: TALL masks of the sum, EMR-Merging."""
+    tasks, suite = run.tasks(n_tasks), run.suite(run.tasks(n_tasks))
+    # Whatever the lambda, a mask takes the same room.
+    packed: dict[str, Experts] = {"tall_mask_ta": masks.pack_arithmetic(suite, tasks), "emr": emr.pack(suite, tasks)}
+    sizes = {name: experts.stored_bytes for name, experts in packed.items()}
+    return [observation(run, n_tasks, name, ALL_TASKS, "bytes", size) for name, size in sizes.items()]
+
+
+def adapted(
+    run: Run, n_tasks: int, settings: Settings = PROTOCOL, names: Sequence[str] = tuple(STARTS)
+) -> Iterator[list[Row]]:
+    """Yield the rows of test-time adaptation (App. D.2.7) of the first ``n_tasks`` experts, for each of some forms.
 
     Coefficients are learnt from validation inputs, of which no label is read; test inputs come after.
     """
     evaluator, tasks = run.evaluator, run.tasks(n_tasks)
-    splits = [evaluator.world.split(task, "validation") for task in tasks]
-    inputs = [Unlabelled(split.inputs, evaluator.head(task)) for task, split in zip(tasks, splits, strict=True)]
+    inputs = [run.unlabelled(task) for task in tasks]
 
     def adapt(name: str) -> Adapted:
         with parts_on_disk(run, tasks, name) as parts:
             # An encoder of its own, since other threads adapt others.
             encoder, start = evaluator.encoder.differentiable(), STARTS[name]
             return adaptation.adapt(
-                evaluator.base, parts, inputs, encoder, start=start, seed=run.seed, settings=settings
+                evaluator.base,
+                parts,
+                inputs,
+                encoder,
+                start=start,
+                seed=run.seed,
+                settings=settings,
+                together=evaluator.encoder.batch,
+                taskwise=name in TASKWISE,
             )
 
-    for name, found in zip(STARTS, devices.ordered(adapt, STARTS, workers()), strict=True):
-        rows = _measured(run, name, evaluator.hits(found.state, tasks, "test"))
-        initial = _measured(run, name, evaluator.hits(found.initial, tasks, "test"))
+    for name, found in zip(names, devices.ordered(adapt, names, workers()), strict=True):
+        models = [Candidate(partial(dict, state), tasks) for state in (found.state, found.initial)]
+        rows, initial = (tested(run, name, hits) for hits in evaluator.hits_of(models, "test"))
         rows += [row | {"metric": f"{row['metric']}_before"} for row in initial]
         learnt = found.coefficients
         values = {
@@ -205,7 +251,7 @@ def adapted(run: Run, n_tasks: int, settings: Settings = PROTOCOL) -> Iterator[l
             "coefficient_mean": float(learnt.mean()),
             "coefficient_largest": float(learnt.max()),
         }
-        yield rows + [_row(run, len(tasks), name, ALL_TASKS, metric, value) for metric, value in values.items()]
+        yield rows + [observation(run, len(tasks), name, ALL_TASKS, metric, value) for metric, value in values.items()]
 
 
 @contextmanager
@@ -219,7 +265,7 @@ def parts_on_disk(run: Run, tasks: Sequence[str], name: str) -> Iterator[Parts]:
             stack[expert] = change
         return stack
 
-    parts = changes if name == "adamerging" else partial(tsv.tsv_m_parts, suite, computing=run.computing)
+    parts = partial(tsv.tsv_m_parts, suite, computing=run.computing) if name == "tsv_m_adapted" else changes
     layout = {key: TensorInfo(suite.dtype, (suite.n_tasks, *shape)) for key, shape in suite.shapes.items()}
     file = paths.cache(run.profile.name) / "adaptation" / f"{run.backbone}__{run.seed}__{name}.safetensors"
     checkpoints.write(file, layout, {}, ((key, parts(key)) for key in checkpoints.file_order(layout)))
@@ -229,40 +275,13 @@ def parts_on_disk(run: Run, tasks: Sequence[str], name: str) -> Iterator[Parts]:
         file.unlink(missing_ok=True)
 
 
-def _searched(run: Run, n_tasks: int, method: Method, update: TaskVector) -> list[Row]:
+def searched(run: Run, n_tasks: int, method: Method, update: TaskVector) -> list[Row]:
+    """Return the rows of the test of an update, with the alpha of its method that validation inputs choose."""
     tasks = run.tasks(n_tasks)
-    found = search_alpha(validation_score(run, update, tasks), method.alphas)
+    found = best_alpha(validation_score(run, update, tasks), method.alphas)
     state = update.apply(run.evaluator.base, found.alpha)
-    rows = _measured(run, method.name, run.evaluator.hits(state, tasks, "test"))
+    rows = tested(run, method.name, run.evaluator.hits(state, tasks, "test"))
     if not method.searches_alpha:
         return rows
     search = {"alpha": found.alpha, "validation_score": found.score, "evaluations": found.evaluations}
-    return rows + [_row(run, n_tasks, method.name, ALL_TASKS, metric, value) for metric, value in search.items()]
-
-
-def _measured(run: Run, method: str, hits: Mapping[str, Hits]) -> list[Row]:
-    n_tasks, accuracies = len(hits), shares(hits)
-    normalised = normalised_accuracy(accuracies, shares(run.individual("test", list(hits))))
-    return [
-        *(_row(run, n_tasks, method, task, "accuracy", accuracies[task], hits[task]) for task in hits),
-        _row(run, n_tasks, method, ALL_TASKS, "normalised_accuracy", normalised),
-    ]
-
-
-def _lambda_rows(run: Run, method: str, chosen: Mapping[str, float]) -> list[Row]:
-    return [_row(run, len(chosen), method, task, "lambda", value) for task, value in chosen.items()]
-
-
-def _row(
-    run: Run, n_tasks: int, method: str, task: str, metric: str, value: float | int, hits: Hits | None = None
-) -> Row:
-    return {
-        "backbone": run.backbone,
-        "n_tasks": n_tasks,
-        "method": method,
-        "seed": run.seed,
-        "task": task,
-        "metric": metric,
-        "value": float(value),
-        "hits": "" if hits is None else packed(hits),
-    }
+    return rows + [observation(run, n_tasks, method.name, ALL_TASKS, metric, value) for metric, value in search.items()]

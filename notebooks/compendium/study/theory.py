@@ -68,7 +68,7 @@ def whitening_difference(x: Float[Tensor, "rows columns"]) -> float:
 
 
 def sides(factors: Sequence[Factors]) -> tuple[Float[Tensor, "rows rank"], Float[Tensor, "columns rank"]]:
-    """Return the left and the right singular vectors of all tasks side by side: U and V of Equation 6."""
+    """Return the left and the right singular vectors of one task or more side by side: U and V of Equation 6."""
     return torch.cat([f.u for f in factors], dim=1), torch.cat([f.vh for f in factors]).mT
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the experts that are trained here lie, and whether those that were finished are still there.
+"""Where the experts that are made here lie, and whether those that were finished are still there.
 
 ``python -m compendium check-experts`` runs before every build and must not pay for importing torch.
 """
@@ -37,15 +37,21 @@ def path(profile: Profile, expert: Expert) -> Path:
     return folder(profile) / f"{expert.name}.safetensors"
 
 
+def unfinished(profile: Profile, expert: Expert) -> Path:
+    """Return the file in which a long training may keep how far it is, until the expert is finished."""
+    return folder(profile) / f"{expert.name}.unfinished"
+
+
 def manifest_file(profile: Profile) -> Path:
     """Return the file that lists every expert of the profile with the sha256 of its file, once all are finished."""
     further = _further_seeds(profile)
-    return paths.cache(profile.name) / (f"experts-further_seeds-{further}.json" if further else "experts.json")
+    seeds = f"-further_seeds-{further}" if further else ""
+    return paths.cache(profile.name) / f"experts{seeds}{profile.part}.json"
 
 
 def first_suite_file(profile: Profile) -> Path:
     """Return the file that does so for the experts of the first suite, which are all that the tour needs."""
-    return paths.cache(profile.name) / "experts-first_suite.json"
+    return paths.cache(profile.name) / f"experts-first_suite{profile.part}.json"
 
 
 def manifest_files(profile: Profile) -> list[Path]:
@@ -58,12 +64,12 @@ def check(profile: Profile) -> None:
 
     Without a list there is nothing to compare: the experts were never finished.
     """
-    manifests.check(manifest_files(profile), folder(profile), remedy(profile, "train it again"))
+    manifests.check(manifest_files(profile), folder(profile), remedy(profile, "make it again"))
 
 
-def remedy(profile: Profile, end: str = "train it") -> str:
+def remedy(profile: Profile, end: str = "make it") -> str:
     """Return what to type about an expert that is missing or broken, and to what ``end``."""
-    return f"run `{paths.command('experts', profile.name, _further_seeds(profile))}` to {end}"
+    return f"run `{paths.command('experts', profile.name, _further_seeds(profile), profile.part)}` to {end}"
 
 
 def is_current(file: Path, recipe: Mapping[str, object]) -> bool:

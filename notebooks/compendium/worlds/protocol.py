@@ -5,7 +5,7 @@ Studies, tables and notebooks ask a world through this protocol and never which 
 the module that builds it, here or in a package of somebody else's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from compendium import provenance
 from compendium.profiles import Profile
+from compendium.worlds.findings import Finding
 from tsvlib.errors import InputError
 from tsvlib.taskvectors import StateDict
 
@@ -94,6 +95,21 @@ class Encoder(Protocol):
         """Return what encodes inputs with given weights and keeps a graph for these; no two threads may share it."""
 
 
+@dataclass(frozen=True)
+class Need:
+    """One thing that a run rests on, or that it makes and keeps, and what looking for it gave.
+
+    ``kind`` is what it is, in the singular, such as a checkpoint; ``of`` is the backbone, where it belongs to one.
+    Things of one kind that are told in the same words share a row. ``can_fetch`` tells what ``make fetch`` gets.
+    """
+
+    kind: str
+    name: str
+    finding: Finding
+    of: str = ""
+    can_fetch: bool = False
+
+
 @runtime_checkable
 class World(Protocol):
     """Where tasks, splits, backbones, experts and heads come from; everything is a function of the profile alone."""
@@ -104,6 +120,8 @@ class World(Protocol):
     """What a reader must know of its tasks and their sources, in a few sentences of Markdown."""
     tasks: Sequence[Task]
     """All tasks of the profile in their fixed order."""
+    stated: str
+    """What tables must say of experts and inputs whose versions differ, in a sentence; empty where there is but one."""
 
     def split(self, task: str, name: SplitName) -> Split:
         """Return one split of a task."""
@@ -129,6 +147,12 @@ class World(Protocol):
     def remedy(self) -> str:
         """Return what to do about an expert that is missing or broken, as the end of a sentence."""
 
+    def needs(self) -> Iterator[Need]:
+        """Yield all that a run rests on and does not make itself, and what it makes and keeps.
+
+        This is quick: names, sizes, headers and counts are looked at. What is missing or wrong is yielded, not raised.
+        """
+
 
 @cache
 def world_of(profile: Profile) -> World:
@@ -145,6 +169,7 @@ def world_of(profile: Profile) -> World:
         raise InputError(f"profile {profile.name}: {profile.world} has no function 'build' that makes a world; add it.")
     provenance.name_code(profile.world)
     world: World = module.build(profile)
+    provenance.state(world.stated)
     return world
 
 

@@ -248,3 +248,65 @@ def test_rank_correlation_is_spearmans_and_0_of_a_constant():
 def test_the_paper_loses_at_most_its_own_limit_at_alpha_of_one():
     shown = published.load("alpha").pivot_table(index=["backbone", "subset"], columns="alpha", values="percent")
     assert round((shown.max(axis=1) - shown[1.0]).max(), 6) == claims.RULES["alpha"].limit
+
+
+def test_a_backbone_of_the_whole_that_was_not_run_says_so():
+    listed = published.load("claims").query("name == 'task_arithmetic'")
+    for labels in (LABELS | {"other": "Other"}, {"other": "Other"} | LABELS):
+        row = claims.ledger(listed, GOOD, labels).iloc[0]
+        assert row.Here.startswith("B 22.2 ± 1.")
+        assert row.Here.endswith(" points of normalised accuracy; Other not run")
+
+
+@pytest.fixture
+def one_seed(monkeypatch):
+    """One seed of the bootstrap, for what no other would change."""
+    monkeypatch.setattr(errors, "SEEDS", range(1))
+
+
+@pytest.mark.usefixtures("one_seed")
+@pytest.mark.parametrize("part", ["b", "l"])
+def test_every_claim_is_judged_of_the_backbones_that_were_run_and_says_which_were_not(part):
+    found = {name: frame if name == "sources" else frame[frame.backbone == part] for name, frame in GOOD.items()} | {
+        "test_time": GOOD["test_time"]
+    }
+    ledger = claims.ledger(published.load("claims"), found, LABELS)
+    assert set(ledger.Verdict) == {"holds"}
+    other = {"b": "L not run", "l": "B not run"}[part]
+    # Adaptation has numbers of the first backbone alone.
+    expected = ["L not run" if words.endswith("(App. D.2.7)") else other for words in ledger.index]
+    assert [here.rpartition("; ")[2] for here in ledger.Here] == expected
+    assert not ledger.Here.str.contains("nan").any()
+
+
+EMPTIED = {
+    "merge": {"task_arithmetic", "consensus_ta", "complementary", "interference_accuracy"},
+    "compress": {"compression", "storage"},
+    "ablation": {"complementary", "interference_accuracy"},
+    "spectra": {"low_rank_3", "low_rank_10"},
+    "alpha": {"alpha"},
+    "interference": {"depth", "interference_accuracy"},
+    "procrustes": {"orthogonality"},
+    "test_time": {"test_time"},
+}
+
+
+@pytest.mark.usefixtures("one_seed")
+@pytest.mark.parametrize("table", EMPTIED)
+def test_a_claim_of_which_nothing_was_run_says_so_and_holds_no_less_and_no_more(table):
+    empty = GOOD | {table: GOOD[table].iloc[:0]}
+    assert claims.judge(EMPTIED[table], empty) == {}
+    assert claims.told(min(EMPTIED[table]), empty) == "not run"
+    listed = published.load("claims")
+    ledger = claims.ledger(listed[listed.name.isin(EMPTIED[table])], empty, LABELS)
+    assert (ledger[["Here", "True in", "Smallest visible", "Verdict", "Rule"]] == "not run").all(axis=None)
+
+
+@pytest.mark.usefixtures("one_seed")
+def test_what_one_backbone_lacks_is_no_case_of_the_others():
+    frame = GOOD["merge"]
+    lacking = GOOD | {"merge": frame[(frame.backbone == "b") | (frame.method != "tsv_m")]}
+    for name in ("task_arithmetic", "complementary"):
+        judged = claims.judge([name], lacking)[name]
+        assert judged.verdict == "holds"
+        assert set(judged.cases.index.get_level_values("backbone")) == {"b"}

@@ -15,7 +15,7 @@ import pytest
 from graph import calls
 from PIL import Image
 
-from compendium import commands, paths, published
+from compendium import commands, paths, profiles, published
 from compendium.paper import contents, page, plotting, results
 from compendium.paper.contents import Table
 from tsvlib.errors import InputError
@@ -79,6 +79,8 @@ def test_the_items_are_those_of_the_paper_in_its_order():
         "Tasks",
         "App. D.2.7",
         "Prop. 4.1, Thm 6.1",
+        "All methods",
+        "Costs",
         "Audit",
         "Claims",
     ]
@@ -90,7 +92,7 @@ def test_the_items_are_those_of_the_paper_in_its_order():
 def test_every_figure_and_table_that_a_notebook_makes_has_its_place(source):
     saved = calls(source, "plotting", "save_figure", position=1) | calls(source, "results", "save_table")
     assert saved == {stem for item in contents.items() if item.notebook == source.stem for stem in item.stems}
-    if source.name[0] in "234":
+    if source.name[0] in "234" or source.stem in ("62_tab_beyond", "63_fig_costs"):
         assert source.stem in {item.notebook for item in contents.items()}
 
 
@@ -141,7 +143,7 @@ def test_tables_hold_the_cells_of_their_csv_and_pictures_the_figures(mini):
 def test_the_page_in_the_checkout_shows_what_the_checkout_holds(mini, monkeypatch):
     """Text and pixels, because compressed bytes may differ from one processor to another."""
     monkeypatch.setenv("TSV_OUTPUT", str(paths.ROOT))
-    pages = [(MINI / "paper.html").read_text(encoding="utf-8"), page.html("mini", mini)]
+    pages = [(MINI / "paper.html").read_text(encoding="utf-8"), page.html("mini", mini, page.preface("mini", mini))]
     assert len({re.sub(r"base64,[^\"]*", "", text) for text in pages}) == 1
     pictures = [[base64.b64decode(data) for data in re.findall(r"base64,([^\"]*)", text)] for text in pages]
     for committed, made in zip(*pictures, strict=True):
@@ -159,6 +161,17 @@ def test_what_was_not_run_is_told_and_no_error():
     assert text.count('<p class="missing">not run</p>') == n_items
     assert "models are random" in text
     assert not Elements(text).all("img")
+
+
+def test_backbones_and_suites_that_were_not_run_are_named(mini):
+    assert not any("Not run:" in paragraph for paragraph in page.preface("mini", mini))
+    whole = profiles.load("mini")
+    part = page.preface("mini", mini, "mini-b16", "8 14")[0]
+    assert part.endswith(f" Not run: {whole.backbones[0].label}, {whole.backbones[2].label}, 20 tasks.")
+    chosen = ["--profile", "smoke", "--backbones", "smoke-l14", "--suites", "3"]
+    assert commands.main(["page", *chosen]) == 0
+    text = (paths.figures("smoke") / "paper.html").read_text(encoding="utf-8")
+    assert f"Not run: {profiles.load('smoke').backbones[0].label}, 2 tasks." in text
 
 
 def test_one_file_that_escapes_what_it_shows(made):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from compendium import paths, profiles
 from compendium.paper import plotting
-from tsvlib.methods import METHODS
+from tsvlib.methods import METHODS, PROCESSES
 
 ALT = "One bar reaches twice as high as the other."
 
@@ -85,9 +85,27 @@ def test_every_series_has_two_cues():
     assert len({plotting.METHOD_STYLE[name].hatch for name in bars}) == len(bars)
 
 
-def test_every_merging_method_has_a_style():
+def test_every_method_has_a_style_and_what_follows_another_together_with_that():
+    assert set(METHODS) - set(PROCESSES) <= set(plotting.METHOD_STYLE)
+    followed = {part for name in plotting.METHOD_STYLE for part in name.split("+")[1:]}
+    assert followed == set(PROCESSES)
 
-    assert set(METHODS) <= set(plotting.METHOD_STYLE)
+
+def test_costs_are_drawn_at_their_places_with_a_line_through_what_is_worth_them():
+    places = [(8, "tsv_m"), (8, "emr"), (20, "tsv_m"), (20, "emr")]
+    rows = {"bytes": [1e6, 2e6, 1e6, 3e6], "inputs": [0.0, 50.0, 0.0, 50.0], "accuracy": [70.0, 90.0, 60.0, 50.0]}
+    costs = pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(places))
+    worth = {(8, "bytes"): ["tsv_m", "emr"], (20, "inputs"): ["tsv_m"]}
+    fig, axes = plt.subplots(1, 2)
+    plotting.scatter_costs(axes, costs, worth, {"bytes": "megabytes", "inputs": "inputs"})
+    line, *points = axes[0].lines
+    assert list(zip(line.get_xdata(), line.get_ydata(), strict=True)) == [(1, 70), (2, 90)]
+    assert [(float(p.get_xdata()[0]), float(p.get_ydata()[0])) for p in points] == [(1, 70), (2, 90)]
+    assert [p.get_label() for p in points] == ["TSV-M", "EMR-Merging"]
+    assert (axes[0].get_title(), axes[1].get_title()) == ("8 tasks", "20 tasks")
+    assert (axes[0].get_xscale(), axes[1].get_xscale()) == ("log", "symlog")
+    assert [list(p.get_xdata()) for p in axes[1].lines] == [[0], [0], [50]]
+    plt.close(fig)
 
 
 def test_widths_of_the_style_are_the_documented_ones():

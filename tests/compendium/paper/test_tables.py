@@ -13,7 +13,8 @@ import pytest
 
 from compendium import profiles, published
 from compendium.paper import tables
-from tsvlib.methods import METHODS
+from tsvlib.errors import InputError
+from tsvlib.methods import METHODS, named
 
 SMOKE = profiles.load("smoke")
 NAMES = {"task_arithmetic": "Task arithmetic", "tsv_m": "TSV-M"}
@@ -125,7 +126,11 @@ def test_published_cells_stand_as_printed_under_the_backbone_that_stands_for_the
 
 
 def test_titles_are_those_of_the_methods() -> None:
-    assert {name: tables.TITLES[name] for name in METHODS} == {name: method.title for name, method in METHODS.items()}
+    assert {name: tables.TITLES[name] for name in METHODS} == {name: row.title for name, row in METHODS.items()}
+    followed = [name for name in tables.TITLES if "+" in name]
+    assert followed
+    assert [tables.TITLES[name] for name in followed] == [named(name).title for name in followed]
+    assert len(set(tables.TITLES.values())) == len(tables.TITLES)
 
 
 def test_what_only_draws_and_prints_needs_no_torch() -> None:
@@ -133,3 +138,25 @@ def test_what_only_draws_and_prints_needs_no_torch() -> None:
     environment = os.environ | {"PYTHONPATH": checkout.roots()}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_part_has_the_columns_of_the_whole_and_says_where_nothing_was_run() -> None:
+    part = profiles.load("smoke", "smoke-b32", "2")
+    rows = frame("smoke-b32", 2, 1, 0.1)
+    table = tables.accuracy_table(rows, SOURCES, part, NAMES | {"ties": "TIES"})
+    assert list(table) == tables.columns(SMOKE)
+    (run,) = tables.columns(part)
+    assert (table.drop(columns=run) == tables.NOT_RUN).all(axis=None)
+    assert (table[run] == tables.NOT_RUN).tolist() == [False, False, True]
+    assert list(tables.published_table(published.load("merging"), part, NAMES, "paper")) == tables.columns(SMOKE)
+    assert tables.best(rows, part, NAMES | {"ties": "TIES"}) == [("TSV-M", run)]
+
+
+def test_the_alpha_of_a_method_is_the_one_that_was_chosen():
+    rows = pd.DataFrame(
+        [("tsv_m", "alpha", 1.1), ("tsv_m", "accuracy", 0.5), ("ties", "alpha", 0.4), ("zero_shot", "accuracy", 0.2)],
+        columns=["method", "metric", "value"],
+    )
+    assert tables.chosen_alpha(rows, "tsv_m") == 1.1
+    with pytest.raises(InputError, match="no alpha was chosen for 'zero_shot'; take one of tsv_m, ties"):
+        tables.chosen_alpha(rows, "zero_shot")

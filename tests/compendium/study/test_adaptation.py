@@ -2,8 +2,10 @@
 """Coefficients follow the gradient of the entropy, which is right to the last digit, and see neither label nor test."""
 
 import dataclasses
+import gc
 import inspect
 import math
+import weakref
 from collections.abc import Mapping
 
 import numpy as np
@@ -96,10 +98,49 @@ def test_tasks_weigh_the_same_however_many_images_they_have() -> None:
     torch.testing.assert_close(adaptation.entropy(base, [one, doubled], encoder), together)
 
 
+@pytest.mark.parametrize("together", [1, 3, 16, 100])
+def test_inputs_that_are_encoded_in_parts_have_the_entropy_of_all_at_once(together: int) -> None:
+    base, parts, tasks = problem()
+    seen: list[int] = []
+
+    def noted(state: StateDict, images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return encoder(state, images)
+
+    whole = adaptation.entropy(base, tasks, encoder)
+    assert float(adaptation.entropy(base, tasks, noted, together)) == pytest.approx(float(whole), rel=1e-6)
+    assert (max(seen), sum(seen)) == (min(together, max(IMAGES)), sum(IMAGES))
+    if together >= max(IMAGES):
+        assert torch.equal(adaptation.entropy(base, tasks, encoder, together), whole)
+    seen.clear()
+    arguments = {"start": 0.3, "seed": 0, "settings": Settings(steps=2, batch=1)}
+    found = adapt(base, stacked(parts), tasks, noted, **arguments, together=together)  # type: ignore[arg-type]
+    assert max(seen) == min(together, max(IMAGES))
+    at_once = adapt(base, stacked(parts), tasks, encoder, **arguments)  # type: ignore[arg-type]
+    assert (found.before, found.after) == pytest.approx((at_once.before, at_once.after), rel=1e-6)
+    assert torch.equal(found.coefficients, at_once.coefficients)
+
+
 def test_inputs_of_different_tasks_may_have_different_shapes() -> None:
     wide, narrow = (Unlabelled(torch.ones(3, width), torch.zeros(2, 1)) for width in (5, 2))
     found = adaptation.entropy({}, [wide, narrow], lambda state, x: x.sum(1, keepdim=True))
     assert float(found) == pytest.approx(math.log(2))
+
+
+def test_the_way_back_of_one_task_is_done_before_the_next_one_begins() -> None:
+    base, parts, tasks = problem()
+    start = torch.full((N_TASKS, len(base)), 0.3, dtype=torch.float64, requires_grad=True)
+    held: list[weakref.ref[Tensor]] = []
+
+    def noted(state: StateDict, images: Tensor) -> Tensor:
+        gc.collect()
+        assert not any(each() is not None for each in held)
+        features = encoder(state, images)
+        held.append(weakref.ref(features))
+        return features
+
+    adaptation.descent(adaptation.weighted(base, stacked(parts), start), start, tasks, noted)
+    assert len(held) == N_TASKS
 
 
 @examples(max_examples=10)
@@ -107,8 +148,8 @@ def test_inputs_of_different_tasks_may_have_different_shapes() -> None:
 def test_the_gradient_is_that_of_finite_differences(seed: int) -> None:
     base, parts, tasks = problem(seed)
     start = torch.full((N_TASKS, len(base)), 0.3, dtype=torch.float64, requires_grad=True)
-    objective = adaptation.entropy(adaptation.weighted(base, stacked(parts), start), tasks, encoder)
-    (gradient,) = torch.autograd.grad(objective, start)
+    value, gradient = adaptation.descent(adaptation.weighted(base, stacked(parts), start), start, tasks, encoder)
+    assert value == pytest.approx(transcribed(base, parts, tasks, start.detach().numpy()), rel=1e-12)
     np.testing.assert_allclose(gradient.numpy(), differences(base, parts, tasks), rtol=1e-4, atol=1e-8)
 
 
@@ -146,6 +187,29 @@ def test_two_steps_are_adams() -> None:
     second = first - 0.01 * mean / (np.sqrt(square) + 1e-8)
     np.testing.assert_allclose(twice.coefficients.numpy(), second, rtol=1e-5)
     assert twice.curve == pytest.approx([once.before, once.after], rel=1e-12)
+
+
+@examples(max_examples=10)
+@given(st.integers(0, 2**32 - 1))
+def test_a_coefficient_for_a_whole_task_has_the_sum_of_its_tensors_gradients(seed: int) -> None:
+    base, parts, tasks = problem(seed)
+    start = torch.full((N_TASKS, 1), 0.3, dtype=torch.float64, requires_grad=True)
+    value, gradient = adaptation.descent(adaptation.weighted(base, stacked(parts), start), start, tasks, encoder)
+    assert value == pytest.approx(transcribed(base, parts, tasks, np.full((N_TASKS, len(base)), 0.3)), rel=1e-12)
+    expected = differences(base, parts, tasks).sum(1, keepdims=True)
+    np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-4, atol=1e-8)
+
+
+def test_a_step_with_a_coefficient_for_each_task_moves_all_of_its_tensors_alike() -> None:
+    base, parts, _ = problem()
+    tasks = [task._replace(inputs=task.inputs[:7]) for task in problem()[2]]
+    settings = Settings(steps=1, learning_rate=0.01, batch=7)
+    found = adapt(base, stacked(parts), tasks, encoder, start=0.3, seed=0, settings=settings, taskwise=True)
+    slope = differences(base, parts, tasks).sum(1, keepdims=True)
+    np.testing.assert_allclose(found.coefficients.numpy(), 0.3 - 0.01 * np.sign(slope), rtol=1e-5)
+    for key in base:
+        change = sum(found.coefficients[task, 0] * parts[task][key] for task in range(N_TASKS))
+        torch.testing.assert_close(found.state[key], base[key] + change)
 
 
 def binary(images: Tensor) -> list[Unlabelled]:
@@ -301,3 +365,9 @@ def test_divergence_is_told() -> None:
     endless = dataclasses.replace(SHORT, learning_rate=math.inf)
     with pytest.raises(InputError, match="adaptation diverged"):
         adapt(base, stacked(parts), tasks, encoder, start=0.3, seed=0, settings=endless)
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"batch": 0}, {"learning_rate": -1e-9}, {"learning_rate": math.nan}])
+def test_what_cannot_be_done_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="cannot take Settings"):
+        Settings(**change)  # type: ignore[arg-type]

@@ -8,11 +8,12 @@ import pytest
 
 from compendium import paths, profiles, published
 from compendium.study import alpha, runs, studies
-from compendium.study.evaluation import packed, search_alpha, shares
+from compendium.study.evaluation import packed, shares
 from compendium.worlds.mini import datasets
 from compendium.worlds.protocol import suite
 from tsvlib import merging
-from tsvlib.methods import METHODS
+from tsvlib.methods import UPDATES, named
+from tsvlib.search import best_alpha
 
 SMOKE, MINI = profiles.load("smoke"), profiles.load("mini")
 RECORDED = pd.read_csv(paths.ROOT / "data" / "results" / "mini" / "alpha_search.csv")
@@ -45,7 +46,7 @@ def test_rows_of_a_subset_are_those_of_merging_its_experts(run: runs.Run) -> Non
     merged = rows[rows.method == "tsv_m"]
     assert sorted(merged.alpha.unique()) == sorted(published.load("alpha").alpha.unique())
     tasks = alpha.subsets(SMOKE, "smoke-b32")[4]
-    update = merging.merged_update([run.task_vector(task) for task in tasks], METHODS["tsv_m"])
+    update = merging.merged_update([run.task_vector(task) for task in tasks], named("tsv_m"))
     hits = run.evaluator.hits(update.apply(run.evaluator.base, 1.2), tasks, "validation")
     found = merged[merged.alpha == 1.2].set_index("task")
     assert list(found.step.unique()) == [12]
@@ -64,7 +65,7 @@ def test_rows_of_a_subset_have_the_experts_on_all_validation_images(run: runs.Ru
 
 @pytest.mark.parametrize("name", ["task_arithmetic", "tsv_m"])
 def test_a_grid_tells_what_the_search_scored_and_found(run: runs.Run, name: str) -> None:
-    method = METHODS[name]
+    method = UPDATES[name]
     rows = pd.DataFrame(alpha.over_grid(run, 2, method))
     assert set(rows.columns) == set(alpha.GRID_COLUMNS)
     curve = rows.pivot_table(index="step", columns="metric", values="value")
@@ -81,8 +82,8 @@ def test_on_mini_the_search_finds_the_best_alpha_of_the_whole_grid(setting: tupl
     n_tasks, method = setting
     rows = RECORDED[(RECORDED.n_tasks == n_tasks) & (RECORDED.method == method)]
     curve = rows.pivot_table(index="step", columns="metric", values="value")
-    assert len(curve) == len(METHODS[method].alphas) == 30
-    found = search_alpha(lambda step: curve.score[int(step)], [float(step) for step in curve.index])
+    assert len(curve) == len(UPDATES[method].alphas) == 30
+    found = best_alpha(lambda step: curve.score[int(step)], [float(step) for step in curve.index])
     assert found.score == curve.score.max()
     assert found.evaluations <= 10
     assert found.alpha in curve.index[curve.score == found.score]

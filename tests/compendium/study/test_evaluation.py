@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Accuracies are right, measured once, and never stale; the alpha search agrees with the full grid."""
+"""Accuracies are right, measured once, and never stale."""
 
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compendium import profiles, provenance
-from compendium.study.evaluation import AlphaSearch, Evaluator, normalised_accuracy, packed, search_alpha
+from compendium.study import evaluation
+from compendium.study.evaluation import Candidate, Evaluator, normalised_accuracy, packed
 from compendium.worlds.mini import datasets, models
+from compendium.worlds.mini.world import Mini
 from tsvlib.errors import InputError
-from tsvlib.methods import METHODS
 
 SMOKE = profiles.load("smoke")
 MODEL = models.load_base("smoke", "smoke-b32")
-GRID = tuple(map(float, range(30)))
 
 
 @pytest.fixture
@@ -110,6 +111,116 @@ def test_a_broken_record_is_measured_again(evaluator: Evaluator, output: Path) -
     assert evaluator.accuracy(evaluator.base, "mnist", "test") == first
 
 
+def scaled(evaluator: Evaluator, factor: float) -> dict[str, torch.Tensor]:
+    return {key: factor * tensor for key, tensor in evaluator.base.items()}
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Grows by one entry, first image and first one after, with each batch of images that is read."""
+    found: list[tuple[int, int]] = []
+
+    class Counted:
+        def __init__(self, inputs: torch.Tensor) -> None:
+            self.inputs = inputs
+
+        def __len__(self) -> int:
+            return len(self.inputs)
+
+        def __getitem__(self, chosen: slice) -> torch.Tensor:
+            found.append((chosen.start, chosen.stop))
+            return self.inputs[chosen]
+
+    whole = Mini.split
+
+    def split(self, task, name):
+        data = whole(self, task, name)
+        return dataclasses.replace(data, inputs=Counted(data.inputs))
+
+    monkeypatch.setattr(Mini, "split", split)
+    monkeypatch.setattr(evaluation, "workers", lambda: 1)
+    return found
+
+
+def test_several_candidates_share_one_pass_over_the_images(
+    evaluator: Evaluator, reads: list[tuple[int, int]], output: Path
+) -> None:
+    evaluator.predictions(scaled(evaluator, 3), ["mnist"], "test")
+    alone = list(reads)
+    assert len(alone) == -(-SMOKE.samples.test // models.BATCH) > 1
+    reads.clear()
+    candidates = [Candidate(partial(scaled, evaluator, factor), ("mnist",)) for factor in (0.5, 1, 2, 3)]
+    found = evaluator.predictions_of(candidates, "test")
+    assert reads == alone
+    for each, factor in zip(found, (0.5, 1, 2, 3), strict=True):
+        assert each["mnist"].equal(evaluator.predictions(scaled(evaluator, factor), ["mnist"], "test")["mnist"])
+    assert reads == alone
+    assert len(list(output.glob("data/cache/smoke/evaluations/smoke-b32/*/*.json"))) == 4
+
+
+def test_what_is_kept_is_that_of_candidates_measured_alone(
+    evaluator: Evaluator, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files(place: Path) -> dict[str, bytes]:
+        return {file.relative_to(place).as_posix(): file.read_bytes() for file in place.rglob("*.json")}
+
+    several = [Candidate(partial(scaled, evaluator, factor), ("mnist", "scenes")) for factor in (1, 2)]
+    evaluator.predictions_of(several, "test", 40)
+    evaluator.predictions_of([several[0]._replace(tasks=("scenes",)), several[1]], "test")
+    together = files(output / "data" / "cache" / "smoke" / "evaluations")
+    monkeypatch.setenv("TSV_OUTPUT", str(tmp_path / "alone"))
+    for candidate in several:
+        evaluator.predictions(candidate.make(), candidate.tasks, "test", 40)
+    evaluator.predictions(several[0].make(), ["scenes"], "test")
+    evaluator.predictions(several[1].make(), ["mnist", "scenes"], "test")
+    assert files(tmp_path / "alone" / "data" / "cache" / "smoke" / "evaluations") == together
+    assert len(together) == 4
+
+
+@pytest.mark.parametrize(("together", "passes"), [(0, 4), (1, 4), (2, 2), (3, 2), (4, 1)])
+def test_candidates_are_made_when_there_is_room_for_them(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, together: int, passes: int
+) -> None:
+    size = sum(tensor.nbytes for tensor in evaluator.base.values())
+    monkeypatch.setattr(evaluation, "CANDIDATES", 2 * together * size)
+    made, measured, predict = [], [], Evaluator.predict
+
+    def make(factor: float) -> dict[str, torch.Tensor]:
+        made.append(factor)
+        return scaled(evaluator, factor)
+
+    def noted(self, states, split, wanted):
+        measured.append(len(made))
+        return predict(self, states, split, wanted)
+
+    monkeypatch.setattr(Evaluator, "predict", noted)
+    lazily = (Candidate(partial(make, factor), ("mnist",)) for factor in (1.0, 2.0, 3.0, 4.0))
+    assert len(evaluator.predictions_of(lazily, "test")) == 4
+    assert len(measured) == passes
+    assert measured == [min(4, max(1, together) * (number + 1)) for number in range(passes)]
+
+
+def test_equal_candidates_are_predicted_once(evaluator: Evaluator, reads: list[tuple[int, int]]) -> None:
+    tasks = (("mnist",), ("mnist", "scenes"), ("scenes",))
+    found = evaluator.predictions_of([Candidate(lambda: evaluator.base, some) for some in tasks], "test", 64)
+    assert [tuple(each) for each in found] == list(tasks)
+    assert len(reads) == 2
+
+
+def test_few_batches_are_shared_out_by_candidates(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates = [Candidate(partial(scaled, evaluator, factor), ("mnist",)) for factor in (1, 2, 3)]
+    monkeypatch.setattr(evaluation, "workers", lambda: 8)
+    found = evaluator.predictions_of(candidates, "test")
+    monkeypatch.setattr(Evaluator, "folder", lambda self, weights: Path(os.environ["TSV_OUTPUT"]) / "alone" / weights)
+    alone = [evaluator.predictions(each.make(), ["mnist"], "test") for each in candidates]
+    assert all(one["mnist"].equal(other["mnist"]) for one, other in zip(found, alone, strict=True))
+
+
+def test_a_unit_refuses_an_encoder_that_is_not_the_one_who_asked_has(evaluator: Evaluator, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give all the same device"):
+        evaluation.predict(SMOKE, "smoke-b32", "cuda float16", tmp_path / "state", "test", {}, tmp_path)
+
+
 def test_normalised_accuracy_is_a_mean_of_ratios() -> None:
     assert normalised_accuracy({"a": 0.2, "b": 0.9}, {"a": 0.4, "b": 0.9}) == pytest.approx(0.75)
 
@@ -119,62 +230,3 @@ def test_normalised_accuracy_names_what_it_cannot_do() -> None:
         normalised_accuracy({"a": 1.0}, {"a": 1.0, "b": 1.0})
     with pytest.raises(InputError, match="task b: its expert has accuracy 0"):
         normalised_accuracy({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 0.0})
-
-
-def counted(score: Callable[[float], float]) -> tuple[Callable[[float], float], list[float]]:
-    asked: list[float] = []
-
-    def ask(alpha: float) -> float:
-        asked.append(alpha)
-        return score(alpha)
-
-    return ask, asked
-
-
-@given(st.integers(0, 29), st.floats(0.01, 100), st.floats(0.01, 100))
-def test_a_single_peak_is_found_as_by_the_full_grid(peak: int, rise: float, fall: float) -> None:
-    score, asked = counted(lambda alpha: rise * (alpha - peak) if alpha < peak else fall * (peak - alpha))
-    found = search_alpha(score, GRID)
-    assert found == AlphaSearch(max(GRID, key=score), 0.0, found.evaluations)
-    assert found.evaluations == len(set(asked[: found.evaluations])) <= 10
-
-
-@given(st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3]), min_size=30, max_size=30))
-def test_any_scores_take_at_most_ten_evaluations_and_give_a_local_best(scores: list[float]) -> None:
-    score, asked = counted(lambda alpha: scores[int(alpha)])
-    found = search_alpha(score, GRID)
-    assert found.evaluations == len(asked) <= 10
-    assert found.score == scores[int(found.alpha)] == max(scores[int(alpha)] for alpha in asked)
-
-
-@given(st.integers(0, 9), st.lists(st.floats(0, 0.1), min_size=30, max_size=30))
-def test_noise_around_chance_at_large_alphas_does_not_mislead(peak: int, noise: list[float]) -> None:
-    scores = [1 - abs(alpha - peak) / 10 if alpha < 12 else noise[int(alpha)] for alpha in GRID]
-    assert search_alpha(lambda alpha: scores[int(alpha)], GRID).alpha == peak
-
-
-@given(st.integers(0, 4), st.lists(st.floats(0, 0.1), min_size=30, max_size=30))
-def test_a_model_that_only_small_alphas_leave_above_chance_is_found(peak: int, noise: list[float]) -> None:
-    scores = [1 - abs(alpha - peak) / 10 if alpha < 7 else noise[int(alpha)] for alpha in GRID]
-    assert search_alpha(lambda alpha: scores[int(alpha)], GRID).alpha == peak
-
-
-@pytest.mark.parametrize("size", [2, 3, 5, 11])
-def test_short_grids_are_searched_whole(size: int) -> None:
-    for peak in range(size):
-        assert search_alpha(lambda alpha, peak=peak: -abs(alpha - peak), GRID[:size]).alpha == peak
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_the_grid_of_every_method_is_searched_within_ten_evaluations(name: str) -> None:
-    grid = METHODS[name].alphas
-    for peak in grid:
-        found = search_alpha(lambda alpha, peak=peak: -abs(alpha - peak), grid)
-        assert found.alpha == peak
-        assert found.evaluations <= 10
-
-
-def test_a_single_alpha_is_not_scored() -> None:
-    found = search_alpha(lambda _: pytest.fail("nothing to choose"), (1.0,))
-    assert (found.alpha, found.evaluations) == (1.0, 0)
-    assert math.isnan(found.score)

@@ -12,11 +12,15 @@ from compendium import profiles
 from compendium.study import interference, runs
 from compendium.worlds.protocol import suite
 from tsvlib import linalg, merging, sti
-from tsvlib.layers import MemorySuite
-from tsvlib.methods import METHODS
+from tsvlib.errors import InputError
+from tsvlib.layers import Layer
+from tsvlib.methods import UPDATES
+from tsvlib.suites import MemorySuite
+from tsvlib.taskvectors import TaskVector
 
 SMOKE = profiles.load("smoke")
 KEY = "visual.transformer.resblocks.0.mlp.c_fc.weight"
+OTHER = "visual.transformer.resblocks.0.mlp.c_proj.weight"
 
 
 @pytest.fixture
@@ -74,7 +78,7 @@ def test_what_is_measured_is_what_the_method_adds_up(run: runs.Run, method: str,
     whole = exact(run, 3)
     kept = [linalg.truncate(each, linalg.kept_rank(len(whole[0].s), share)) for each in whole]
     expected = sum(each.product() for each in changed(kept))
-    found = merging.merged_update(vectors, METHODS[method])[KEY].double()
+    found = merging.merged_update(vectors, UPDATES[method])[KEY].double()
     assert (found - expected).norm() < 1e-3 * found.norm()
 
 
@@ -104,6 +108,35 @@ def test_a_matrix_that_some_experts_left_alone_counts_those_that_changed_it(
         vectors[task][KEY].zero_()
     rows = pick(interference.of_suites(run, SMOKE.suites), layer=0, matrix="mlp.c_fc.weight")
     assert [row["value"] for row in rows] == [0.0] * 16
+
+
+def test_a_matrix_that_no_expert_changed_has_no_errors(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = suite(SMOKE, 2)
+    vectors = {task: {key: run.task_vector(task)[key] for key in (KEY, OTHER)} for task in tasks}
+    for task in tasks:
+        vectors[task][KEY] = torch.zeros_like(vectors[task][KEY])
+    monkeypatch.setattr(runs.Run, "suite_on_disk", lambda _, tasks: MemorySuite([vectors[task] for task in tasks]))
+    rows = interference.procrustes_errors(run, 2)
+    assert {(row["layer"], row["matrix"]) for row in rows} == {run.evaluator.world.place(OTHER)}
+    assert [layer.key for layer in run.changed_matrices(tasks)] == [OTHER]
+
+
+def test_a_suite_that_changed_no_matrix_is_told_before_anything_is_decomposed(
+    run: runs.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = {task: TaskVector(run.task_vector(task)) for task in suite(SMOKE, SMOKE.tasks)}
+    for task in suite(SMOKE, 2):
+        vectors[task] |= {key: torch.zeros_like(each) for key, each in vectors[task].items() if each.ndim > 1}
+    monkeypatch.setattr(runs.Run, "suite_on_disk", lambda _, tasks: MemorySuite([vectors[task] for task in tasks]))
+    monkeypatch.setattr(Layer, "factors", None)
+    message = f"backbone {run.backbone}, seed 0: none of the experts of .* changed a matrix.* not those of the base"
+    for measured in (
+        lambda: interference.procrustes_errors(run, 2),
+        lambda: interference.of_suites(run, SMOKE.suites),
+        lambda: run.changed_matrices(suite(SMOKE, 2)),
+    ):
+        with pytest.raises(InputError, match=message):
+            measured()
 
 
 def test_errors_are_distances_to_the_procrustes_solution(run: runs.Run) -> None:
@@ -136,3 +169,10 @@ def by_chance(rows: int, columns: int, n_tasks: int) -> float:
         for _ in range(20)
     ]
     return sum(float((linalg.orthogonalise(x) - x).norm()) for x in drawn) / len(drawn)
+
+
+def test_there_are_two_norms() -> None:
+    for norm in ("entrywise", "induced"):
+        interference.check_norm(norm)
+    with pytest.raises(InputError, match="no norm 'spectral'; choose one of entrywise, induced"):
+        interference.check_norm("spectral")

@@ -14,6 +14,7 @@ from compendium.study import lowrank, runs
 from compendium.study.lowrank import Nearest
 from compendium.worlds.protocol import suite
 from tsvlib.compression import Rank, compress
+from tsvlib.errors import InputError
 
 SMOKE = profiles.load("smoke")
 
@@ -37,7 +38,7 @@ def test_counts_of_the_mini_models(most: int, percent: int, kept: int) -> None:
 def test_a_curve_measures_what_it_states(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSV_OUTPUT", str(trained))
     run, (task,) = next(runs.of(SMOKE)), suite(SMOKE, 1)
-    frame = pd.DataFrame(lowrank.curve(run, task))
+    frame = pd.DataFrame(lowrank.curve(run, task, SMOKE.fractions))
     assert set(frame.columns) == set(lowrank.COLUMNS)
     rows = frame.set_index("percent")
     assert sorted(rows.index) == [10, 50, 100]
@@ -52,3 +53,16 @@ def test_a_curve_measures_what_it_states(trained: Path, monkeypatch: pytest.Monk
     assert (rows.bytes[10], rows.accuracy[10]) == (direct.stored_bytes, run.evaluator.accuracy(state, task, "test"))
     assert rows.accuracy[100] == run.evaluator.accuracy(run.expert(task), task, "test")
     assert rows.bytes[100] == run.task_vector(task).stored_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "added"), [("", []), ("4, 15", [0.04, 0.15]), ("10 99,99", [0.99]), (" 1,", [0.01])], ids=repr
+)
+def test_further_shares_stand_among_those_of_the_profile_once(text: str, added: list[float]) -> None:
+    assert lowrank.fractions(SMOKE, text) == tuple(sorted([*SMOKE.fractions, *added]))
+
+
+@pytest.mark.parametrize("text", ["0", "100", "2.5", "-3", "ten", "4;5"])
+def test_what_is_no_whole_percent_is_told(text: str) -> None:
+    with pytest.raises(InputError, match="is no share of components; give whole percents from 1 to 99"):
+        lowrank.fractions(SMOKE, f"5, {text}")

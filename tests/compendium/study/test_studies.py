@@ -17,9 +17,11 @@ from compendium.worlds.mini import datasets, models
 from compendium.worlds.protocol import suite
 from tsvlib import checkpoints, merging
 from tsvlib.compression import Rank, compress
-from tsvlib.layers import MemorySuite
-from tsvlib.methods import METHODS, masks
+from tsvlib.errors import InputError
+from tsvlib.methods import MEASURED, UPDATES, masks, named
 from tsvlib.store import Spectra
+from tsvlib.suites import MemorySuite
+from tsvlib.taskvectors import StateDict
 
 SMOKE = profiles.load("smoke")
 BRIEF = Settings(steps=2)
@@ -47,7 +49,7 @@ def test_cells_are_every_run_with_every_suite(run: runs.Run) -> None:
 
 
 def test_rows_have_just_the_described_columns(run: runs.Run) -> None:
-    rows = [*studies.references(run, 2), *studies.merge(run, 2, METHODS["tsv_m"]), *studies.compressed(run, 2)]
+    rows = [*studies.references(run, 2), *studies.merge(run, 2, named("tsv_m")), *studies.compressed(run, 2)]
     assert all(row.keys() == studies.COLUMNS.keys() for row in rows)
 
 
@@ -77,8 +79,8 @@ def test_hits_stand_in_the_order_of_the_split(run: runs.Run) -> None:
 
 def test_tsv_m_is_measured_with_the_chosen_alpha_and_with_one(run: runs.Run) -> None:
     rows = studies.tsv_merge(run, 2)
-    assert [row for row in rows if row["method"] == "tsv_m"] == studies.merge(run, 2, METHODS["tsv_m"])
-    state = run.merged(METHODS["tsv_m"], 2).apply(run.evaluator.base, 1.0)
+    assert [row for row in rows if row["method"] == "tsv_m"] == studies.merge(run, 2, named("tsv_m"))
+    state = run.merged(named("tsv_m"), 2).apply(run.evaluator.base, 1.0)
     assert pick(rows, "accuracy", studies.AT_ONE) == run.evaluator.accuracies(state, suite(SMOKE, 2), "test")
     assert not pick(rows, "alpha", studies.AT_ONE)
 
@@ -92,9 +94,9 @@ def test_references_are_the_base_and_each_expert_on_its_own_task(run: runs.Run) 
     assert pick(rows, "normalised_accuracy", "individual") == {"all": 1.0}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", UPDATES)
 def test_a_merge_reports_the_test_of_the_alpha_that_validation_chose(run: runs.Run, name: str) -> None:
-    method, tasks = METHODS[name], suite(SMOKE, 2)
+    method, tasks = UPDATES[name], suite(SMOKE, 2)
     rows = studies.merge(run, 2, method)
     alpha = pick(rows, "alpha", name).get("all", 1.0)
     update = merging.merged_update([run.task_vector(task) for task in tasks], method)
@@ -112,11 +114,13 @@ def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
     brief, tasks, seen, encode = dataclasses.replace(run, profile=profile), suite(SMOKE, n_tasks), [], models.encode
     monkeypatch.setattr(models, "encode", lambda visual, images: seen.append(len(images)) or encode(visual, images))
     monkeypatch.setattr(evaluation.Evaluator, "folder", lambda self, weights: tmp_path / weights)
-    update = run.merged(METHODS["task_arithmetic"], n_tasks)
+    update = run.merged(named("task_arithmetic"), n_tasks)
     score = studies.validation_score(brief, update, tasks)
-    assert sum(seen) == n_tasks * most
+    assert seen == []
     found = score(0.5)
     assert sum(seen) == 2 * n_tasks * most
+    score(0.6)
+    assert sum(seen) == 3 * n_tasks * most
 
     def right(weights: Mapping[str, Tensor], task: str) -> int:
         """Return how many of the first images of a task are recognised."""
@@ -131,16 +135,16 @@ def test_an_alpha_is_judged_by_the_stated_number_of_validation_images(
 
 def test_alpha_never_sees_test_images(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    whole = evaluation.Evaluator.hits
+    whole = evaluation.Evaluator.hits_of
 
-    def noted(self, state, tasks, split, most=None):
+    def noted(self, candidates, split, most=None):
         asked.append(split)
-        return whole(self, state, tasks, split, most)
+        return whole(self, candidates, split, most)
 
-    monkeypatch.setattr(evaluation.Evaluator, "hits", noted)
-    rows = studies.merge(run, 2, METHODS["task_arithmetic"])
+    monkeypatch.setattr(evaluation.Evaluator, "hits_of", noted)
+    rows = studies.merge(run, 2, named("task_arithmetic"))
     searched = int(pick(rows, "evaluations", "task_arithmetic")["all"])
-    experts_validated = 2
+    experts_validated = 1  # both in one pass
     assert asked[: experts_validated + searched] == ["validation"] * (experts_validated + searched)
     assert set(asked[experts_validated + searched :]) == {"test"}
 
@@ -161,9 +165,25 @@ def test_compression_tells_its_size(run: runs.Run) -> None:
     assert 0 < pick(rows, "bytes", "tsv_c")["all"] < whole
 
 
+@pytest.mark.parametrize("text", ["1/4", "2"])
+def test_compression_takes_another_rank(run: runs.Run, text: str) -> None:
+    rank = Rank.parse(text)
+    (task,) = suite(SMOKE, 1)
+    direct = [compress(run.task_vector(each), rank) for each in suite(SMOKE, 3)]
+    rows = studies.compressed(run, 3, rank)
+    assert pick(rows, "bytes", "tsv_c") == {"all": sum(each.stored_bytes for each in direct)}
+    state = direct[0].expand().apply(run.evaluator.base)
+    assert pick(rows, "accuracy", "tsv_c")[task] == run.evaluator.accuracy(state, task, "test")
+
+
+def test_compression_by_energy_is_refused(run: runs.Run) -> None:
+    with pytest.raises(InputError, match=r"shares or numbers of components; choose one of these, not energy=0\.5"):
+        studies.compressed(run, 3, Rank.parse("energy=0.5"))
+
+
 def test_lambdas_are_the_smallest_of_the_best_on_each_tasks_own_validation_images(run: runs.Run) -> None:
     tasks = suite(SMOKE, 3)
-    total = run.merged(METHODS["task_arithmetic"], 3)
+    total = run.merged(named("task_arithmetic"), 3)
     chosen = studies.lambdas(run, 3, total)
     assert list(chosen) == list(tasks)
     for task, value in chosen.items():
@@ -178,7 +198,7 @@ def test_consensus_takes_the_lambda_of_each_task(run: runs.Run, monkeypatch: pyt
     rows = studies.consensus(run, 3)
     assert pick(rows, "lambda", "consensus_ta") == given
     assert not pd.DataFrame(rows).drop(columns=["value", "hits"]).duplicated().any()
-    consensus = dataclasses.replace(METHODS["consensus_ta"], bind=masks.consensus([0.6, 0.2, 0.5]))
+    consensus = dataclasses.replace(named("consensus_ta"), bind=masks.consensus([0.6, 0.2, 0.5]))
     update = merging.merged_update([run.task_vector(task) for task in suite(SMOKE, 3)], consensus)
     state = update.apply(run.evaluator.base, pick(rows, "alpha", "consensus_ta")["all"])
     assert pick(rows, "accuracy", "consensus_ta") == run.evaluator.accuracies(state, suite(SMOKE, 3), "test")
@@ -201,18 +221,19 @@ def test_no_choice_sees_test_images_and_nothing_is_predicted_twice(
     run: runs.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     splits, predicted = [], []
-    predictions, predict = evaluation.Evaluator.predictions, evaluation.Evaluator.predict
+    predictions_of, predict = evaluation.Evaluator.predictions_of, evaluation.Evaluator.predict
 
-    def asked(self, state, tasks, split, most=None):
+    def asked(self, candidates, split, most=None):
         splits.append(split)
-        return predictions(self, state, tasks, split, most)
+        return predictions_of(self, candidates, split, most)
 
-    def noted(self, state, split, wanted, folder):
-        weights = checkpoints.state_digest(state)
-        predicted.extend((weights, split, task, n) for task, x in wanted.items() for n in range(x.start, x.stop))
-        return predict(self, state, split, wanted, folder)
+    def noted(self, states, split, wanted):
+        for place, tasks in wanted.items():
+            weights = checkpoints.state_digest(states[place])
+            predicted.extend((weights, split, task, n) for task, x in tasks.items() for n in range(x.start, x.stop))
+        return predict(self, states, split, wanted)
 
-    monkeypatch.setattr(evaluation.Evaluator, "predictions", asked)
+    monkeypatch.setattr(evaluation.Evaluator, "predictions_of", asked)
     monkeypatch.setattr(evaluation.Evaluator, "predict", noted)
     monkeypatch.setattr(evaluation.Evaluator, "folder", lambda self, weights: tmp_path / weights)
     for study in (studies.consensus, studies.masked):
@@ -223,7 +244,7 @@ def test_no_choice_sees_test_images_and_nothing_is_predicted_twice(
 
 
 def test_all_keys_of_a_table_are_distinct(run: runs.Run) -> None:
-    rows = [row for n in SMOKE.suites for row in studies.merge(run, n, METHODS["tsv_m"])]
+    rows = [row for n in SMOKE.suites for row in studies.merge(run, n, named("tsv_m"))]
     assert not pd.DataFrame(rows).drop(columns=["value", "hits"]).duplicated().any()
 
 
@@ -241,7 +262,7 @@ def test_results_do_not_depend_on_who_asked_the_store_first(run: runs.Run, tmp_p
 
 
 def test_confusion_counts_every_input_and_has_the_accuracies_on_its_diagonal(run: runs.Run) -> None:
-    method = METHODS["tsv_m"]
+    method = named("tsv_m")
     rows = studies.confusion(run, 2, method, 0.5)
     state = run.merged(method, 2).apply(run.evaluator.base, 0.5)
     for task, accuracy in run.evaluator.accuracies(state, suite(SMOKE, 2), "test").items():
@@ -255,20 +276,21 @@ def test_confusion_counts_every_input_and_has_the_accuracies_on_its_diagonal(run
         assert sum(counts[i, i] for i in range(n_classes)) / len(labels) == pytest.approx(accuracy)
 
 
-def test_adaptation_covers_both_forms(run: runs.Run) -> None:
+def test_adaptation_covers_all_forms(run: runs.Run) -> None:
     frame = pd.DataFrame([row for rows in studies.adapted(run, 2, BRIEF) for row in rows])
     assert set(frame.columns) == studies.ADAPTED_COLUMNS.keys()
     assert not frame.drop(columns=["value", "hits"]).duplicated().any()
     groups = frame.groupby(["backbone", "n_tasks", "method", "seed"]).size()
-    assert list(groups.index) == [("smoke-b32", 2, name, 0) for name in studies.STARTS]
+    assert list(groups.index) == [("smoke-b32", 2, name, 0) for name in sorted(studies.STARTS)]
     assert groups.unique() == [2 * 3 + 5]
 
 
 def test_adaptation_starts_from_task_arithmetic_and_from_tsv_m(run: runs.Run) -> None:
     rows = [row for rows in studies.adapted(run, 2, BRIEF) for row in rows if row["seed"] == 0]
     tasks = suite(SMOKE, 2)
-    for name, (method, alpha) in {"adamerging": ("task_arithmetic", 0.3), "tsv_m_adapted": ("tsv_m", 1.0)}.items():
-        start = run.merged(METHODS[method], 2).apply(run.evaluator.base, alpha)
+    starts = {"adamerging_task": ("task_arithmetic", 0.3), "adamerging": ("task_arithmetic", 0.3)}
+    for name, (method, alpha) in (starts | {"tsv_m_adapted": ("tsv_m", 1.0)}).items():
+        start = run.merged(UPDATES[method], 2).apply(run.evaluator.base, alpha)
         assert pick(rows, "accuracy_before", name) == run.evaluator.accuracies(start, tasks, "test")
 
 
@@ -284,9 +306,35 @@ def test_adaptation_is_that_of_the_validation_images_alone(run: runs.Run) -> Non
         return torch.stack([vector[key] for vector in vectors])
 
     found = adaptation.adapt(run.evaluator.base, parts, tasks, encoder, start=0.3, seed=0, settings=BRIEF)
-    rows = next(studies.adapted(run, 2, BRIEF))
+    rows = next(studies.adapted(run, 2, BRIEF, ["adamerging"]))
     assert pick(rows, "accuracy", "adamerging") == run.evaluator.accuracies(found.state, suite(SMOKE, 2), "test")
     assert pick(rows, "entropy_after", "adamerging")["all"] == pytest.approx(found.after, rel=1e-6)
+    learnt = [dict(zip(run.evaluator.base, row.unbind(), strict=True)) for row in found.coefficients]
+    update = merging.merged_update(vectors, MEASURED["adamerging"].by(learnt))
+    for key, tensor in update.apply(run.evaluator.base).items():
+        torch.testing.assert_close(tensor, found.state[key])
+
+
+def test_adaptation_encodes_no_more_inputs_at_once_than_the_encoder_says(
+    run: runs.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, seen = run.evaluator.encoder, list[int]()
+    differentiable = encoder.differentiable
+
+    def noting() -> adaptation.Encoder:
+        encode = differentiable()
+
+        def noted(state: StateDict, inputs: Tensor) -> Tensor:
+            seen.append(len(inputs))
+            return encode(state, inputs)
+
+        return noted
+
+    monkeypatch.setattr(encoder, "differentiable", noting)
+    monkeypatch.setattr(encoder, "batch", BRIEF.batch + 1)
+    assert len(run.evaluator.world.split(suite(SMOKE, 1)[0], "validation").labels) > BRIEF.batch + 1
+    next(studies.adapted(run, 2, BRIEF))
+    assert max(seen) == BRIEF.batch + 1
 
 
 def test_adaptation_reads_no_test_image_and_no_label(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,14 +348,14 @@ def test_adaptation_reads_no_test_image_and_no_label(run: runs.Run, monkeypatch:
         # With other labels, whoever read them would adapt in another way.
         return dataclasses.replace(found, labels=found.labels.flip(0)) if split == "validation" else found
 
-    hits, before_measuring = evaluation.Evaluator.hits, []
+    hits_of, before_measuring = evaluation.Evaluator.hits_of, []
 
-    def measured(self, state, tasks, split, most=None):
+    def measured(self, candidates, split, most=None):
         before_measuring.append(set(asked))
-        return hits(self, state, tasks, split, most)
+        return hits_of(self, candidates, split, most)
 
     monkeypatch.setattr(world, "split", noted)
-    monkeypatch.setattr(evaluation.Evaluator, "hits", measured)
+    monkeypatch.setattr(evaluation.Evaluator, "hits_of", measured)
     found = next(studies.adapted(run, 2, BRIEF))
     assert before_measuring[0] == {"validation"}
     assert found == expected

@@ -166,9 +166,9 @@ def damaged(file: Path) -> None:
 def test_a_lost_or_damaged_expert_stops_the_check_and_is_trained_again(harm, output: Path, first: Path) -> None:
     before = contents(output)
     harm(first)
-    with pytest.raises(InputError, match=f"{first}: .*run `make experts PROFILE=smoke .*` to train it again"):
+    with pytest.raises(InputError, match=f"{first}: .*run `make experts PROFILE=smoke .*` to make it again"):
         inventory.check(SMOKE)
-    with pytest.raises(InputError, match=f"{first}: .*run `make experts PROFILE=smoke "):
+    with pytest.raises(InputError, match=rf"{first}: .*run `make experts PROFILE=smoke .*` to train it( again)?\.$"):
         world_of(SMOKE).expert("smoke-b32", "mnist", 0)
     experts.train_all(SMOKE)
     assert contents(output) == before
@@ -235,6 +235,20 @@ def test_further_seeds_have_a_list_of_their_own(finished: Path) -> None:
     listed = json.loads((inventory.folder(SMOKE).parent / "experts-further_seeds-1.json").read_text())
     assert listed.keys() == {expert.name for expert in experts.all_of(SMOKE.with_further_seeds(1))}
     assert inventory.manifest_file(SMOKE).read_bytes() == before
+
+
+def test_the_list_of_a_part_is_not_that_of_the_whole(finished: Path) -> None:
+    part, whole = profiles.load("smoke", "smoke-b32", "2"), inventory.manifest_file(SMOKE)
+    before = whole.read_bytes()
+    chosen = ["train", "--profile", "smoke", "--backbones", "smoke-b32", "--suites", "2"]
+    assert commands.main(chosen) == 0
+    listed = json.loads((whole.parent / "experts+backbones-smoke-b32+suites-2.json").read_text())
+    assert listed.keys() == {expert.name for expert in experts.all_of(part)}
+    assert inventory.first_suite_file(part).name == "experts-first_suite+backbones-smoke-b32+suites-2.json"
+    assert whole.read_bytes() == before
+    whole.unlink()
+    assert commands.main(chosen) == 0
+    assert not whole.exists()
 
 
 def test_a_broken_manifest_is_named(finished: Path) -> None:

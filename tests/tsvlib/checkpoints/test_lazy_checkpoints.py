@@ -71,7 +71,9 @@ def test_single_file_of_the_safetensors_package(foreign: Path) -> None:
     assert checkpoint.files == (foreign,)
     assert checkpoint.metadata == {"format": "pt"}
     assert checkpoint.layout["position_ids"] == TensorInfo(torch.int64, (1, 7))
-    assert checkpoint.inspect() == files.sha256(foreign)
+    assert checkpoint.inspect() == (files.sha256(foreign), frozenset())
+    assert checkpoint.notes == ()
+    assert checkpoint.shared == {}
 
 
 def test_our_own_files_too(tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_digest_of_shards_is_that_of_their_digests(tmp_path: Path, name: str) ->
     checkpoint = open_checkpoint(tmp_path)
     assert checkpoint.metadata == {}
     digests = "".join(files.sha256(file) for file in sorted(tmp_path.glob("*-of-*")))
-    assert checkpoint.inspect() == hashlib.sha256(digests.encode()).hexdigest()
+    assert checkpoint.inspect().sha256 == hashlib.sha256(digests.encode()).hexdigest()
 
 
 def test_index_and_shards_that_disagree(tmp_path: Path) -> None:
@@ -317,7 +319,8 @@ def test_paths_that_lead_to_no_checkpoint(foreign: Path, tmp_path: Path) -> None
     refused(tmp_path / "a.safetensors", "the file is missing")
     refused(tmp_path / "a.pt", "the file is missing")
     refused(tmp_path / "a.safetensors.index.json", "the file is missing")
-    refused(foreign.rename(tmp_path / "a.ckpt"), "the name ends in none of .safetensors, .pt, .pth, .bin, .index.json")
+    known = ".safetensors, .pt, .pth, .bin, .ckpt, .index.json"
+    refused(foreign.rename(tmp_path / "a.h5"), f"the name ends in none of {known}")
     pointer = tmp_path / "model.safetensors"
     pointer.write_text("version https:(what the format says)\noid sha256:0a1b\nsize 605157884\n")
     refused(pointer, "pointer of a Git LFS file")
@@ -370,7 +373,7 @@ def test_values_that_are_no_numbers_are_named(tmp_path: Path, suffix: str, dtype
     # More than one chunk of four million bytes, and the bad value is the last.
     bad = torch.zeros(2**22 // dtype.itemsize + 3, dtype=dtype)
     save(state() | {"bad": bad}, path)
-    assert open_checkpoint(path).inspect() == files.sha256(path)
+    assert open_checkpoint(path).inspect() == (files.sha256(path), frozenset())
     bad[-1] = value
-    save(state() | {"bad": bad}, path)
-    refused(path, "`bad` holds NaN or Inf", lambda _: open_checkpoint(path).inspect())
+    save(state() | {"bad": bad, "first": torch.tensor([value, 1.0])}, path)
+    assert open_checkpoint(path).inspect() == (files.sha256(path), {"bad", "first"})

@@ -4,6 +4,7 @@
 import os
 import pickle
 import warnings
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from foreign import refused, same, state
 from torch import Tensor
 
 from tsvlib.checkpoints import TensorInfo, open_checkpoint
+from tsvlib.checkpoints.torchfiles import NESTED
 from tsvlib.errors import InputError
 
 
@@ -45,10 +47,52 @@ def test_state_dict_of_a_module_with_buffers(tmp_path: Path) -> None:
     assert same(open_checkpoint(tmp_path / "a.pt"), dict(expected))
 
 
-@pytest.mark.parametrize("name", ["state_dict", "model_state_dict"])
-def test_nested_state_dict_is_unwrapped(tmp_path: Path, name: str) -> None:
-    torch.save({"epoch": 3, name: state(), "optimizer": {"lr": 0.1}}, tmp_path / "a.pt")
+@pytest.mark.parametrize("suffix", [".pt", ".ckpt"])
+@pytest.mark.parametrize("name", NESTED)
+def test_nested_state_dict_is_unwrapped(tmp_path: Path, name: str, suffix: str) -> None:
+    moments = {"state": {0: {"exp_avg": torch.ones(2)}}, "lr": 0.1}
+    beside = {"epoch": 3, "optimizer": moments, "args": Namespace(lr=0.1, layers=[1, 2])}
+    for content in ({name: state()}, {"model_state_dict": {name: state()}}, {name: {"state_dict": state()}}):
+        torch.save(beside | content, tmp_path / f"a{suffix}")
+        checkpoint = open_checkpoint(tmp_path / f"a{suffix}")
+        assert same(checkpoint, state())
+        assert checkpoint.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("model", "model_ema"), "`model` is read, and not `model_ema`"),
+        (("student", "teacher"), "`teacher` is read, and not `student`"),
+        (("model_ema", "state_dict", "loss"), "`state_dict` is read, and not `model_ema`, `loss`"),
+    ],
+)
+def test_of_several_state_dicts_the_one_that_is_read_is_told(tmp_path: Path, names: tuple[str, ...], told: str) -> None:
+    other = {"w": torch.ones(2)}
+    wanted = told.split("`")[1]
+    torch.save({name: state() if name == wanted else other for name in names}, tmp_path / "a.pt")
+    checkpoint = open_checkpoint(tmp_path / "a.pt")
+    assert same(checkpoint, state())
+    assert checkpoint.notes == (f"{tmp_path / 'a.pt'}: of the state dicts that it holds, {told}.",)
+
+
+def test_a_settings_dict_of_such_a_name_is_no_state_dict(tmp_path: Path) -> None:
+    torch.save({"model": {"depth": 3}, "net": state()}, tmp_path / "a.pt")
     assert same(open_checkpoint(tmp_path / "a.pt"), state())
+
+
+def test_a_file_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    content: dict[str, object] = {"w": torch.ones(2), "epoch": 3}
+    content["model"] = content["state_dict"] = content
+    torch.save(content, tmp_path / "a.pt")
+    refused(tmp_path / "a.pt", "not a tensor with a name")
+
+
+def test_tensors_of_one_memory_are_known(tmp_path: Path) -> None:
+    whole = torch.randn(4, 3)
+    tensors = {"head": whole, "embed": whole, "turned": whole.T, "row": whole[:1], "other": whole.clone()}
+    torch.save(tensors, tmp_path / "a.pt")
+    assert open_checkpoint(tmp_path / "a.pt").shared == {"embed": "embed", "head": "embed"}
 
 
 def test_tensor_that_is_only_called_so_is_not_unwrapped(tmp_path: Path) -> None:
@@ -119,7 +163,10 @@ def test_whole_modules_and_programs_are_refused(tmp_path: Path) -> None:
         ([torch.ones(2)], "holds a list, not a state dict"),
         (torch.ones(2), "holds a Tensor, not a state dict"),
         ({"w": torch.eye(2).to_sparse()}, "`w` is a torch.sparse_coo tensor"),
-        ({"w": torch.ones(2, dtype=torch.complex64)}, "`w` is a torch.strided tensor of type torch.complex64"),
+        (
+            {"w": torch.ones(2, dtype=torch.complex64)},
+            "`w` is of type torch.complex64; convert it to one of",
+        ),
         ({"w": torch.ones(2, dtype=torch.float8_e4m3fn)}, "of type torch.float8_e4m3fn"),
         ({"w": torch.ones(2, device="meta")}, "on device meta"),
     ],

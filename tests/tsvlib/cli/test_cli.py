@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from compendium import paths
 from tsvlib import checkpoints, files, merging
 from tsvlib.cli import commands, frontdoor, options
-from tsvlib.methods import METHODS, named
+from tsvlib.methods import PROCESSES, UPDATES, named
 
 COMMANDS = ["plan", "merge", "compress", "expand", "interference", "spectra"]
 
@@ -75,9 +75,48 @@ def test_help_tells_in_a_clause_what_each_command_does(capsys: pytest.CaptureFix
         assert clause.endswith(".")
 
 
-def test_help_names_every_method() -> None:
-    named = re.findall(r"[a-z-]{3,}", options.METHODS)
-    assert {name.replace("-", "_") for name in named} == METHODS.keys()
+@pytest.mark.parametrize(("listing", "rows"), [(options.METHODS, UPDATES), (options.PROCESSES, PROCESSES)])
+def test_help_names_every_method(listing: str, rows: dict[str, object]) -> None:
+    named = re.findall(r"[a-z0-9-]{3,}", listing)
+    assert {name.replace("-", "_") for name in named} == rows.keys()
+
+
+def test_the_readme_names_every_method_that_the_command_line_takes() -> None:
+    text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    for name in (*UPDATES, *PROCESSES):
+        assert f"`{name.replace('_', '-')}`" in text, name
+
+
+def test_what_follows_a_method_is_in_the_recipe_which_is_followed(inputs: list[str], tmp_path: Path) -> None:
+    merged, again = tmp_path / "merged.safetensors", tmp_path / "again.safetensors"
+    following = ["--method", "task-arithmetic", "--then", "svc", "--then", "boosting"]
+    assert call("merge", *inputs, *following, "--out", str(merged)) == 0
+    assert checkpoints.recipe(merged)["arguments"]["method"] == "task-arithmetic+svc+boosting"
+    assert call("merge", "--recipe", str(merged), "--out", str(again)) == 0
+    assert again.read_bytes() == merged.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--method", "svc"], "`svc` changes what another method merges, and merges nothing by itself; choose one of"),
+        (["--method", "emr"], "`emr` keeps a model for each task, and merges nothing by itself; choose one of"),
+        (["--method", "esm"], "`esm` merges by what is measured on inputs, which only whoever has these can give it;"),
+        (["--method", "tall-mask-ties"], "`tall_mask_ties` keeps a model for each task, and merges nothing by itself"),
+        (["--method", "fisher"], "`fisher` merges by what is measured on inputs, which only whoever has these can"),
+        (
+            ["--then", "ties"],
+            "nothing named `ties` can follow a method; choose one of svc, svc-shrinking, boosting, lines",
+        ),
+    ],
+)
+def test_rows_of_another_kind_are_refused(
+    inputs: list[str], words: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "merged.safetensors"
+    assert call("merge", *inputs, *words, "--out", str(out)) != 0
+    assert reason in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_fixed_forms_write_what_they_promise(
@@ -114,6 +153,9 @@ def test_a_store_is_listed_and_cleared(inputs: list[str], capsys: pytest.Capture
     assert call("spectra", "--store", "store", "--clear") == 0
     assert "MB freed" in capsys.readouterr().out
     assert not list(Path("store").glob("*.safetensors"))
+    for name in ("mistyped", "m.safetensors"):
+        assert call("spectra", "--store", name, "--list") == 1
+        assert f"{name}: there is no folder of that name; " in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -269,7 +311,7 @@ def test_a_recipe_notices_a_changed_input(made: list[str], tmp_path: Path, capsy
         before = small_models.contents(tmp_path)
         assert call(recipe.stem, "--recipe", str(recipe), "--out", "again.safetensors") == 1
         *_, said = capsys.readouterr().err.splitlines()
-        assert said == f"{changed}: the file is not the one that the recipe names; restore it."
+        assert said.startswith(f"{changed}: the file is not the one that the recipe names; restore it, or name its")
         assert small_models.contents(tmp_path) == before
         changed.write_bytes(content)
 
@@ -294,12 +336,15 @@ def test_what_is_given_overrides_a_recipe(
     given *= 2 if "expert" in options else 1
     assert call(command, "--recipe", f"{command}.safetensors", "--out", "again.safetensors", *given) == 0
     assert f" {command}.safetensors has other bytes; other settings," in capsys.readouterr().out
-    old, new = (checkpoints.recipe(Path(f"{name}.safetensors"))["arguments"] for name in (command, "again"))
-    expected = {name: float(value) if name == "alpha" else value for name, value in options.items() if value}
-    expected |= {name[3:].replace("-", "_"): False for name, value in options.items() if not value}
-    if "expert" in options:
-        expected["expert"] = 2 * [options["expert"]]
-    assert new == old | expected
+    old, new = (checkpoints.recipe(Path(f"{name}.safetensors")) for name in (command, "again"))
+    settings = {name: value for name, value in options.items() if name not in ("base", "expert")}
+    expected = {name: float(value) if name == "alpha" else value for name, value in settings.items() if value}
+    expected |= {name[3:].replace("-", "_"): False for name, value in settings.items() if not value}
+    assert new["arguments"] == old["arguments"] | expected
+    # A copy of the same content is called as the recipe calls it.
+    experts = 2 * old["inputs"]["expert"][1:2] if "expert" in options else old["inputs"].get("expert")
+    assert new["inputs"].get("expert") == experts
+    assert new["inputs"]["base"] == old["inputs"]["base"]
 
 
 def test_a_recipe_tells_when_its_bytes_cannot_be_had(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:

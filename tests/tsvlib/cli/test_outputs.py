@@ -95,7 +95,8 @@ def test_what_is_no_file_stays(folder: Path, command: str, kind: str, capsys: py
 
 
 def test_a_full_folder_and_a_folder_behind_a_broken_link_stay(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(folder, "a folder of that name is in the way", [*words("merge"), "--out", "models"], capsys)
+    refused(folder, "it is not empty; name a new folder", [*words("merge"), "--out", "models"], capsys)
+    refused(folder, "a folder of that name is in the way", [*words("compress"), "--out", "models"], capsys)
     (folder / "link").symlink_to("missing")
     refused(folder, "link leads to nothing", [*words("merge"), "--out", "link/m.safetensors"], capsys)
 

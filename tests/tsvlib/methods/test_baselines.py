@@ -17,14 +17,15 @@ from torch import Tensor
 from tsvlib import checkpoints, merging
 from tsvlib.cli import workflows
 from tsvlib.cli.workflows import Inputs, Session
+from tsvlib.computing import Computing
 from tsvlib.errors import InputError
-from tsvlib.layers import Computing, MemorySuite
-from tsvlib.methods import METHODS, named, ties
+from tsvlib.methods import UPDATES, named, ties
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import MatrixRule
 
 Array = npt.NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
-SHAPES = {"in_proj_weight": (18, 7), "proj": (6, 9), "bias": (5,), "scale": ()}
+SHAPES = {"in_proj_weight": (18, 7), "proj": (6, 9), "text_projection": (5, 5), "bias": (5,), "scale": ()}
 
 
 def experts(n_tasks: int, seed: int) -> list[dict[str, Tensor]]:
@@ -49,14 +50,14 @@ def test_ties_is_its_papers_algorithm_on_whole_task_vectors(mean: bool, n_tasks:
 def test_ties_by_hand() -> None:
     columns = [[5, 0.1, 4, 0, 0, 0, 0, 0, 0, 0], [3, 0, -9, 0.2, 0, 0, 0, 0, 0, 0], [-1, 0, 2, 0, 7, 0, 0, 0, 0, 0]]
     vectors = [{"w": torch.tensor(column, dtype=torch.float32)} for column in columns]
-    found = merging.merged_update(vectors, METHODS["ties"])["w"]
+    found = merging.merged_update(vectors, named("ties"))["w"]
     assert found.tolist() == [4.0, 0.0, -9.0, 0, 7.0, 0, 0, 0, 0, 0]
 
 
 def test_where_two_tasks_cancel_exactly_nothing_is_elected() -> None:
     vectors = [{"w": torch.tensor([2.0, 3.0, 0, 0, 0, 0, 0, 0, 0, 0])} for _ in range(2)]
     vectors[1]["w"][0] = -2.0
-    assert merging.merged_update(vectors, METHODS["ties"])["w"].tolist() == [0.0, 3.0, *[0.0] * 8]
+    assert merging.merged_update(vectors, named("ties"))["w"].tolist() == [0.0, 3.0, *[0.0] * 8]
 
 
 def test_each_task_has_a_threshold_of_its_own_also_behind_an_expert_that_changed_nothing() -> None:
@@ -68,7 +69,7 @@ def test_each_task_has_a_threshold_of_its_own_also_behind_an_expert_that_changed
     for vector, threshold in zip(vectors, least, strict=True):
         assert threshold == np.sort(np.abs(flat(vector)))[::-1][int(0.2 * flat(vector).size) - 1]
     expected = oracles.ties(np.stack([flat(vector) for vector in vectors]), 0.2, mean=True)
-    found = merging.merged_update(vectors, METHODS["ties"])
+    found = merging.merged_update(vectors, named("ties"))
     np.testing.assert_allclose(flat(found), expected, rtol=1e-6)
 
 
@@ -99,17 +100,15 @@ def test_the_whole_share_keeps_all_and_a_tiny_one_the_largest_entry() -> None:
 def test_entries_that_equal_the_threshold_all_stay() -> None:
     vectors = [{"w": torch.tensor([3.0, -2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0])}, {"w": torch.zeros(10)}]
     assert ties.thresholds(MemorySuite(vectors), 0.2)[0] == 2.0
-    found = merging.merged_update(vectors, METHODS["ties"])["w"]
+    found = merging.merged_update(vectors, named("ties"))["w"]
     assert found.tolist() == [3.0, -2.0, 2.0, 2.0, *[0.0] * 6]
 
 
 @given(order=st.permutations(range(5)), seed=seeds)
 def test_the_order_of_tasks_changes_no_bit_of_ties(order: list[int], seed: int) -> None:
     vectors = experts(5, seed)
-    found = merging.merged_update([vectors[task] for task in order], METHODS["ties"])
-    assert all(
-        torch.equal(found[key], tensor) for key, tensor in merging.merged_update(vectors, METHODS["ties"]).items()
-    )
+    found = merging.merged_update([vectors[task] for task in order], named("ties"))
+    assert all(torch.equal(found[key], tensor) for key, tensor in merging.merged_update(vectors, named("ties")).items())
 
 
 def test_task_matrices_do_not_change_what_ties_does() -> None:
@@ -129,7 +128,7 @@ def marczak(matrices: list[Array]) -> Array:
 @given(n_tasks=st.integers(2, 6), seed=seeds)
 def test_iso_c_is_its_papers_formula_on_matrices_and_the_mean_elsewhere(n_tasks: int, seed: int) -> None:
     vectors = [{key: tensor.double() for key, tensor in vector.items()} for vector in experts(n_tasks, seed)]
-    found = merging.merged_update(vectors, METHODS["iso_c"])
+    found = merging.merged_update(vectors, named("iso_c"))
     for key in SHAPES:
         changes = [vector[key].numpy() for vector in vectors]
         expected = marczak(changes) if key in ("in_proj_weight", "proj") else np.mean(changes, axis=0)
@@ -138,12 +137,12 @@ def test_iso_c_is_its_papers_formula_on_matrices_and_the_mean_elsewhere(n_tasks:
 
 def test_iso_c_evens_out_singular_values_and_invents_no_directions() -> None:
     vectors = [{"proj": torch.diag(torch.tensor(diagonal))} for diagonal in ([4.0, 0.0, 0.0], [0.0, -2.0, 0.0])]
-    found = merging.merged_update(vectors, METHODS["iso_c"])["proj"]
+    found = merging.merged_update(vectors, named("iso_c"))["proj"]
     torch.testing.assert_close(found, torch.diag(torch.tensor([2.0, -2.0, 0.0])))
-    assert not merging.merged_update([{"proj": torch.zeros(3, 3)}] * 2, METHODS["iso_c"])["proj"].any()
+    assert not merging.merged_update([{"proj": torch.zeros(3, 3)}] * 2, named("iso_c"))["proj"].any()
 
 
-@pytest.mark.parametrize("name", ["ties", "iso-c", "consensus-ta"])
+@pytest.mark.parametrize("name", UPDATES)
 def test_files_hold_the_base_once_and_alpha_times_the_update(tmp_path: Path, name: str) -> None:
     vectors = experts(3, 0)
     base = {key: torch.randn(shape) for key, shape in SHAPES.items()}

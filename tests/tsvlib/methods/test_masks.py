@@ -16,9 +16,10 @@ from torch import Tensor
 
 from tsvlib import merging
 from tsvlib.errors import InputError
-from tsvlib.layers import MemorySuite
-from tsvlib.methods import METHODS, masks
-from tsvlib.methods.base import Method
+from tsvlib.methods import PER_TASK, masks, named, ties
+from tsvlib.methods.base import Binding, Method
+from tsvlib.methods.masks import ARITHMETIC
+from tsvlib.suites import MemorySuite
 from tsvlib.taskvectors import TaskVector
 
 Array = npt.NDArray[np.float64]
@@ -37,7 +38,7 @@ def flat(vector: Mapping[str, Tensor]) -> Array:
 
 
 def consensus(lambdas: Sequence[float]) -> Method:
-    return replace(METHODS["consensus_ta"], bind=masks.consensus(lambdas))
+    return replace(named("consensus_ta"), bind=masks.consensus(lambdas))
 
 
 def wang(vectors: Array, shared: Array, lambdas: list[float]) -> npt.NDArray[np.bool_]:
@@ -60,14 +61,14 @@ def test_consensus_ta_is_its_papers_formula(n_tasks: int, seed: int) -> None:
     vectors = experts(n_tasks, seed)
     total = rows(vectors).sum(0)
     lambdas = [(0.2, 0.3, 0.4, 0.5, 0.6)[task % 5] for task in range(n_tasks)]
-    for method, values in ((consensus(lambdas), lambdas), (METHODS["consensus_ta"], [0.4] * n_tasks)):
+    for method, values in ((consensus(lambdas), lambdas), (named("consensus_ta"), [0.4] * n_tasks)):
         expected = total * (wang(rows(vectors), total, values).sum(0) >= 2)
         np.testing.assert_allclose(flat(merging.merged_update(vectors, method)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_consensus_by_hand() -> None:
     vectors = [{"w": torch.tensor(values)} for values in ([1.0, 4.0, 0.0, 2.0], [1.0, 0.5, 0.0, -2.0])]
-    found = merging.merged_update(vectors, METHODS["consensus_ta"])["w"]
+    found = merging.merged_update(vectors, named("consensus_ta"))["w"]
     assert found.tolist() == [2.0, 0.0, 0.0, 0.0]
 
 
@@ -121,12 +122,29 @@ def test_masked_experts_are_the_update_of_ties_where_their_masks_say_so(seed: in
         assert all(torch.equal(found.expert(name)[key], direct[key]) for key in SHAPES)
 
 
+@pytest.mark.parametrize(("name", "bind"), [("tall_mask_ties", ties.ties_sum), ("tall_mask_ta", ARITHMETIC)])
+def test_without_a_choice_all_lambdas_are_the_papers_middle_one(name: str, bind: Binding) -> None:
+    vectors = experts(3, 0)
+    suite = MemorySuite(vectors)
+    found = PER_TASK[name].pack(suite, NAMES)
+    shared = merging.merged_update(suite, Method("shared", "Shared", bind, (1.0,)))
+    for name, vector in zip(NAMES, vectors, strict=True):
+        direct = masks.masked(shared, vector, 0.4)
+        assert all(torch.equal(found.expert(name)[key], direct[key]) for key in SHAPES)
+
+
 def test_one_task_alone_is_kept_where_it_is_largest() -> None:
     vector = {"w": torch.arange(-5.0, 5.0)}
     suite = MemorySuite([vector])
     shared = masks.shared_update(suite)
     assert shared["w"].tolist() == [-5.0, -4.0, 0, 0, 0, 0, 0, 0, 0, 4.0]
     assert torch.equal(masks.pack(suite, ["a"], shared, [0.6]).expert("a")["w"], shared["w"])
+
+
+@pytest.mark.parametrize("name", PER_TASK)
+def test_names_must_be_as_many_as_experts(name: str) -> None:
+    with pytest.raises(InputError, match="there are 2 names for 3 experts; give one for each"):
+        PER_TASK[name].pack(MemorySuite(experts(3, 0)), ["a", "b"])
 
 
 def test_an_expert_that_is_not_there_is_named() -> None:

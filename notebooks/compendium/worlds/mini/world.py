@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The mini world behind the protocol: what its tasks, CLIPs and experts answer to studies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from torch import Tensor
 from compendium import provenance
 from compendium.profiles import Profile
 from compendium.worlds import finetuning
+from compendium.worlds.findings import Finding
 from compendium.worlds.inventory import Expert
 from compendium.worlds.mini import datasets, models, training
-from compendium.worlds.protocol import Features, Split, SplitName
+from compendium.worlds.protocol import Features, Need, Split, SplitName
 from compendium.worlds.trained import TrainedHere
 from tsvlib import checkpoints, files
 from tsvlib.errors import InputError
@@ -27,6 +28,8 @@ rules."""
 
 SHOWN = 14
 """Images of a task that are enough to see what it asks."""
+
+RESTORE = "restore it from git"
 
 
 def build(profile: Profile) -> "Mini":
@@ -107,6 +110,26 @@ class Mini(TrainedHere):
         base, data = self._model(expert.backbone), self.split(expert.task, "train")
         head = self.head(expert.backbone, expert.task)
         return training.finetune(base, head, data.inputs[:], data.labels, self.profile.finetuning, expert.seed)
+
+    def needs(self) -> Iterator[Need]:
+        """Yield the base models, which ship with the checkout, and what is made and kept: experts above all."""
+        for backbone in self.profile.backbones:
+            yield Need("base model", backbone.name, self._look_at_base(backbone.name))
+        yield from self.kept_experts()
+        yield from self.kept_rest()
+
+    def _look_at_base(self, backbone: str) -> Finding:
+        config, weights = (of(self.profile.name, backbone) for of in (models.config_file, models.weights_file))
+        if not self.profile.pretrained:
+            present = Finding("present", "random, from a fixed seed")
+            return present if config.is_file() else Finding("missing", f"{config}: the file is missing; {RESTORE}.")
+        if missing := next((file for file in (config, weights) if not file.is_file()), None):
+            return Finding("missing", f"{missing}: the file is missing; {RESTORE}.")
+        try:
+            checkpoints.verify(weights, RESTORE)
+        except InputError as error:
+            return Finding("wrong", str(error))
+        return Finding("present", f"in {weights.parent}", weights.stat().st_size)
 
     @cached_property
     def _code(self) -> dict[str, str]:

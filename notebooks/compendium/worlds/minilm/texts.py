@@ -11,6 +11,7 @@ from functools import cache
 import pandas as pd
 
 from compendium import profiles, provenance
+from compendium.worlds.findings import Finding
 from compendium.worlds.protocol import SPLITS, SplitName
 from tsvlib.errors import InputError
 
@@ -69,6 +70,20 @@ def load(name: str, split: SplitName, count: int | None = None) -> Texts:
     texts, labels = tuple(rows["text"]), tuple(TASKS[name].classes.index(label) for label in rows["label"])
     content = hashlib.sha256("".join(f"{label}\t{text}\n" for text, label in zip(texts, labels, strict=True)).encode())
     return Texts(texts, labels, content.hexdigest(), tuple(rows["group"]))
+
+
+def look(name: str) -> Finding:
+    """Return whether the texts of a task are those whose digests were committed with them."""
+    file, digests = FOLDER / f"{name}.csv", tomllib.loads((FOLDER.parent / "digests.toml").read_text(encoding="utf-8"))
+    if not file.is_file():
+        return Finding("missing", f"{file}: the texts are missing; restore them from git.")
+    try:
+        are_same = all(load(name, split).digest == digests[name][split] for split in SPLITS)
+    except (ValueError, KeyError):
+        are_same = False
+    if not are_same:
+        return Finding("wrong", f"{file}: these are not the texts of this checkout; restore them from git.")
+    return Finding("present", f"in {FOLDER}", file.stat().st_size)
 
 
 @cache

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from compendium import paths, profiles, provenance
+from compendium.worlds.findings import Finding
 from tsvlib import checkpoints, files
 from tsvlib.errors import InputError
 
@@ -68,6 +69,16 @@ def find(backbone: str) -> Path:
         )
     names = " or ".join(package.package for package in wanted)
     raise InputError(f"backbone {backbone}: its weights come with the package {names}, which is missing; {repair}.")
+
+
+def look(backbone: str) -> Finding:
+    """Return whether the weights of a backbone are installed and those that are pinned; takes a pass over the file."""
+    try:
+        file = find(backbone)
+    except InputError as error:
+        installed = any(package.find() for package in registered() if package.backbone == backbone)
+        return Finding("wrong" if installed else "missing", str(error))
+    return Finding("present", "from an installed package, with the SHA-256 that is pinned", file.stat().st_size)
 
 
 def load(backbone: str) -> dict[str, Tensor]:

@@ -3,20 +3,20 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, cached_property, partial
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from compendium import provenance
 from compendium.profiles import Profile
 from compendium.worlds import finetuning
 from compendium.worlds.inventory import Expert
-from compendium.worlds.minilm import encoder, texts
-from compendium.worlds.protocol import Features, Split, SplitName
+from compendium.worlds.minilm import encoder, texts, training, weights
+from compendium.worlds.protocol import Features, Need, Split, SplitName
 from compendium.worlds.trained import TrainedHere
 from tsvlib import checkpoints, files
 from tsvlib.errors import InputError
@@ -110,15 +110,17 @@ class MiniLM(TrainedHere):
     def train(self, expert: Expert) -> dict[str, Tensor]:
         """Return the layers of an expert after training; embeddings, and the head, stay frozen."""
         base, data = self._model(expert.backbone), self.split(expert.task, "train")
-        model = encoder.with_weights(base, encoder.encoder_state(base))
-        model.encoder.requires_grad_(True)
-        tokens, head = data.inputs[:], self.head(expert.backbone, expert.task)
+        head = self.head(expert.backbone, expert.task)
+        return training.finetune(base, head, data.inputs[:], data.labels, self.profile.finetuning, expert.seed)
 
-        def loss(chosen: Int64[Tensor, " batch"], _: torch.Generator) -> Float[Tensor, ""]:
-            return torch.nn.functional.cross_entropy(encoder.embed(model, tokens[chosen]) @ head.T, data.labels[chosen])
-
-        finetuning.finetune(model, loss, len(data.labels), self.profile.finetuning, expert.seed)
-        return encoder.encoder_state(model)
+    def needs(self) -> Iterator[Need]:
+        """Yield pretrained weights and texts, and what is made and kept: experts above all."""
+        for backbone in self.profile.backbones:
+            yield Need("base model", backbone.name, weights.look(backbone.name))
+        for task in self.tasks:
+            yield Need("data set", task.name, texts.look(task.name))
+        yield from self.kept_experts()
+        yield from self.kept_rest()
 
     def _tokenized(self, task: str, name: SplitName) -> Split:
         found = texts.load(task, name, getattr(self.profile.samples, name))
@@ -128,5 +130,5 @@ class MiniLM(TrainedHere):
 
     @cached_property
     def _code(self) -> dict[str, str]:
-        modules = (str(encoder.__file__), str(finetuning.__file__), __file__)
+        modules = (str(encoder.__file__), str(training.__file__), str(finetuning.__file__))
         return {Path(file).name: files.sha256(Path(file)) for file in modules}
