@@ -3,7 +3,7 @@
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tsvlib.errors import InputError
@@ -35,11 +35,14 @@ def sentence(planned: str = "") -> str:
 
 
 @contextmanager
-def bounded(planned: str) -> Iterator[None]:
-    """Turn a lack of memory in the block into an InputError that says how much was planned, such as `about 2 GB`."""
+def bounded(planned: Callable[[], str]) -> Iterator[None]:
+    """Turn a lack of memory in the block into an InputError that says how much was planned, such as `about 2 GB`.
+
+    ``planned`` is asked then alone: planning thousands of tensors takes seconds.
+    """
     try:
         yield
     except Exception as error:
         if not is_told_by(error):
             raise
-        raise InputError(sentence(planned)) from error
+        raise InputError(sentence(planned())) from error

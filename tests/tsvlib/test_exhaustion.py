@@ -32,12 +32,12 @@ OTHERS = [
 @pytest.mark.parametrize("error", LACKS, ids=repr)
 def test_every_way_to_tell_is_known_and_ends_in_the_figure_of_the_plan(error: Exception) -> None:
     sentence = r"the memory has run out, where about 2 GB were planned .*; use fewer workers, .*\.$"
-    with pytest.raises(InputError, match=sentence), exhaustion.bounded("about 2 GB"):
+    with pytest.raises(InputError, match=sentence), exhaustion.bounded(lambda: "about 2 GB"):
         raise error
 
 
 @pytest.mark.parametrize("error", OTHERS, ids=repr)
 def test_nothing_else_is_taken_for_it(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, exhaustion.bounded("about 2 GB"):
+    with pytest.raises(type(error)) as caught, exhaustion.bounded(lambda: "about 2 GB"):
         raise error
     assert caught.value is error

@@ -22,9 +22,13 @@ def planned(workflow: Callable[Given, Result]) -> Callable[Given, Result]:
         given = signature.bind(*arguments, **named).arguments
         inputs, session = given["inputs"], given["session"]
         files = len(sums.numbers(given.get("alpha", 1.0)))
-        plan = planning.plan(inputs.suite, inputs.base.layout, files, rule=session.rule, workers=session.workers)
-        workers = f"{session.workers} worker{'s' if session.workers > 1 else ''}"
-        with exhaustion.bounded(f"about {planning.prefixed(plan.memory, 'B')} for {workers}"):
+
+        def figure() -> str:
+            plan = planning.plan(inputs.suite, inputs.base.layout, files, rule=session.rule, workers=session.workers)
+            workers = f"{session.workers} worker{'s' if session.workers > 1 else ''}"
+            return f"about {planning.prefixed(plan.memory, 'B')} for {workers}"
+
+        with exhaustion.bounded(figure):
             return workflow(*arguments, **named)
 
     return bounded
