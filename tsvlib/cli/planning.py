@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tsvlib import devices
 from tsvlib.adapters import Adapter
@@ -108,38 +109,24 @@ def plan(
     the factors of all tasks side by side in float64. InputError without a worker.
     """
     devices.check_workers(workers)
-    base, tasks, merged = suite.base.layout, suite.n_tasks, suite.selection.merged
-    single, double, matrices, cores = 0, 0, 0, 0
-    for key in merged:
-        parts, m, n = _matrices(rule, key, base[key])
-        matrices += parts
-        if (rank := _core(suite, key, n)) is not None:
-            # Two bases, what is done between them, and the update itself.
-            cores += parts if rank else 0
-            double += parts * (2 * (m + n) * rank**2 + 2 * 9 * rank**3)
-            single += parts * m * n * rank
-            continue
-        # An eigendecomposition takes about nine times the cube of the side.
-        single += parts * _ranks(suite, key).count(None) * (m * n**2 + 9 * n**3)
-        double += parts * (2 * (m + n) * n**2 + 2 * 9 * n**3)
+    work = _work(suite, rule)
     written = files * sum(tensor.nbytes for tensor in layout.values())
     read = sum(_held(each) for each in (suite.base, *suite.experts))
-    arithmetic = single / FLOAT32_RATE + double / FLOAT64_RATE
     return Plan(
-        experts=tasks,
-        tensors=len(base),
-        matrices=matrices,
+        experts=suite.n_tasks,
+        tensors=len(suite.base.layout),
+        matrices=work.matrices,
         selection=suite.selection,
         bytes_read=read,
         bytes_written=written,
-        flops=single + double,
-        seconds=arithmetic / workers + (read + written) / READ_RATE,
-        memory=workers * max((_memory(rule, suite, key, files) for key in merged), default=0),
+        flops=work.single + work.double,
+        seconds=work.seconds / workers + (read + written) / READ_RATE,
+        memory=workers * max((_memory(rule, suite, key, files) for key in suite.selection.merged), default=0),
         free_memory=room.free_memory(),
         free_disk=room.free_disk(folder),
         folder=folder,
         adapters=sum(isinstance(expert, Adapter) for expert in suite.experts),
-        cores=cores,
+        cores=work.cores,
         notes=tuple(notes),
     )
 
@@ -154,6 +141,36 @@ def prefixed(value: int, unit: str) -> str:
         if value >= factor:
             return f"{value / factor:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}"
+
+
+class _Work(NamedTuple):
+    """Task matrices, those of them that are merged in a core, and operations in float32 and in float64."""
+
+    matrices: int
+    cores: int
+    single: int
+    double: int
+
+    @property
+    def seconds(self) -> float:
+        return self.single / FLOAT32_RATE + self.double / FLOAT64_RATE
+
+
+def _work(suite: CheckpointSuite, rule: MatrixRule) -> _Work:
+    matrices = cores = single = double = 0
+    for key in suite.selection.merged:
+        parts, m, n = _matrices(rule, key, suite.base.layout[key])
+        matrices += parts
+        if (rank := _core(suite, key, n)) is not None:
+            # Two bases, what is done between them, and the update itself.
+            cores += parts if rank else 0
+            double += parts * (2 * (m + n) * rank**2 + 2 * 9 * rank**3)
+            single += parts * m * n * rank
+            continue
+        # An eigendecomposition takes about nine times the cube of the side.
+        single += parts * _ranks(suite, key).count(None) * (m * n**2 + 9 * n**3)
+        double += parts * (2 * (m + n) * n**2 + 2 * 9 * n**3)
+    return _Work(matrices, cores, single, double)
 
 
 def _parts(selection: Selection, matrices: int) -> Iterator[tuple[str, str]]:

@@ -82,7 +82,7 @@ def test_the_best_of_what_takes_no_more_is_named_for_each_suite() -> None:
     (best,) = [cells_of(choosing.markdown({"mini": world(GOOD)}))]
     assert best["nothing but the checkpoints"][0].startswith("2 tasks: TSV-M, alpha = 1 83.3 ± ")
     assert "; 3 tasks: TSV-M, alpha = 1 83.3 ± " in best["nothing but the checkpoints"][0]
-    assert best["unlabelled inputs of each task"][0].startswith("2 tasks: AdaMerging 77.8 ± ")
+    assert best["unlabelled inputs of each task"][0].startswith("2 tasks: AdaMerging, layer-wise 77.8 ± ")
     assert best["labelled inputs of each task"][0].startswith("2 tasks: Task arithmetic 72.2 ± ")
     assert best["room for more than one model"][0].startswith("2 tasks: TSV-C 98.9 ± ")
     assert best[choosing.ADAPTERS] == ["not run"]

@@ -51,7 +51,7 @@ def test_errors_are_paired() -> None:
 
 
 def test_both_sides_of_all_comparisons_share_one_correction() -> None:
-    few, many = ({name: SHARES[name] for name in ("individual", "tsv_m_alpha_1")} for _ in range(2))
+    few, many = ({name: SHARES[name] for name in ("individual", "zero_shot", "tsv_m_alpha_1")} for _ in range(2))
     # Some two and a half standard errors: enough for one question, and not for the two sides of nine.
     lead = 0.6 + 3 / INPUTS
     few["wudi"] = lead

@@ -97,7 +97,7 @@ def test_costs_are_drawn_at_their_places_with_a_line_through_what_is_worth_them(
     costs = pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(places))
     worth = {(8, "bytes"): ["tsv_m", "emr"], (20, "inputs"): ["tsv_m"]}
     fig, axes = plt.subplots(1, 2)
-    plotting.scatter_costs(axes, costs, worth, {"bytes": "megabytes", "inputs": "inputs"})
+    plotting.scatter_costs(list(axes), costs, worth, {"bytes": "megabytes", "inputs": "inputs"})
     line, *points = axes[0].lines
     assert list(zip(line.get_xdata(), line.get_ydata(), strict=True)) == [(1, 70), (2, 90)]
     assert [(float(p.get_xdata()[0]), float(p.get_ydata()[0])) for p in points] == [(1, 70), (2, 90)]
