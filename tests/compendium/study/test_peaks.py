@@ -25,7 +25,7 @@ from tsvlib.compression import Rank
 from tsvlib.methods import named
 job, n_tasks = sys.argv[1], int(sys.argv[2])
 runs.HELD = 0  # the margin in which task vectors are kept
-evaluation.CANDIDATES = 2**22 * large.MEGABYTES  # two models at once, each counted twice
+evaluation.CANDIDATES = int(2**22 * large.MEGABYTES)  # two models at once, each counted twice
 run = next(runs.of(large.profile(n_tasks)))
 tasks = run.tasks(n_tasks)
 start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
