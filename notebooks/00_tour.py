@@ -144,7 +144,7 @@ print(f"interference of the kept components: {before:.4g} before, {after:.1g} af
 # ## TSV-M in twelve lines
 #
 # The whole method, for all layers, in plain torch and nothing else. It takes two decompositions of what all tasks keep
-# besides one for each task.
+# besides one for each task. A singular value that is nothing but rounding has no direction to keep.
 
 # %%
 merged, change = dict(base), {}
@@ -153,10 +153,10 @@ for key, start in base.items():
     change[key] = deltas.mean(0)
     if deltas.ndim == 3 and deltas.any() and "text_projection" not in key and min(deltas.shape[1:]) >= n_tasks:
         u, s, vh = torch.linalg.svd(deltas, full_matrices=False)
-        k = s.shape[1] // n_tasks
-        p, _, q = torch.linalg.svd(torch.cat([*u[:, :, :k]], dim=1), full_matrices=False)
+        k, kept = s.shape[1] // n_tasks, s > 1e-5 * s[:, :1]
+        p, _, q = torch.linalg.svd(torch.cat([*(u * kept[:, None])[:, :, :k]], dim=1), full_matrices=False)
         change[key] = (p @ q) * s[:, :k].flatten()
-        p, _, q = torch.linalg.svd(torch.cat([*vh[:, :k]], dim=0), full_matrices=False)
+        p, _, q = torch.linalg.svd(torch.cat([*(vh * kept[..., None])[:, :k]], dim=0), full_matrices=False)
         change[key] = change[key] @ (p @ q)
     merged[key] = start + alpha * change[key]
 

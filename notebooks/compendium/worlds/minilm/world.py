@@ -14,6 +14,7 @@ from torch import Tensor
 from compendium import provenance
 from compendium.profiles import Profile
 from compendium.worlds import finetuning
+from compendium.worlds.findings import Finding
 from compendium.worlds.inventory import Expert
 from compendium.worlds.minilm import encoder, texts, training, weights
 from compendium.worlds.protocol import Features, Need, Split, SplitName
@@ -116,7 +117,8 @@ class MiniLM(TrainedHere):
     def needs(self) -> Iterator[Need]:
         """Yield pretrained weights and texts, and what is made and kept: experts above all."""
         for backbone in self.profile.backbones:
-            yield Need("base model", backbone.name, weights.look(backbone.name))
+            random = Finding("present", "random, from a fixed seed")
+            yield Need("base model", backbone.name, weights.look(backbone.name) if self.profile.pretrained else random)
         for task in self.tasks:
             yield Need("data set", task.name, texts.look(task.name))
         yield from self.kept_experts()
