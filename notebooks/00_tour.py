@@ -144,7 +144,7 @@ print(f"interference of the kept components: {before:.4g} before, {after:.1g} af
 # ## TSV-M in twelve lines
 #
 # The whole method, for all layers, in plain torch and nothing else. It takes two decompositions of what all tasks keep
-# besides one for each task. A singular value that is nothing but rounding has no direction to keep.
+# besides one for each task. Where a singular value is nothing but rounding, there is no direction to keep.
 
 # %%
 merged, change = dict(base), {}
@@ -154,10 +154,10 @@ for key, start in base.items():
     if deltas.ndim == 3 and deltas.any() and "text_projection" not in key and min(deltas.shape[1:]) >= n_tasks:
         u, s, vh = torch.linalg.svd(deltas, full_matrices=False)
         k, kept = s.shape[1] // n_tasks, s > 1e-5 * s[:, :1]
-        p, _, q = torch.linalg.svd(torch.cat([*(u * kept[:, None])[:, :, :k]], dim=1), full_matrices=False)
-        change[key] = (p @ q) * s[:, :k].flatten()
-        p, _, q = torch.linalg.svd(torch.cat([*(vh * kept[..., None])[:, :k]], dim=0), full_matrices=False)
-        change[key] = change[key] @ (p @ q)
+        p, d, q = torch.linalg.svd(torch.cat([*(u * kept[:, None])[:, :, :k]], dim=1), full_matrices=False)
+        change[key] = (p * (d > 1e-5)) @ q * s[:, :k].flatten()
+        p, d, q = torch.linalg.svd(torch.cat([*(vh * kept[..., None])[:, :k]], dim=0), full_matrices=False)
+        change[key] = change[key] @ (p * (d > 1e-5)) @ q
     merged[key] = start + alpha * change[key]
 
 # %% [markdown]
