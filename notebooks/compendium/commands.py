@@ -202,9 +202,11 @@ def page(profile: str, backbones: str, suites: str) -> None:
 @cli.command()
 def prose() -> None:
     """Bring changed prose into executed copies without running them."""
-    from compendium import prose
+    from compendium import paths, prose
 
-    prose.bring()
+    for copy in prose.bring():
+        name = copy.relative_to(paths.ROOT)
+        click.echo(f"{name} ran other code than its source holds now and was left; make paper or make beyond runs it.")
 
 
 @cli.command()
