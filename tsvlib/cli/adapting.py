@@ -51,7 +51,7 @@ def merge(
     for folder in folders.values():
         outputs.check_folder(folder, inputs.files, session.store, len(folders) * _size(inputs, held, types, rank))
     plan = planning.plan(inputs.suite, {}, rule=session.rule, workers=session.workers, folder=out.parent)
-    workflows.tell(inputs, plan.brief)
+    workflows.tell(inputs, session, plan.brief)
     hashes = inputs.inspect(session)
     work = _Work(inputs, chosen.bind(inputs.suite), session, held, types, rank, tuple(folders))
     low_rank, whole = work.low_rank(), work.whole()

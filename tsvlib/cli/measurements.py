@@ -32,7 +32,7 @@ def interference(inputs: Inputs, out: Path | None, rank: str, session: Session) 
     kept = compression.Rank.parse(rank)
     if out:
         check_place(out, outputs.TABLE, inputs, session)
-    tell(inputs)
+    tell(inputs, session)
     inputs.inspect(session)
 
     def row(layer: Layer) -> dict[str, object]:
@@ -53,7 +53,7 @@ def spectra(inputs: Inputs, out: Path | None, session: Session) -> "pd.DataFrame
     """
     if out:
         check_place(out, outputs.TABLE, inputs, session)
-    tell(inputs)
+    tell(inputs, session)
     inputs.inspect(session)
     suites = {number: inputs.suite.alone(number - 1) for number in range(1, len(inputs.experts) + 1)}
     items = [(number, layer) for number, suite in suites.items() for layer in _matrices(suite, session)]

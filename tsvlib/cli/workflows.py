@@ -6,7 +6,7 @@ input and versions, from which ``tsvlib COMMAND --recipe FILE`` makes the same b
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -24,7 +24,13 @@ from tsvlib.errors import InputError
 from tsvlib.methods import named
 from tsvlib.methods.base import Method
 from tsvlib.suites import CheckpointSuite
-from tsvlib.taskvectors import check_enough
+from tsvlib.taskvectors import MatrixRule, check_enough
+
+_WHAT_OPTIONS_NEED = {
+    "split_qkv": "no tensor that is merged is called `in_proj_weight`",
+    "convolutions": "no tensor that is merged has more than two dimensions",
+}
+"""Why options of the rule for task matrices may be without effect."""
 
 _SOMEWHERE = Path("merged.safetensors")
 """Stands for a file whose place does not matter."""
@@ -102,7 +108,7 @@ def merge(
             values that their type cannot hold, too little space, or a place that cannot be written.
     """
     chosen, places = _asked(inputs, out, method, alpha, session, dtype, then)
-    tell(inputs, _planned(inputs, places, session).brief)
+    tell(inputs, session, _planned(inputs, places, session).brief)
     hashes = inputs.inspect(session)
     function = chosen.bind(inputs.suite)
 
@@ -134,7 +140,7 @@ def compress(inputs: Inputs, out: Path, rank: str, dtype: str, session: Session)
     factors = sums.type_of(dtype)
     check_place(out, outputs.WEIGHTS, inputs, session)
     compression.check_names(inputs.suite.shapes, str(inputs.base.path))
-    tell(inputs)
+    tell(inputs, session)
     hashes = inputs.inspect(session)
 
     def compressed(key: str) -> dict[str, Tensor]:
@@ -163,7 +169,7 @@ def expand(
     if notes.shapes != inputs.suite.shapes:
         raise InputError(f"{factors}: its tensors are not those of {base}; name the base that it was compressed from.")
     _check_places(places, inputs, session, *packed.files)
-    tell(inputs)
+    tell(inputs, session)
     hashes = inputs.inspect(session, packed)
     if notes.base != (hashes[str(base)] if notes.version == 1 else _content(inputs.base)):
         raise InputError(f"{factors}: it was compressed from another base than {base}; name the right one.")
@@ -207,7 +213,7 @@ def _planned(inputs: Inputs, places: Mapping[float, File], session: Session) -> 
         rule=session.rule,
         workers=session.workers,
         folder=place.path.parent,
-        notes=inputs.notes,
+        notes=_notes(inputs, session),
     )
 
 
@@ -218,10 +224,25 @@ def _check_places(places: Mapping[float, File], inputs: Inputs, session: Session
         place.check((*inputs.files, *others), session.store, needed)
 
 
-def tell(inputs: Inputs, *sentences: str) -> None:
+def tell(inputs: Inputs, session: Session, *sentences: str) -> None:
     """Say what is to be known of the inputs, and further sentences, to where progress is shown."""
-    for sentence in (*inputs.notes, *sentences):
+    for sentence in (*_notes(inputs, session), *sentences):
         progress.say(sentence)
+
+
+def _notes(inputs: Inputs, session: Session) -> tuple[str, ...]:
+    """Return the notes of the inputs and one for each option that splits or adds no task matrix of theirs."""
+    shapes = {key: inputs.base.layout[key].shape for key in inputs.suite.selection.merged}
+    vain = [
+        f"--{option.replace('_', '-')} changes nothing: {lacking}."
+        for option, lacking in _WHAT_OPTIONS_NEED.items()
+        if getattr(session.rule, option) and _as_many(session.rule, replace(session.rule, **{option: False}), shapes)
+    ]
+    return (*inputs.notes, *vain)
+
+
+def _as_many(one: MatrixRule, other: MatrixRule, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return all(one.parts(key, shape) == other.parts(key, shape) for key, shape in shapes.items())
 
 
 def _content(base: Checkpoint) -> str:
