@@ -48,9 +48,10 @@ def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> "R
     if recipe.command != context.info_name:
         raise InputError(f"{file}: it was not made by `{context.info_name}`; name a file that was.")
     # Settings alone: a recipe that somebody else wrote has no say in where files are read or written.
-    own = {option.name: option for option in context.command.params if not isinstance(option.type, click.Path)}
+    options = (option for option in context.command.params if isinstance(option, click.Option))
+    own = {option.name: option for option in options if not isinstance(option.type, click.Path)}
     kept = {name: value for name, value in recipe.settings.items() if name in own}
-    settings = {name: _typed(file, name, value, own[name].multiple) for name, value in kept.items()}
+    settings = {name: _typed(file, own[name], value) for name, value in kept.items()}
 
     @cache
     def search() -> Search:
@@ -62,12 +63,13 @@ def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> "R
     return recipe
 
 
-def _typed(file: Path, name: str, value: object, multiple: bool) -> bool | str | list[str]:
+def _typed(file: Path, option: click.Option, value: object) -> bool | str | list[str]:
     """Return a setting as somebody would have typed it."""
-    every = value if multiple and isinstance(value, list) else [value]
-    if not all(isinstance(each, str | float | int) for each in every):
-        raise InputError(f"{file}: its recipe gives `{name}` as {value!r}; give that setting here.")
-    if multiple:
+    every = value if option.multiple and isinstance(value, list) else [value]
+    # Python takes True for the number one.
+    if not all(isinstance(each, str | float | int) and isinstance(each, bool) == option.is_flag for each in every):
+        raise InputError(f"{file}: its recipe gives `{option.name}` as {value!r}; give that setting here.")
+    if option.multiple:
         return [str(each) for each in every]
     return value if isinstance(value, bool) else str(value)
 

@@ -16,7 +16,7 @@ OUTPUT = "the standard output"
 def usable() -> Iterator[None]:
     """Provide standard streams that can be written to in the block, whatever the process was started with.
 
-    What a missing one would have taken is lost. Letters that the encoding of the output lacks are written as escapes.
+    What a missing one would have taken is lost. Letters that an encoding lacks are written as escapes.
     Afterwards nothing is left in them that would make the interpreter fail at its end.
     """
     _occupy()
@@ -24,7 +24,8 @@ def usable() -> Iterator[None]:
     with open(os.devnull, "w", encoding="utf-8") as nowhere, _telling(given[0] or nowhere) as output:  # noqa: PTH123
         sys.stdout, sys.stderr = output, given[1] or nowhere
         try:
-            yield
+            with _lenient(sys.stderr):
+                yield
         finally:
             for stream in (sys.stdout, sys.stderr):
                 _settle(stream)
@@ -66,6 +67,21 @@ def _telling(stream: Any) -> Iterator[Any]:
         yield output
     finally:
         output.detach()
+
+
+@contextmanager
+def _lenient(stream: Any) -> Iterator[None]:
+    """Let an error stream take all letters in the block, as the interpreter's own does and those of others may not."""
+    strict = isinstance(stream, io.TextIOWrapper) and stream.errors == "strict"
+    if strict:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        if strict:
+            # What it still holds is written first, which a full one does not take.
+            with suppress(OSError, ValueError):
+                stream.reconfigure(errors="strict")
 
 
 def _occupy() -> None:

@@ -180,8 +180,11 @@ def test_what_is_no_recipe_of_ours_is_told(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"alpha": "much"}, {"alpha": [1]}, {"method": {"a": 1}}, {"dtype": None}, {"workers": -1}, {"split_qkv": 7}],
-)
+    [
+        {"alpha": "much"}, {"alpha": [1]}, {"alpha": False}, {"method": {"a": 1}}, {"dtype": None}, {"workers": -1},
+        {"split_qkv": 7}, {"weights": [True, 1.0]}, {"leave_out": [True]},
+    ],
+)  # fmt: skip
 def test_odd_settings_are_told(work: Path, settings: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     recipe = checkpoints.recipe(work / "merged.safetensors")
     checkpoints.save(work / "odd.safetensors", {}, recipe | {"arguments": recipe["arguments"] | settings})

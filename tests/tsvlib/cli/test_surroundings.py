@@ -124,6 +124,18 @@ def test_names_of_all_letters_in_every_locale(folder: Path, locale: str, name: b
     assert recipe["inputs"]["base"][0]["name"].encode() == base.decode("utf-8", "replace").encode()
 
 
+def test_letters_that_no_encoding_has_are_escapes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    Path("base.safetensors.index.json").write_text(json.dumps({"weight_map": {"\ud800": "base.safetensors"}}))
+    words = ["plan", "--base", "base.safetensors.index.json", *WORDS[2:]]
+    assert sys.stderr.errors == "strict"
+    assert commands.main(words) == 1
+    assert capsys.readouterr().err.startswith("base.safetensors: the file lacks `\\ud800`, which base.")
+    assert sys.stderr.errors == "strict"
+
+
 def test_a_command_runs_in_any_thread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     statuses: list[int] = []
