@@ -42,7 +42,7 @@ def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> "R
     """Take settings from the recipe of a file, and its inputs from wherever they lie, where they are not given."""
     if file is None:
         return None
-    from tsvlib.cli.recipes import Recipe, Search
+    from tsvlib.cli.recipes import ALONE, Recipe, Search
 
     recipe = Recipe.read(file)
     if recipe.command != context.info_name:
@@ -58,7 +58,7 @@ def _follow(context: click.Context, _: click.Parameter, file: Path | None) -> "R
         # Not before all folders to look in are known, and only for what is not given.
         return Search(recipe, context.meta[_LOOK_IN] or tuple(dict.fromkeys((file.parent, Path()))))
 
-    one = {role: lambda role=role: next(iter(search().found(role)), None) for role in ("base", "factors")}
+    one = {role: lambda role=role: search().found(role)[0] for role in ALONE}
     context.default_map = settings | one | dict.fromkeys(("expert", "experts"), lambda: search().found("expert"))
     return recipe
 

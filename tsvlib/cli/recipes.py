@@ -17,7 +17,9 @@ from tsvlib.checkpoints import Checkpoint, hub
 from tsvlib.errors import InputError
 
 REMEDY = "name a file that this command wrote"
-ROLES = ("base", "expert", "factors")
+ALONE = ("base", "factors")
+"""What but one input of a command can be, and the names of their options."""
+ROLES = (*ALONE, "expert")
 """What an input is to a command, and the name of its option."""
 
 
@@ -48,7 +50,8 @@ class Recipe:
         match found:
             case {"command": str(command), "arguments": dict(settings), "inputs": dict(named)}:
                 inputs = {role: tuple(map(_input, each)) for role, each in named.items() if isinstance(each, list)}
-                if inputs.keys() == named.keys() <= set(ROLES) and None not in sum(inputs.values(), ()):
+                sound = inputs.keys() == named.keys() <= set(ROLES) and None not in sum(inputs.values(), ())
+                if sound and all(len(inputs.get(role, ())) <= 1 for role in ALONE):
                     digest = checkpoints.combined([checkpoints.digest(file, REMEDY) for file in held])
                     return cls(path, held, command, settings, inputs, digest)  # type: ignore[arg-type]
         raise InputError(f"{path}: its recipe does not say which inputs it takes; {REMEDY}.")
@@ -84,9 +87,11 @@ class Search:
     def found(self, role: str) -> list[Path]:
         """Return the paths of the inputs of one role, in their order.
 
-        InputError where a folder cannot be looked into, or an input is not there.
+        InputError where the recipe names none, a folder cannot be looked into, or an input is not there.
         """
         wanted = self._recipe.inputs.get(role, ())
+        if not wanted:
+            raise InputError(f"{self._recipe.path}: its recipe names no {role}; name it with --{role}.")
         places: dict[str, Path] = {}
         changed: dict[str, Path] = {}
         for path in self._candidates({each.name for each in wanted}):

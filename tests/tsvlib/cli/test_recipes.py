@@ -165,6 +165,7 @@ ENTRY = {"name": "base.safetensors", "sha256": "0" * 64, "bytes": 1}
         {"command": "merge", "arguments": {}, "inputs": {"base": [ENTRY | {"bytes": "1"}]}},
         {"command": "merge", "arguments": {}, "inputs": {"base": [ENTRY], "store": [ENTRY]}},
         {"command": ["merge"], "arguments": {}, "inputs": {"base": [ENTRY]}},
+        {"command": "merge", "arguments": {}, "inputs": {"base": [ENTRY, ENTRY]}},
     ],
     ids=json.dumps,
 )
@@ -176,6 +177,20 @@ def test_what_is_no_recipe_of_ours_is_told(
     said = capsys.readouterr().err.splitlines()[-1]
     reason = "does not say which inputs it takes"
     assert said == f"odd.safetensors: its recipe {reason}; name a file that this command wrote."
+
+
+@pytest.mark.parametrize("role", ["base", "expert"])
+@pytest.mark.parametrize("left", [[], None])
+def test_a_recipe_without_an_input_asks_for_it(
+    work: Path, role: str, left: list[object] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = checkpoints.recipe(work / "merged.safetensors")
+    others = {name: each for name, each in recipe["inputs"].items() if name != role}
+    named = others if left is None else others | {role: left}
+    checkpoints.save(work / "odd.safetensors", {}, recipe | {"inputs": named})
+    assert follow(recipe="odd.safetensors") == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"odd.safetensors: its recipe names no {role}; name it with --{role}."
 
 
 @pytest.mark.parametrize(
