@@ -116,7 +116,7 @@ smoke:  ## run every notebook on the tiny profile, in build/smoke
 test: smoke  ## smoke, then all tests with coverage but the slow ones
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=$(THREADS) -m "not slow" --cov --cov-report=term $(ARGS)
 test-slow: | intact-environment  ## the slow tests: JupyterLab in a browser, long notebooks
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=$(THREADS) --dist=loadfile -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m slow $(ARGS)
 fuzz: | intact-environment  ## damage files at random for FUZZ_MINUTES (10): no traceback, no hang, no stray file
 	FUZZ_MINUTES=$(or $(FUZZ_MINUTES),10) OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/tsvlib/cli/test_mutated_files.py $(ARGS)
 lint: | intact-environment  ## ruff and mypy
