@@ -39,6 +39,12 @@ def test_words_are_those_of_the_source_and_all_else_stays(executed: nbformat.Not
     assert found.cells[3].outputs[0]["data"]["text/plain"] == "2"
 
 
+def test_what_other_code_gave_is_not_shown_beside_new_code(executed: nbformat.NotebookNode) -> None:
+    found = prose.renewed(executed, jupytext.reads(SOURCE.replace("1 + 1", "1 + 2"), "py:percent"))
+    assert found.cells[3].source == "1 + 2"
+    assert not found.cells[3].outputs
+
+
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: nbformat.NotebookNode) -> Path:
     """A checkout with one source and its copies of two profiles."""

@@ -21,11 +21,14 @@ def usable() -> Iterator[None]:
     """
     _occupy()
     given = sys.stdout, sys.stderr
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, _telling(given[0] or nowhere) as output:  # noqa: PTH123
-        sys.stdout, sys.stderr = output, given[1] or nowhere
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,  # noqa: PTH123
+        _telling(given[0] or nowhere) as output,
+        _taking_all(given[1] or nowhere) as error,
+    ):
+        sys.stdout, sys.stderr = output, error
         try:
-            with _lenient(sys.stderr):
-                yield
+            yield
         finally:
             for stream in (sys.stdout, sys.stderr):
                 _settle(stream)
@@ -70,18 +73,18 @@ def _telling(stream: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _lenient(stream: Any) -> Iterator[None]:
-    """Let an error stream take all letters in the block, as the interpreter's own does and those of others may not."""
-    strict = isinstance(stream, io.TextIOWrapper) and stream.errors == "strict"
-    if strict:
-        stream.reconfigure(errors="backslashreplace")
+def _taking_all(stream: Any) -> Iterator[Any]:
+    """Provide an error stream that takes all letters, as the interpreter's own does; afterwards it is as it was."""
+    if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
+        yield stream
+        return
+    stream.reconfigure(errors="backslashreplace")
     try:
-        yield
+        yield stream
     finally:
-        if strict:
-            # What it still holds is written first, which a full one does not take.
-            with suppress(OSError, ValueError):
-                stream.reconfigure(errors="strict")
+        # Somebody may have closed it.
+        with suppress(ValueError):
+            stream.reconfigure(errors="strict")
 
 
 def _occupy() -> None:

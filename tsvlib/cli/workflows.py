@@ -24,7 +24,7 @@ from tsvlib.errors import InputError
 from tsvlib.methods import named
 from tsvlib.methods.base import Method
 from tsvlib.suites import CheckpointSuite
-from tsvlib.taskvectors import MatrixRule, check_enough
+from tsvlib.taskvectors import check_enough
 
 _WHAT_OPTIONS_NEED = {
     "split_qkv": "no tensor that is merged is called `in_proj_weight`",
@@ -232,17 +232,15 @@ def tell(inputs: Inputs, session: Session, *sentences: str) -> None:
 
 def _notes(inputs: Inputs, session: Session) -> tuple[str, ...]:
     """Return the notes of the inputs and one for each option that splits or adds no task matrix of theirs."""
-    shapes = {key: inputs.base.layout[key].shape for key in inputs.suite.selection.merged}
+    rule, suite = session.rule, inputs.suite
+    merged = [(key, suite.shapes[key]) for key in suite.selection.merged]
     vain = [
         f"--{option.replace('_', '-')} changes nothing: {lacking}."
         for option, lacking in _WHAT_OPTIONS_NEED.items()
-        if getattr(session.rule, option) and _as_many(session.rule, replace(session.rule, **{option: False}), shapes)
+        if getattr(rule, option)
+        and all(rule.parts(*each) == replace(rule, **{option: False}).parts(*each) for each in merged)
     ]
     return (*inputs.notes, *vain)
-
-
-def _as_many(one: MatrixRule, other: MatrixRule, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    return all(one.parts(key, shape) == other.parts(key, shape) for key, shape in shapes.items())
 
 
 def _content(base: Checkpoint) -> str:

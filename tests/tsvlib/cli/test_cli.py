@@ -159,16 +159,20 @@ def test_a_store_is_listed_and_cleared(inputs: list[str], capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    ("option", "shape"), [("--split-qkv", ("attn.qkv.weight", (24, 8))), ("--convolutions", ("proj.weight", (8, 6)))]
+    ("option", "key", "shape"), [("--split-qkv", "attn.qkv.weight", (24, 8)), ("--convolutions", "proj.weight", (8, 6))]
 )
 def test_an_option_without_effect_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, shape: tuple
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    key: str,
+    shape: tuple[int, int],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    key, size = shape
     files = ["base.safetensors", "one.safetensors", "two.safetensors"]
     for seed, file in enumerate(files):
-        save_file({key: random(*size, seed=seed)}, file)
+        save_file({key: random(*shape, seed=seed)}, file)
     named = ("--base", files[0], "--expert", files[1], "--expert", files[2], option)
     assert call("plan", *named) == 0
     assert f"note        {option} changes nothing: no tensor that is merged " in capsys.readouterr().out
@@ -179,6 +183,8 @@ def test_an_option_without_effect_is_told(
 def test_options_with_an_effect_are_not_mentioned(inputs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert call("plan", *inputs, "--split-qkv", "--convolutions") == 0
     assert "changes nothing" not in capsys.readouterr().out
+    assert call("plan", *inputs, "--split-qkv", "--leave-out", "*in_proj_weight") == 0
+    assert "--split-qkv changes nothing" in capsys.readouterr().out
 
 
 @pytest.fixture
