@@ -36,6 +36,7 @@ def test_versions_line_names_what_can_change_a_number_or_a_figure():
     assert "\n" not in line
 
 
+@pytest.mark.slow
 def test_a_table_names_the_versions_of_what_computes_in_its_world_and_no_others():
     code = """
 import sys

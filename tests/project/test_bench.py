@@ -267,6 +267,7 @@ def test_what_methods_are_told_is_as_large_as_what_is_measured() -> None:
     assert torch.equal(gram[f"{block}.mlp.c_fc.weight"], gram[f"{block}.mlp.c_fc.weight"])
 
 
+@pytest.mark.slow
 def test_methods_are_measured_in_processes_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["methods", "--tiny", "--folder", str(tmp_path), "--workers", "1"]) == 0
     rows = table.read(tmp_path / "results" / "bench.csv")
@@ -370,6 +371,7 @@ def test_rows_state_workers_and_threads_of_both_sides(tmp_path: Path) -> None:
     assert values["ours", "speed-up with unchanged matrices"] == pytest.approx(whole / ours)
 
 
+@pytest.mark.slow
 def test_every_step_runs_on_files_and_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["merge", "memory", "storage", "gpu", "figure", "--device", "cpu"]
     assert run.main([*names, "--tiny", "--folder", str(tmp_path)]) == 0

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import oracles
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import algorithm_1
 from torch import Tensor
@@ -95,6 +95,7 @@ def test_averaging_is_the_mean_and_task_arithmetic_the_sum(n_tasks: int, seed: i
 
 
 @pytest.mark.parametrize("name", UPDATES)
+@settings(max_examples=25)  # there are 24 orders
 @given(order=st.permutations(range(4)), seed=seeds)
 def test_order_of_tasks_does_not_matter(name: str, order: list[int], seed: int) -> None:
     task_vectors = experts(4, seed)
@@ -235,6 +236,7 @@ def _components(delta: npt.NDArray[np.float64], k: int) -> tuple[npt.NDArray[np.
     return u[:, :k], s[:k], vh[:k].T
 
 
+@settings(max_examples=40)
 @given(suites, seeds)
 def test_ablations_are_one_half_of_algorithm_1_each(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)
@@ -247,6 +249,7 @@ def test_ablations_are_one_half_of_algorithm_1_each(n_tasks: int, seed: int) -> 
             torch.testing.assert_close(found[key], expected, rtol=1e-6, atol=1e-8)
 
 
+@settings(max_examples=40)
 @given(suites, seeds)
 def test_eigen_form_is_the_procrustes_form(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)
@@ -302,6 +305,7 @@ def parts_of(task_vectors: list[TaskVector]) -> list[TaskVector]:
     return [TaskVector({key: stack[task] for key, stack in stacks.items()}) for task in range(suite.n_tasks)]
 
 
+@settings(max_examples=40)
 @given(suites, seeds)
 def test_parts_of_tsv_m_add_up_to_it(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)
@@ -309,6 +313,7 @@ def test_parts_of_tsv_m_add_up_to_it(n_tasks: int, seed: int) -> None:
     assert_same(sum(others, start=first), merged("tsv_m", task_vectors))
 
 
+@settings(max_examples=40)
 @given(suites, seeds)
 def test_each_part_has_its_tasks_singular_values_and_no_share_in_other_parts(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)

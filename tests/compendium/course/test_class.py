@@ -268,6 +268,7 @@ def test_the_command_line_tells_what_is_missing(tmp_path: Path, capsys: pytest.C
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_experts_a_sentence_says_so(tmp_path: Path, output: Path) -> None:
     source = assignments.source("a1_task_vectors")
     with pytest.raises(InputError, match="the file is missing"):

@@ -89,6 +89,7 @@ def test_only_the_stated_number_of_inputs_is_looked_at(
     assert seen == [2]
 
 
+@pytest.mark.slow
 def test_the_same_bytes_from_worker_processes(
     run: runs.Run, measurements: list[Quantity], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def chapters(profile: Profile) -> Iterator[None]:
             yield list(studies.adapted(run, profile.suites[0]))
 
 
+@pytest.mark.slow
 def test_the_count_is_an_upper_bound_and_not_far_off(profile: Profile) -> None:
     world = world_of(profile)
     assert isinstance(world, forwards.SizedWorld)

@@ -118,6 +118,7 @@ def test_the_recipe_names_all_that_decides_the_bytes(first: Path) -> None:
     assert recipe["finetuning"]["learning_rate"] == SMOKE.finetuning.learning_rate
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_continues_to_the_same_bytes(trained: Path, output: Path) -> None:
     killed = run(KILLED, output)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -135,6 +136,7 @@ def test_worker_processes_give_the_same_bytes(trained: Path, output: Path, monke
     assert contents(output) == contents(trained)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_sentence_and_the_same_command_continues(trained: Path, output: Path) -> None:
     environment = os.environ | {"TSV_OUTPUT": str(output), "PYTHONPATH": checkout.roots()}
     folder, all_but_one = output / "data" / "cache" / "smoke", len(experts.all_of(SMOKE)) - 1
@@ -275,6 +277,7 @@ def test_an_unknown_profile_is_told_in_one_sentence(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_told(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first.unlink()
     monkeypatch.setattr(experts, "WORTH_A_POOL", 0)

@@ -166,6 +166,7 @@ def test_an_interrupted_training_comes_to_the_same_bytes(tmp_path: Path, expecte
     assert checkpoints.state_digest(train(tmp_path)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [10, 15])
 def test_a_killed_process_is_continued_to_the_same_bytes(tmp_path: Path, expected: str, killed_at: int) -> None:
     killed = run(tmp_path, killed_at)

@@ -96,6 +96,7 @@ def test_gradients_are_clipped_by_the_norm_of_all_of_them() -> None:
     assert moved == pytest.approx(config.learning_rate * config.clip_norm / 1e-8, rel=0.02)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_logs_it(
     tmp_path: Path, data: pretraining.Captioned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +109,7 @@ def test_training_lowers_the_loss_and_logs_it(
     assert log["latin"].between(0, 1).all()
 
 
+@pytest.mark.slow
 def test_weights_ship_in_half_precision_with_their_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretraining, "CHUNK", 40)
     monkeypatch.setattr(pretraining, "WORLD_CHUNKS", 1)
