@@ -27,13 +27,14 @@ SPARE = 1.01
 MOST = 4
 """How many are named beside the best."""
 
-HAVING: Mapping[str, Mapping[str, bool | None]] = {
-    "nothing but the checkpoints": {"inputs": False, "labels": False, "more": False},
-    "unlabelled inputs of each task": {"inputs": True, "labels": False, "more": False},
-    "labelled inputs of each task": {"inputs": True, "labels": True, "more": False},
-    "room for more than one model": {"inputs": None, "labels": None, "more": True},
+HAVING: Mapping[str, frozenset[str]] = {
+    "nothing but the checkpoints": frozenset(),
+    "unlabelled inputs of each task": frozenset({"inputs"}),
+    "labelled inputs of each task": frozenset({"inputs", "labels"}),
+    "room for more than one model": frozenset({"more"}),
+    "all of these": frozenset({"inputs", "labels", "more"}),
 }
-"""What a method takes that one needs to have: yes, no, or either."""
+"""What a method may take, by what one has."""
 
 ADAPTERS = "LoRA adapters alone"
 
@@ -71,10 +72,8 @@ def _best(world: World) -> dict[str, str]:
     """Return by what one has the best methods of each suite; nothing for what no method was measured with."""
     drawn, takes = _pooled(world), taken(world.methods)
     found = {}
-    for words, wanted in HAVING.items():
-        fitting = [
-            name for name, row in takes.iterrows() if all(row[k] == v for k, v in wanted.items() if v is not None)
-        ]
+    for words, had in HAVING.items():
+        fitting = [name for name, row in takes.iterrows() if had.issuperset(row.index[row])]
         rows = drawn[drawn.index.get_level_values("method").isin(fitting)]
         suites = sorted(rows.index.get_level_values("n_tasks").unique())
         if suites:
