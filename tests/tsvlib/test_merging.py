@@ -236,7 +236,6 @@ def _components(delta: npt.NDArray[np.float64], k: int) -> tuple[npt.NDArray[np.
     return u[:, :k], s[:k], vh[:k].T
 
 
-@settings(max_examples=40)
 @given(suites, seeds)
 def test_ablations_are_one_half_of_algorithm_1_each(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)
@@ -249,7 +248,6 @@ def test_ablations_are_one_half_of_algorithm_1_each(n_tasks: int, seed: int) -> 
             torch.testing.assert_close(found[key], expected, rtol=1e-6, atol=1e-8)
 
 
-@settings(max_examples=40)
 @given(suites, seeds)
 def test_eigen_form_is_the_procrustes_form(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)
@@ -305,7 +303,6 @@ def parts_of(task_vectors: list[TaskVector]) -> list[TaskVector]:
     return [TaskVector({key: stack[task] for key, stack in stacks.items()}) for task in range(suite.n_tasks)]
 
 
-@settings(max_examples=40)
 @given(suites, seeds)
 def test_parts_of_tsv_m_add_up_to_it(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)
@@ -313,7 +310,6 @@ def test_parts_of_tsv_m_add_up_to_it(n_tasks: int, seed: int) -> None:
     assert_same(sum(others, start=first), merged("tsv_m", task_vectors))
 
 
-@settings(max_examples=40)
 @given(suites, seeds)
 def test_each_part_has_its_tasks_singular_values_and_no_share_in_other_parts(n_tasks: int, seed: int) -> None:
     task_vectors = experts(n_tasks, seed)

@@ -79,7 +79,7 @@ def test_what_was_not_run_says_so() -> None:
 
 
 def test_the_best_of_what_takes_no_more_is_named_for_each_suite() -> None:
-    (best,) = [cells_of(choosing.markdown({"mini": world(GOOD)}))]
+    best = cells_of(choosing.markdown({"mini": world(GOOD)}))
     assert best["nothing but the checkpoints"][0].startswith("2 tasks: TSV-M, alpha = 1 83.3 ± ")
     assert "; 3 tasks: TSV-M, alpha = 1 83.3 ± " in best["nothing but the checkpoints"][0]
     assert best["unlabelled inputs of each task"] == best["nothing but the checkpoints"]
@@ -90,7 +90,7 @@ def test_the_best_of_what_takes_no_more_is_named_for_each_suite() -> None:
 
 
 def test_what_takes_more_is_named_where_it_is_better() -> None:
-    (best,) = [cells_of(choosing.markdown({"mini": world(GOOD | {"adamerging": 0.8, "tall_mask_ties": 0.9})}))]
+    best = cells_of(choosing.markdown({"mini": world(GOOD | {"adamerging": 0.8, "tall_mask_ties": 0.9})}))
     assert best["nothing but the checkpoints"][0].startswith("2 tasks: TSV-M, alpha = 1 83.3 ± ")
     assert best["unlabelled inputs of each task"][0].startswith("2 tasks: AdaMerging, layer-wise 88.9 ± ")
     assert best["labelled inputs of each task"] == best["unlabelled inputs of each task"]
