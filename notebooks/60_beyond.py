@@ -9,7 +9,7 @@
 # | Reads | `{checkpoints,sources}.csv` and the experts |
 # | Writes | `data/results/<profile>/beyond.csv` |
 # | Paper item | none (`make beyond`; Table 1 says what methods require) |
-# | Run time | mini: 45 to 65 minutes on 2 CPU cores; minilm: about two hours, by an estimate; smoke: a minute |
+# | Run time | mini: 45 to 65 minutes on 2 CPU cores; minilm: two hours and a quarter; smoke: a minute |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks

@@ -9,7 +9,7 @@
 # | Reads | the experts |
 # | Writes | `data/results/<profile>/measured/seconds.csv` |
 # | Paper item | none (`make beyond`) |
-# | Run time | mini: 12 to 16 minutes on 2 CPU cores; minilm: half an hour, by an estimate; smoke: a minute |
+# | Run time | mini: 12 to 16 minutes on 2 CPU cores; minilm: 38 minutes; smoke: a minute |
 
 # %% tags=["parameters"]
 profile = "mini"  # mini, minilm or smoke: which models and tasks
