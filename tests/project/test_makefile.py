@@ -210,6 +210,18 @@ def test_all_methods_are_compared_after_the_paper_and_not_with_it(checkout):
     assert make(checkout, "paper")[1] == []
 
 
+def test_worlds_are_compared_from_the_tables_that_are_there(checkout):
+    """Also where a table is older than its notebook, as any is after an edit of the prose, no other notebook runs."""
+    for notebook in (checkout / "notebooks").glob("*.py"):
+        os.utime(notebook, (1.1e9, 1.1e9))
+    make(checkout, "compare")
+    assert (checkout / "words").read_text().splitlines() == [
+        "-m compendium run notebooks/compare/50_carry_over.py",
+        "-m compendium page --profile compare",
+        "-m compendium readme",
+    ]
+
+
 def test_times_are_measured_when_nothing_else_runs(checkout):
     ran = make(checkout, "-j4", "paper", "beyond")[1]
     assert sorted(ran) == EVERY
