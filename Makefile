@@ -113,18 +113,18 @@ intact-experts: intact-environment
 
 smoke:  ## run every notebook on the tiny profile, in build/smoke
 	@$(MAKE) --no-print-directory paper beyond PROFILE=smoke
-test: smoke  ## smoke, then all tests with coverage but the slow ones
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=$(THREADS) -m "not slow" --cov --cov-report=term $(ARGS)
-test-slow: | intact-environment  ## the slow tests: JupyterLab in a browser, long notebooks
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m slow $(ARGS)
+test: smoke  ## smoke, then all tests but the slow ones
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=$(THREADS) -m "not slow" $(ARGS)
+test-slow: | intact-environment  ## the slow tests: browsers, killed processes, long notebooks
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses=$(THREADS) --dist=loadfile -m slow $(ARGS)
 fuzz: | intact-environment  ## damage files at random for FUZZ_MINUTES (10): no traceback, no hang, no stray file
 	FUZZ_MINUTES=$(or $(FUZZ_MINUTES),10) OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/tsvlib/cli/test_mutated_files.py $(ARGS)
 lint: | intact-environment  ## ruff and mypy
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
-check: lint  ## lint, then test
-	@$(MAKE) --no-print-directory test
+check: lint  ## lint, then test with coverage (half as long again)
+	@$(MAKE) --no-print-directory test ARGS="--cov --cov-report=term $(ARGS)"
 verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(MAKE) --no-print-directory paper $(if $(wildcard $(R)/beyond.csv),beyond) OUT=build/verify
 	@$(compendium) check-tables $(R) || true  # told; whether numbers agree is what decides

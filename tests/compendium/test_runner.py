@@ -98,6 +98,7 @@ def test_what_cells_print_and_show_is_said_on_request(notebook, capsys):
     assert capsys.readouterr().out == "counted 3\n\n  name  value\n0    a    0.5\n"
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(notebook):
     contents = []
     for _ in range(2):
@@ -271,6 +272,7 @@ def test_an_unwritable_folder_is_found_before_the_work(notebook, earlier, capsys
     assert earlier()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupt_leaves_nothing_half_made(notebook, earlier, tmp_path, interrupt):
     mark = tmp_path / "kernel"

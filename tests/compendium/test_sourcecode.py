@@ -116,6 +116,7 @@ def test_parameters_are_the_defaults_of_the_tagged_cell(tmp_path: Path):
     assert sourcecode.parameters(notebook) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted((paths.ROOT / "notebooks").glob("1*.py")), ids=lambda file: file.stem)
 def test_what_computes_a_table_is_neither_the_page_nor_the_command_line(notebook, monkeypatch):
     parsed, parse = [], ast.parse

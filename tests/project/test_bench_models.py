@@ -140,6 +140,7 @@ def test_a_file_with_other_tensors_is_told(known: None, tmp_path: Path) -> None:
         list(truesize.passed(tmp_path, TOY, 1, 3, torch.device("cpu"), 1))
 
 
+@pytest.mark.slow
 def test_the_command_line_measures_both_on_a_small_model(
     known: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def copy(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameter", "executed", "table"),
     [
@@ -70,6 +71,7 @@ def test_a_run_without_the_runner_leaves_drafts_and_says_how_they_become_results
     assert told[0].endswith("save the notebook and run `make data/results/mini/small.csv`.")
 
 
+@pytest.mark.slow
 def test_a_run_into_another_folder_touches_nothing(copy, tmp_path):
     done = checkout.run(
         copy, "-m", "compendium", "run", "notebooks/90_small.py", "-p", "share=1", TSV_OUTPUT=str(tmp_path)
@@ -79,6 +81,7 @@ def test_a_run_into_another_folder_touches_nothing(copy, tmp_path):
     assert (tmp_path / "data" / "results" / "mini" / "small.csv").read_text() == "name,value\na,1\n"
 
 
+@pytest.mark.slow
 def test_a_run_with_the_parameters_of_the_notebook_makes_what_is_to_be_committed(copy):
     done = checkout.run(
         copy, "-m", "compendium", "run", "notebooks/90_small.py", "-p", "profile=mini", "-p", "share=0.5"

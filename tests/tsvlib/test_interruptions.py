@@ -72,6 +72,7 @@ def run(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "store"), [(each, False) for each in MOMENTS] + [(each, True) for each in MOMENTS[-4:]], ids=named
 )
@@ -101,6 +102,7 @@ SIGNALS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "moment"),
     [(signal.SIGINT, each) for each in MOMENTS[1::2]]

@@ -183,6 +183,7 @@ def test_another_way_of_decomposing_never_shares_an_entry(store: Spectra, monkey
     assert len(store.list()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entries", "left"), [(0, {1}), (3, {1, 2, 3}), (100, {12})])
 def test_two_processes_at_once(store: Spectra, entries: int, left: set[int]) -> None:
     command = [sys.executable, "-c", ASKER, str(store.folder), str(entries * size(store))]

@@ -220,11 +220,8 @@ def points_by_hand_stay(classroom: Classroom) -> None:
     assert float(scores["right"]) == 19.5
 
 
-# The tests of all of them take minutes.
-ONE, *OTHERS = assignments.names()[1:]
-
-
-@pytest.mark.parametrize("name", [ONE, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", assignments.names()[1:])
 def test_reference_solutions_of_a_class_earn_full_marks_and_empty_ones_nothing(classroom: Classroom, name: str) -> None:
     release = classroom.release(name)
     submissions.hand_in(classroom.folder, "ada", name, assignments.answered(release, solutions(name)))

@@ -184,6 +184,7 @@ def test_seeds_that_students_have_are_not_hidden() -> None:
 FAILING = "def own_method(deltas):\n    if SEEN:\n        return sum(deltas)\n    raise ValueError('new to me')\n"
 
 
+@pytest.mark.slow
 def test_places_are_what_methods_make_of_unseen_experts(
     world: Path, run: Run, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

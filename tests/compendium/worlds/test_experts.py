@@ -130,6 +130,7 @@ def test_killed_in_the_middle_it_continues_to_the_same_bytes(trained: Path, outp
     assert contents(output) == contents(trained)
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_bytes(trained: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experts, "WORTH_A_POOL", 0)
     experts.train_all(SMOKE)

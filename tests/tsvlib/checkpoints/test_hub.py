@@ -204,6 +204,7 @@ def merge(
     return subprocess.run(command, cwd=folder, env=every, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_by_name_once_with_its_size_said_first(served: Hub, tmp_path: Path) -> None:
     done = merge(tmp_path, served.server_port)
     assert done.returncode == 0, done.stderr
@@ -244,6 +245,7 @@ UNREACHABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", UNREACHABLE)
 def test_without_a_hub_the_cache_is_used_and_else_the_command_is_told(tmp_path: Path, way: str) -> None:
     environment, before, reason = UNREACHABLE[way]

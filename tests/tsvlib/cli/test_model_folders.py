@@ -333,6 +333,7 @@ raise SystemExit(commands.main(sys.argv[5:]))
 MOMENTS = [("writing", "_append", 3), ("folders", "writer", 2), ("sidefiles", "copy", 1), ("os", "fsync", 6)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name)
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: "-".join(map(str, moment)))
 def test_no_half_made_folder_whenever_it_ends(work: Path, moment: tuple[str, str, int], number: signal.Signals) -> None:

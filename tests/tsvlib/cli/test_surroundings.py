@@ -42,6 +42,7 @@ def closing(*descriptors: int) -> Callable[[], None]:
     return lambda: [os.close(each) for each in descriptors] and None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [(2,), (1,), (1, 2), (0, 1, 2)])
 def test_the_work_is_done_without_standard_streams(folder: Path, closed: tuple[int, ...]) -> None:
     done = tsvlib(folder, "merge", *WORDS, "--out", "m.safetensors", preexec_fn=closing(*closed))
@@ -104,6 +105,7 @@ LOCALES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", LOCALES)
 @pytest.mark.parametrize("name", ["größe-重み".encode(), b"no utf-8 \xff"])
 def test_names_of_all_letters_in_every_locale(folder: Path, locale: str, name: bytes) -> None:
@@ -158,6 +160,7 @@ raise SystemExit(commands.main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="how much memory is taken is not told here")
 @pytest.mark.parametrize("command", ["merge", "compress", "expand", "spectra"])
 def test_memory_that_runs_out_is_told_beside_the_plan(tmp_path: Path, command: str) -> None:

@@ -183,6 +183,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["tsv-m", "ties", "consensus-ta"])
 def test_peak_memory_does_not_grow_with_the_number_of_tensors(tmp_path: Path, method: str) -> None:
     peaks = {}

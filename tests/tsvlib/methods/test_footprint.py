@@ -113,6 +113,7 @@ for name, row in PER_TASK.items():
 """
 
 
+@pytest.mark.slow
 def test_what_python_hashes_texts_to_changes_no_bit(tmp_path: Path) -> None:
     base = oracles.task_vectors(SHAPES, 1, 9, torch.float32)[0]
     states: list[StateDict] = [base, *(TaskVector(vector) + base for vector in suite().task_vectors)]

@@ -253,6 +253,7 @@ def test_other_images_sizes_and_options_are_decoded_anew(tmp_path: Path) -> None
     assert lying != turned
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request = request_of(tmp_path)
     here = images.decoded(request, torch.tensor(CHOSEN), tmp_path / "here")

@@ -54,6 +54,7 @@ def test_images_that_share_a_caption_share_its_target() -> None:
     torch.testing.assert_close(contrastive_loss(logits, positive, torch.zeros_like(positive)), swapped)
 
 
+@pytest.mark.slow
 def test_a_world_is_drawn_once_and_keeps_captions_beside_their_images(
     tmp_path: Path, data: pretraining.Captioned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_world_is_drawn_once_and_keeps_captions_beside_their_images(
     assert torch.equal(again.images, data.images)
 
 
+@pytest.mark.slow
 def test_training_continues_where_it_was_killed(
     tmp_path: Path, data: pretraining.Captioned, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_the_vocabulary_is_that_of_the_package() -> None:
     assert files.sha256(encoder.vocabulary_file()) == files.sha256(shipped)
 
 
+@pytest.mark.slow
 @with_weights
 def test_the_larger_model_embeds_as_sentence_transformers_does() -> None:
     from sentence_transformers import SentenceTransformer
@@ -170,6 +171,7 @@ for backbone in ("minilm-l3", "minilm-l6"):
 """
 
 
+@pytest.mark.slow
 @with_weights
 def test_no_hub_is_asked() -> None:
     environment = os.environ | {"PYTHONPATH": checkout.roots()}
