@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from tsvlib import devices, progress
 from tsvlib.computing import Computing
+from tsvlib.errors import InputError
 from tsvlib.store import Spectra
 
 Item = TypeVar("Item")
@@ -34,12 +37,23 @@ class Session(Computing):
 
     @contextmanager
     def over(self, function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Iterator[Result]]:
-        """Provide the value for each item, in order, and show how far it is; workers end with the block."""
+        """Provide the value for each item, in order, and show how far it is; workers end with the block.
+
+        InputError, naming the item, where LAPACK finds no answer.
+        """
+
+        def tried(item: Item) -> Result:
+            try:
+                return function(item)
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+                trouble = "its task matrices cannot be decomposed, their numbers lie too far apart"
+                remedy = f"train the expert whose weights have exploded again, or add `--leave-out {item}`"
+                raise InputError(f"`{item}`: {trouble}; {remedy}.") from error
 
         def values() -> Iterator[Result]:
             for value in found:
                 yield value
                 bar.update()
 
-        with progress.track(len(items), label) as bar, closing(devices.ordered(function, items, self.workers)) as found:
+        with progress.track(len(items), label) as bar, closing(devices.ordered(tried, items, self.workers)) as found:
             yield values()

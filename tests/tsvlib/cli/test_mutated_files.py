@@ -99,6 +99,17 @@ def in_header(damage: Damage) -> Damage:
     return damaged
 
 
+def in_numbers(damage: Damage) -> Damage:
+    """Return what does a damage to the numbers of a safetensors file, which stay as many."""
+
+    def damaged(content: bytes) -> bytes:
+        start = 8 + int.from_bytes(content[:8], "little")
+        numbers = damage(content[start:])[: len(content) - start]
+        return content[:start] + numbers + content[start + len(numbers) :]
+
+    return damaged
+
+
 def in_zip(damage: Damage, name: str = "data.pkl") -> Damage:
     """Return what does a damage to a file in a sound zip archive."""
 
@@ -135,6 +146,11 @@ KINDS: dict[str, tuple[str, st.SearchStrategy[Damage], list[list[str]]]] = {
     "header": (
         "base.safetensors",
         st.one_of(BYTES, JSON).map(in_header),
+        [[*words, "--base", "base.safetensors", *EXPERTS] for words in COMMANDS],
+    ),
+    "numbers": (
+        "base.safetensors",
+        BYTES.map(in_numbers),
         [[*words, "--base", "base.safetensors", *EXPERTS] for words in COMMANDS],
     ),
     "index": (

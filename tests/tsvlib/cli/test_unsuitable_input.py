@@ -127,6 +127,13 @@ def test_unsuitable_settings_are_told_and_nothing_is_written(models, tmp_path: P
         assert small_models.contents(tmp_path) == before
 
 
+def test_what_lapack_finds_no_answer_for_is_named() -> None:
+    """Which numbers it gives up on depends on its version; where a matrix is not definite, no version has an answer."""
+    half = Session(workers=2).over(lambda key: torch.linalg.cholesky(-torch.eye(len(key))), ["a.weight"], "halving")
+    with half as found, pytest.raises(InputError, match=r"`a\.weight`: its task matrices cannot be decomposed.*\.$"):
+        next(found)
+
+
 def test_too_little_space_is_told_before_the_work(models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
