@@ -41,7 +41,7 @@ def interference(inputs: Inputs, out: Path | None, rank: str, session: Session) 
         sizes = {"tasks": len(factors), "components": sum(len(each.s) for each in factors)}
         return _names(layer) | sizes | norms._asdict()
 
-    with session.over(row, _matrices(inputs.suite, session), "measuring interference") as rows:
+    with session.over(row, _matrices(inputs.suite, session), "measuring interference", _key) as rows:
         return _table(out, rows, [*_PLACE, "tasks", "components", *sti.Interference._fields])
 
 
@@ -63,7 +63,7 @@ def spectra(inputs: Inputs, out: Path | None, session: Session) -> "pd.DataFrame
         found = layer.factors(min(layer.shape))
         return [_names(layer) | {"expert": number} | _profile(factors) for factors in found]
 
-    with session.over(row, items, "decomposing") as found:
+    with session.over(row, items, "decomposing", lambda item: _key(item[1])) as found:
         shares = [f"energy_{share}" for share in ENERGIES]
         every = (row for rows in found for row in rows)
         return _table(out, every, [*_PLACE, "expert", "norm", "largest", "stable_rank", *shares])
@@ -75,6 +75,10 @@ def _profile(factors: linalg.Factors) -> dict[str, object]:
     row: dict[str, object] = {"norm": largest * math.sqrt(stable_rank), "largest": largest, "stable_rank": stable_rank}
     shares = {f"energy_{share}": len(compression.Rank(energy=share).cut(factors).s) for share in ENERGIES}
     return row | shares
+
+
+def _key(layer: Layer) -> str:
+    return layer.key
 
 
 def _names(layer: Layer) -> dict[str, object]:

@@ -36,10 +36,12 @@ class Session(Computing):
         return self.spectra.folder if self.spectra else None
 
     @contextmanager
-    def over(self, function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Iterator[Result]]:
+    def over(
+        self, function: Callable[[Item], Result], items: Sequence[Item], label: str, key: Callable[[Item], object] = str
+    ) -> Iterator[Iterator[Result]]:
         """Provide the value for each item, in order, and show how far it is; workers end with the block.
 
-        InputError, naming the item, where LAPACK finds no answer.
+        InputError where LAPACK finds no answer, naming the tensor that the item is about by its ``key``.
         """
 
         def tried(item: Item) -> Result:
@@ -47,8 +49,8 @@ class Session(Computing):
                 return function(item)
             except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
                 trouble = "its task matrices cannot be decomposed, their numbers lie too far apart"
-                remedy = f"train the expert whose weights have exploded again, or add `--leave-out {item}`"
-                raise InputError(f"`{item}`: {trouble}; {remedy}.") from error
+                remedy = f"train the expert whose weights have exploded again, or add `--leave-out {key(item)}`"
+                raise InputError(f"`{key(item)}`: {trouble}; {remedy}.") from error
 
         def values() -> Iterator[Result]:
             for value in found:

@@ -127,11 +127,17 @@ def test_unsuitable_settings_are_told_and_nothing_is_written(models, tmp_path: P
         assert small_models.contents(tmp_path) == before
 
 
-def test_what_lapack_finds_no_answer_for_is_named() -> None:
-    """Which numbers it gives up on depends on its version; where a matrix is not definite, no version has an answer."""
-    half = Session(workers=2).over(lambda key: torch.linalg.cholesky(-torch.eye(len(key))), ["a.weight"], "halving")
-    with half as found, pytest.raises(InputError, match=r"`a\.weight`: its task matrices cannot be decomposed.*\.$"):
-        next(found)
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "plan"])
+def test_what_lapack_finds_no_answer_for_is_named(
+    models, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which numbers it gives up on depends on its version; on a root of what is negative, every one does."""
+    base, experts = models
+    for name in ("eigh", "svd"):
+        monkeypatch.setattr(torch.linalg, name, lambda *_, **__: torch.linalg.cholesky(-torch.eye(2)))
+    named = [word for number in COMMANDS[command] for word in ("--expert", experts[number - 1])]
+    sentence = r"^`([\w.]+)`: its task matrices cannot be decomposed, .* or add `--leave-out \1`\.$"
+    refused(tmp_path, sentence, [command, "--base", base, *named, "--out", output(tmp_path, command)], capsys)
 
 
 def test_too_little_space_is_told_before_the_work(models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
