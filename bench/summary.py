@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the table of measurements says about speed on CPUs and about each method, as tables in ``bench/README.md``.
+"""What measurements say about speed on CPUs, each method and models at true size, as tables in ``bench/README.md``.
 
 ``python -m bench.summary`` writes them there anew; a test compares the two.
 """
@@ -14,7 +14,16 @@ from tsvlib.files import replacing
 README = RESULTS.parent / "README.md"
 BEGIN = "<!-- `python -m bench.summary` writes this table. -->\n"
 METHODS = "<!-- `python -m bench.summary` writes this table of methods. -->\n"
+MODELS = "<!-- `python -m bench.summary` writes this table of models. -->\n"
 NOT_RUN = "Not run."
+OF_MODELS = {
+    "reading, checking and writing anew, each file": "s",
+    "merging, from files to a file": "s",
+    "head of 8 classes in 8 prompts": "s",
+    "encoding in float32": "images a second",
+    "time, from these files to classes": "s",
+    "peak memory": "GB",
+}
 _HEAD = ["", "literal", "ours", "ratio"]
 
 
@@ -40,9 +49,17 @@ def of_methods(rows: Sequence[Row]) -> str:
     return counts.markdown(["", "time", "peak memory beyond `import torch`"], lines) if lines else NOT_RUN
 
 
+def of_models(rows: Sequence[Row]) -> str:
+    """Return what was measured of each model on CPUs as Markdown; ``NOT_RUN`` where there is nothing."""
+    values = {(row.case, row.quantity): row.value for row in rows if row.step == "models"}
+    names = [case for case, quantity in values if quantity == "peak memory" and case.endswith(", cpu")]
+    lines = {what: [f"{values[name, what]:.3g} {unit}" for name in names] for what, unit in OF_MODELS.items()}
+    return counts.markdown(["", *(name.removesuffix(", cpu") for name in names)], lines) if names else NOT_RUN
+
+
 def renewed(readme: str, rows: Sequence[Row]) -> str:
     """Return the README with its tables as the rows have them now."""
-    for begin, text in ((BEGIN, summary(rows)), (METHODS, of_methods(rows))):
+    for begin, text in ((BEGIN, summary(rows)), (METHODS, of_methods(rows)), (MODELS, of_models(rows))):
         before, found, rest = readme.partition(begin)
         assert found, f"{README}: the line {begin.strip()!r} is missing; put it back."
         _, blank, after = rest.partition("\n\n")

@@ -232,8 +232,10 @@ def test_ratios_are_told_with_and_without_what_inflates_them() -> None:
         ["`merge`, unchanged matrices decomposed too", "50 s", "10 s", "5.0"],
         ["`paper`: all", "4,400 s", "400 s", "11.0"],
     ]
-    text = f"before\n\n{summary.BEGIN}old\n\nbetween\n\n{summary.METHODS}older\n\nafter\n"
-    tables = f"{summary.BEGIN}{summary.summary(rows)}\n\nbetween\n\n{summary.METHODS}{summary.NOT_RUN}"
+    begins = (summary.BEGIN, summary.METHODS, summary.MODELS)
+    text = "before\n\n" + "\n\nbetween\n\n".join(f"{begin}old" for begin in begins) + "\n\nafter\n"
+    made = (summary.summary(rows), summary.NOT_RUN, summary.NOT_RUN)
+    tables = "\n\nbetween\n\n".join(begin + each for begin, each in zip(begins, made, strict=True))
     assert summary.renewed(text, rows) == f"before\n\n{tables}\n\nafter\n"
 
 
@@ -245,6 +247,18 @@ def test_methods_are_told_from_the_quickest_on() -> None:
     ]
     lines = [line.strip("| ").split(" | ") for line in summary.of_methods(rows).splitlines()[2:]]
     assert lines == [["`task-arithmetic+svc`", "2.0 s", "0.25 GB"], ["`wudi`", "1,234.5 s", "0.50 GB"]]
+
+
+def test_models_are_told_as_they_were_on_cpus() -> None:
+    rows = [
+        Row("models", f"{name}, {device}", quantity, value, unit)
+        for name, device, value in (("ViT-B-32", "cpu", 1.25), ("ViT-B-32", "cuda", 9.0), ("ViT-L-14", "cpu", 250.0))
+        for quantity, unit in (("numbers of a checkpoint", ""), *summary.OF_MODELS.items())
+    ]
+    head, _, *lines = [line.strip("| ").split(" | ") for line in summary.of_models(rows).splitlines()]
+    assert head == ["ViT-B-32", "ViT-L-14"]
+    assert ["merging, from files to a file", "1.25 s", "250 s"] in lines
+    assert len(lines) == len(summary.OF_MODELS)
 
 
 def test_every_method_of_the_library_is_measured() -> None:
