@@ -123,7 +123,7 @@ lint: | intact-environment  ## ruff and mypy
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
-check: lint  ## lint, then test with coverage (half as long again)
+check: lint  ## lint, then test with coverage
 	@$(MAKE) --no-print-directory test ARGS="--cov --cov-report=term $(ARGS)"
 verify:  ## rebuild in build/verify and compare with the tables of this checkout
 	@$(MAKE) --no-print-directory paper $(if $(wildcard $(R)/beyond.csv),beyond) OUT=build/verify

@@ -16,14 +16,14 @@ BEGIN = "<!-- `python -m bench.summary` writes this table. -->\n"
 METHODS = "<!-- `python -m bench.summary` writes this table of methods. -->\n"
 MODELS = "<!-- `python -m bench.summary` writes this table of models. -->\n"
 NOT_RUN = "Not run."
-OF_MODELS = {
-    "reading, checking and writing anew, each file": "s",
-    "merging, from files to a file": "s",
-    "head of 8 classes in 8 prompts": "s",
-    "encoding in float32": "images a second",
-    "time, from these files to classes": "s",
-    "peak memory": "GB",
-}
+OF_MODELS = (
+    "reading, checking and writing anew, each file",
+    "merging, from files to a file",
+    "head of 8 classes in 8 prompts",
+    "encoding in float32",
+    "time, from these files to classes",
+    "peak memory",
+)
 _HEAD = ["", "literal", "ours", "ratio"]
 
 
@@ -51,9 +51,9 @@ def of_methods(rows: Sequence[Row]) -> str:
 
 def of_models(rows: Sequence[Row]) -> str:
     """Return what was measured of each model on CPUs as Markdown; ``NOT_RUN`` where there is nothing."""
-    values = {(row.case, row.quantity): row.value for row in rows if row.step == "models"}
-    names = [case for case, quantity in values if quantity == "peak memory" and case.endswith(", cpu")]
-    lines = {what: [f"{values[name, what]:.3g} {unit}" for name in names] for what, unit in OF_MODELS.items()}
+    told = {(row.case, row.quantity): f"{row.value:.3g} {row.unit}" for row in rows if row.step == "models"}
+    names = [case for case, quantity in told if quantity == "peak memory" and case.endswith(", cpu")]
+    lines = {what: [told[name, what] for name in names] for what in OF_MODELS}
     return counts.markdown(["", *(name.removesuffix(", cpu") for name in names)], lines) if names else NOT_RUN
 
 

@@ -251,9 +251,9 @@ def test_methods_are_told_from_the_quickest_on() -> None:
 
 def test_models_are_told_as_they_were_on_cpus() -> None:
     rows = [
-        Row("models", f"{name}, {device}", quantity, value, unit)
+        Row("models", f"{name}, {device}", quantity, value, "s")
         for name, device, value in (("ViT-B-32", "cpu", 1.25), ("ViT-B-32", "cuda", 9.0), ("ViT-L-14", "cpu", 250.0))
-        for quantity, unit in (("numbers of a checkpoint", ""), *summary.OF_MODELS.items())
+        for quantity in ("numbers of a checkpoint", *summary.OF_MODELS)
     ]
     head, _, *lines = [line.strip("| ").split(" | ") for line in summary.of_models(rows).splitlines()]
     assert head == ["ViT-B-32", "ViT-L-14"]

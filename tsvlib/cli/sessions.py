@@ -37,7 +37,7 @@ class Session(Computing):
 
     @contextmanager
     def over(
-        self, function: Callable[[Item], Result], items: Sequence[Item], label: str, key: Callable[[Item], object] = str
+        self, function: Callable[[Item], Result], items: Sequence[Item], label: str, key: Callable[[Item], str] = str
     ) -> Iterator[Iterator[Result]]:
         """Provide the value for each item, in order, and show how far it is; workers end with the block.
 

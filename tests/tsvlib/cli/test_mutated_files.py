@@ -140,18 +140,19 @@ BYTES, JSON = damage_to_bytes(), damage_to_json()
 EXPERTS = ["--expert", "1.safetensors", "--expert", "2.safetensors"]
 MERGES = [["merge", "--out", "out.safetensors"], ["merge", "--out", "out/", "--dtype", "float16"], ["plan"]]
 COMMANDS = [*MERGES, ["interference", "--out", "out.csv"]]
+ON_BASE = [[*words, "--base", "base.safetensors", *EXPERTS] for words in COMMANDS]
 # The damaged file, the damages to it, and the commands that read it.
 KINDS: dict[str, tuple[str, st.SearchStrategy[Damage], list[list[str]]]] = {
-    "bytes": ("base.safetensors", BYTES, [[*words, "--base", "base.safetensors", *EXPERTS] for words in COMMANDS]),
+    "bytes": ("base.safetensors", BYTES, ON_BASE),
     "header": (
         "base.safetensors",
         st.one_of(BYTES, JSON).map(in_header),
-        [[*words, "--base", "base.safetensors", *EXPERTS] for words in COMMANDS],
+        ON_BASE,
     ),
     "numbers": (
         "base.safetensors",
         BYTES.map(in_numbers),
-        [[*words, "--base", "base.safetensors", *EXPERTS] for words in COMMANDS],
+        ON_BASE,
     ),
     "index": (
         "hub/model.safetensors.index.json",
